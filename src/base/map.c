@@ -1,0 +1,152 @@
+#include "base/map.h"
+
+#include "base/hash.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void osm_map_clear(struct osm_map *map)
+{
+    for (size_t i = 0; i < map->entries_len; i++)
+        osm_free(map->entries[i].key);
+    osm_free(map->entries);
+    osm_free(map->slots);
+    *map = (struct osm_map)OSM_MAP_INIT;
+}
+
+/* The slot that holds the key, or the first free one for it. slots_cap > 0. */
+static size_t find_slot(const struct osm_map *map, const void *key, size_t key_len, uint64_t hash)
+{
+    size_t i = hash & (map->slots_cap - 1);
+    for (;; i = (i + 1) & (map->slots_cap - 1)) {
+        uint32_t at = map->slots[i];
+        if (!at)
+            return i;
+        const struct osm_map_entry *e = &map->entries[at - 1];
+        if (e->key && e->hash == hash && e->key_len == key_len && !memcmp(e->key, key, key_len))
+            return i;
+    }
+}
+
+/* Rebuilds both tables without holes, with room for one more entry. */
+static int rebuild(struct osm_map *map)
+{
+    size_t cap = 16;
+    while (cap < (map->count + 1) * 2)
+        cap *= 2;
+    if (cap > UINT32_MAX)
+        return OSM_ELIMIT;
+    struct osm_map fresh = {.slots_cap = cap, .entries_cap = cap * 3 / 4};
+    fresh.slots = osm_alloc_array(cap, sizeof *fresh.slots);
+    fresh.entries = osm_alloc_array(fresh.entries_cap, sizeof *fresh.entries);
+    if (!fresh.slots || !fresh.entries) {
+        osm_free(fresh.slots);
+        osm_free(fresh.entries);
+        return OSM_ENOMEM;
+    }
+    for (size_t i = 0; i < map->entries_len; i++) {
+        struct osm_map_entry *e = &map->entries[i];
+        if (!e->key)
+            continue;
+        fresh.entries[fresh.entries_len++] = *e;
+        fresh.slots[find_slot(&fresh, e->key, e->key_len, e->hash)] = (uint32_t)fresh.entries_len;
+    }
+    fresh.count = map->count;
+    osm_free(map->entries);
+    osm_free(map->slots);
+    *map = fresh;
+    return 0;
+}
+
+static struct osm_map_entry *find(const struct osm_map *map, const void *key, size_t key_len)
+{
+    if (!map->slots_cap)
+        return NULL;
+    uint32_t at = map->slots[find_slot(map, key, key_len, osm_hash_bytes(key, key_len).lo)];
+    return at ? &map->entries[at - 1] : NULL;
+}
+
+void *osm_map_getn(const struct osm_map *map, const void *key, size_t key_len)
+{
+    const struct osm_map_entry *e = find(map, key, key_len);
+    return e ? e->value : NULL;
+}
+
+void *osm_map_get(const struct osm_map *map, const char *key)
+{
+    return osm_map_getn(map, key, strlen(key));
+}
+
+bool osm_map_has(const struct osm_map *map, const char *key)
+{
+    return find(map, key, strlen(key)) != NULL;
+}
+
+int osm_map_putn(struct osm_map *map, const void *key, size_t key_len, void *value, void **old)
+{
+    if (old)
+        *old = NULL;
+    struct osm_map_entry *e = find(map, key, key_len);
+    if (e) {
+        if (old)
+            *old = e->value;
+        e->value = value;
+        return 0;
+    }
+    char *copy = osm_strndup(key, key_len);
+    if (!copy)
+        return OSM_ENOMEM;
+    if (map->entries_len >= map->entries_cap) {
+        int rc = rebuild(map);
+        if (rc) {
+            osm_free(copy);
+            return rc;
+        }
+    }
+    uint64_t hash = osm_hash_bytes(key, key_len).lo;
+    map->entries[map->entries_len++] = (struct osm_map_entry){copy, key_len, value, hash};
+    map->slots[find_slot(map, key, key_len, hash)] = (uint32_t)map->entries_len;
+    map->count++;
+    return 0;
+}
+
+int osm_map_put(struct osm_map *map, const char *key, void *value, void **old)
+{
+    return osm_map_putn(map, key, strlen(key), value, old);
+}
+
+void *osm_map_deln(struct osm_map *map, const void *key, size_t key_len)
+{
+    struct osm_map_entry *e = find(map, key, key_len);
+    if (!e)
+        return NULL;
+    /* The slot keeps pointing at the hole, so that probe chains stay whole until the next rebuild. */
+    void *value = e->value;
+    osm_free(e->key);
+    e->key = NULL;
+    e->value = NULL;
+    map->count--;
+    return value;
+}
+
+void *osm_map_del(struct osm_map *map, const char *key)
+{
+    return osm_map_deln(map, key, strlen(key));
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+const char **osm_map_sorted_keys(const struct osm_map *map, size_t *n)
+{
+    const char **keys = osm_alloc_array(map->count, sizeof *keys);
+    *n = 0;
+    if (!keys)
+        return NULL;
+    osm_map_each(map, e)
+        keys[(*n)++] = e->key;
+    qsort(keys, *n, sizeof *keys, by_text);
+    return keys;
+}

@@ -1,0 +1,101 @@
+#include "base/mem.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static atomic_long fail_at = -1;
+static atomic_long live;
+
+void osm_mem_fail_at(long n)
+{
+    atomic_store(&fail_at, n);
+}
+
+long osm_mem_live(void)
+{
+    return atomic_load(&live);
+}
+
+static int must_fail(void)
+{
+    if (atomic_load_explicit(&fail_at, memory_order_relaxed) < 0)
+        return 0;
+    return atomic_fetch_sub(&fail_at, 1) == 0;
+}
+
+void *osm_alloc_array(size_t count, size_t size)
+{
+    if (must_fail())
+        return NULL;
+    void *p = calloc(count ? count : 1, size ? size : 1);
+    if (p)
+        atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    return p;
+}
+
+void *osm_alloc(size_t size)
+{
+    return osm_alloc_array(1, size);
+}
+
+void *osm_realloc_array(void *ptr, size_t count, size_t size)
+{
+    size_t total;
+    if (__builtin_mul_overflow(count, size, &total) || must_fail())
+        return NULL;
+    void *p = realloc(ptr, total ? total : 1);
+    if (p && !ptr)
+        atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    return p;
+}
+
+void osm_free(void *ptr)
+{
+    if (ptr)
+        atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    free(ptr);
+}
+
+void osm_free_secret(void *ptr, size_t size)
+{
+    if (ptr)
+        explicit_bzero(ptr, size);
+    osm_free(ptr);
+}
+
+char *osm_strndup(const char *text, size_t len)
+{
+    char *p = osm_alloc(len + 1);
+    if (p)
+        memcpy(p, text, len);
+    return p;
+}
+
+char *osm_strdup(const char *text)
+{
+    return osm_strndup(text, strlen(text));
+}
+
+char *osm_strf(const char *fmt, ...)
+{
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    char *p = n < 0 ? NULL : osm_alloc((size_t)n + 1);
+    if (p)
+        (void)vsnprintf(p, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return p;
+}
+
+void *osm__take_ptr(void **pp)
+{
+    void *p = *pp;
+    *pp = NULL;
+    return p;
+}
