@@ -1,0 +1,91 @@
+---@meta
+--- What a policy module sees. This file is read by editors and by people; nothing loads it.
+---
+--- A module is a file below the bundle's folder that returns a table:
+---
+---   local M = { api = 1 }
+---   M.kinds   = { Kind = { group =, versions = {...}, schema = "crds/x.yaml", from = {...}, accept = function(object, reject) end } }
+---   M.indexes = { name = { of = "Kind", keys = function(object) return { {k1, k2}, ... } end } }
+---   M.rules   = { name = function(mesh, k1, k2, k3) return answer end }
+---   M.emit    = { name = { each = "kind, index, fact or keyless rule", run = function(mesh, out, k1, k2, k3) end } }
+---
+--- Kinds, indexes, rules and facts share one name space: a name declared twice fails the load with both places named, and so does asking
+--- for one that nobody declares (at the load where it is written out as `mesh.name`, else when it is asked).
+---
+--- `require("smi.names")` loads another module file of the bundle (dots are folders); `require("mesh.id")` one of the trusted runtime.
+--- Only tables of data and pure functions may live at module level.
+
+--- One to three scalars (string, integer, boolean).
+---@alias mesh.Key string|integer|boolean
+--- boolean, string, integer, finite float, list without holes, string-keyed map; up to 32 deep.
+---@alias mesh.Answer any
+--- A field path for messages: { "spec", "backends", 1, "weight" } prints as spec.backends[0].weight (Lua's indexes are from 1).
+---@alias mesh.Path (string|integer)[]
+
+--- The one way to ask. `mesh.name(key, ...)`; the host memoises each answer and records that it was read.
+---
+---   mesh.Service("shop", "cart")       an object: the manifest's own table, read-only; nil where absent or rejected.
+---                                      Cluster-scoped kinds: mesh.Namespace("shop")
+---   mesh.Service()                     the key list of a kind: { { "shop", "cart" }, ... } sorted
+---   mesh.splits_of("shop", "cart")     an index: list of objects, sorted by namespace, name; {} where none
+---   mesh.splits_of()                   the sorted key list of an index
+---   mesh.backends("shop", "cart", 80)  a rule of any module
+---   mesh.accounts_behind("shop", "cart")   a host fact
+---@class mesh.Reader
+---@field settings fun(): mesh.Settings
+---@field target_port fun(namespace: string, service: string, port: integer): integer  numeric target port; 0 where it cannot be found
+---@field accounts_behind fun(namespace: string, service: string): string[]            accounts of the pods behind a Service
+---@field services_of fun(namespace: string, account: string): string[]                Services that have a pod of this account
+---@field workloads fun(): mesh.Key[][]        { {namespace, service, account}, ... }: also good for `each`
+---@field accounts fun(): mesh.Key[][]         { {namespace, account}, ... } of pods with a sidecar: also good for `each`
+---@field members fun(namespace: string, service: string): mesh.Member[]    headless Services only
+---@field addresses fun(namespace: string, service: string): string[]       ready endpoint addresses: a run per change, so ask only if needed
+---@field reject fun(object: table, path: mesh.Path, reason: string)        bad data that shows only between objects: reported, belongs to this answer
+
+---@class mesh.Settings
+---@field mesh_name string
+---@field osm_namespace string
+---@field trust_domain string
+
+---@class mesh.Member
+---@field hostname string
+---@field address string
+
+--- Who reads an item: a list of terms (fields ANDed, terms ORed), or "everyone" (all proxies of monitored namespaces).
+--- account, service and pod are written "namespace/name". An empty list: nobody.
+---@alias mesh.Audience "everyone"|mesh.Term[]
+---@class mesh.Term
+---@field pod? string
+---@field service? string
+---@field account? string
+---@field namespace? string
+
+--- What an emitter may say. Messages are tables with the field names of Envoy's v3 API; they are encoded at once, and an error names this line.
+---@class mesh.Out
+---@field cluster fun(item: { name: string, audience: mesh.Audience, message: table })  message without `name`: the host fills it in
+---@field load_assignment fun(item: { cluster: string, audience: mesh.Audience, service_port: { [1]: string, [2]: string, [3]: integer }, accounts: string[]|"any" })
+---       the host fills in the addresses of the ready endpoints whose account is listed (plain names, in the service's namespace)
+---@field listener fun(item: { name: string, audience: mesh.Audience, message: table?, header_rule: string?, alone: boolean? })
+---       a header: message without `name` and `filter_chains`; served when a chain of it is, or alone. `header_rule` instead of `message`: the
+---       name of a rule that is asked as rule(mesh, resource name, tags joined by ",") and returns the message
+---@field filter_chain fun(item: { listener: string, name: string, audience: mesh.Audience, message: table, tags: string[]?, authorises: boolean? })
+---@field route_configuration fun(item: { name: string, audience: mesh.Audience, message: table, alone: boolean? })
+---@field virtual_host fun(item: { route_configuration: string, name: string, audience: mesh.Audience, message: table, authorises: boolean? })
+---@field validation_context fun(item: { name: string, audience: mesh.Audience, sans: string[]? })   an SDS secret: today's roots and the exact DNS names allowed
+--- Every proxy is served the secret "service-cert" (its own certificate) without being asked for.
+
+--- Trusted runtime: require("mesh.id")
+---@class mesh.id
+---@field fqdn fun(namespace: string, service: string): string              "cart.shop.svc.cluster.local"
+---@field principal fun(trust_domain: string, namespace: string, account: string): string   "cart.shop.cluster.local"
+---@field cluster fun(namespace: string, service: string, target_port: integer): string     "shop/cart|8080"
+---@field local_cluster fun(namespace: string, service: string, target_port: integer): string  "shop/cart|8080|local"
+---@field name fun(namespace: string, name: string): string                 "shop/cart", for audiences
+---@field service fun(text: string, namespace: string): string?, string?    "svc", "svc.ns", "svc.ns.svc", ...cluster(.local) -> namespace, name; nil where it is no such form
+
+--- Trusted runtime: require("mesh.str"), plain and in linear time: split(text, separator), starts_with, ends_with, trim, lower
+--- Trusted runtime: require("mesh.list"): sorted(list, less?), unique(sorted list), map(list, f), contains(list, value), keys(table) sorted
+
+--- The sandbox: assert error ipairs pairs(sorted by key) pcall select setmetatable(no __gc, __mode, __len) tonumber tostring(scalars) type
+--- math.{abs,ceil,floor,fmod,max,min,tointeger,type,maxinteger,mininteger,huge}, string.{byte,char,find,format,gmatch,gsub,len,lower,match,rep,reverse,sub,upper},
+--- table.{concat,insert,remove,sort(stable),unpack,move}, utf8.{char,codepoint,len}, print (to the log), require. Nothing else.
