@@ -1,5 +1,6 @@
-/* A growing byte buffer with a ceiling. A failed append (no memory, over the ceiling) is returned and also remembered
- * in `failed`, and later appends do nothing: a writer may append freely and look once. data is NUL-terminated. */
+/* A growing byte buffer with a ceiling. A failed append (no memory, over the ceiling) is returned
+ * and also remembered in `failed`, and later appends do nothing: a writer may append freely and
+ * look once. data is NUL-terminated. */
 #pragma once
 
 #include "base/err.h"
@@ -9,13 +10,19 @@
 struct osm_buf {
     char *data; /* NULL while empty */
     size_t len, cap;
-    size_t max; /* ceiling in bytes, without the NUL */
-    int failed; /* 0 or the first error code */
+    size_t max;  /* ceiling in bytes, without the NUL */
+    int failed;  /* 0 or the first error code */
     bool secret; /* wiped when it grows or goes */
 };
 
-#define OSM_BUF_INIT(max_bytes)        {NULL, 0, 0, (max_bytes), 0, false}
-#define OSM_BUF_SECRET_INIT(max_bytes) {NULL, 0, 0, (max_bytes), 0, true}
+#define OSM_BUF_INIT(max_bytes)                                                                    \
+    {                                                                                              \
+        NULL, 0, 0, (max_bytes), 0, false                                                          \
+    }
+#define OSM_BUF_SECRET_INIT(max_bytes)                                                             \
+    {                                                                                              \
+        NULL, 0, 0, (max_bytes), 0, true                                                           \
+    }
 
 int osm_buf_add(struct osm_buf *buf, const void *data, size_t len);
 int osm_buf_add_str(struct osm_buf *buf, const char *text);
@@ -23,7 +30,8 @@ int osm_buf_add_char(struct osm_buf *buf, char c);
 int osm_buf_addf(struct osm_buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /** A JSON string with quotes; bytes that are not valid UTF-8 become U+FFFD. */
 int osm_buf_add_json_string(struct osm_buf *buf, const char *text);
-/** Makes room for @p extra bytes; returns where to write them, NULL on failure. Advance `len` by what was written. */
+/** Makes room for @p extra bytes; returns where to write them, NULL on failure. Advance `len` by
+ * what was written. */
 char *osm_buf_reserve(struct osm_buf *buf, size_t extra);
 /** Empties, keeps memory and ceiling, forgets the failure. */
 void osm_buf_reset(struct osm_buf *buf);

@@ -8,7 +8,8 @@ struct osm_bytes; /* opaque */
 
 /** Copies. NULL: no memory. */
 OSM_MUST_USE struct osm_bytes *osm_bytes_new(const void *data, size_t len);
-/** The same, wiped when the last reference goes, and osm_bytes_secret() says true: never printed. */
+/** The same, wiped when the last reference goes, and osm_bytes_secret() says true: never printed.
+ */
 OSM_MUST_USE struct osm_bytes *osm_bytes_new_secret(const void *data, size_t len);
 struct osm_bytes *osm_bytes_ref(struct osm_bytes *b);
 void osm_bytes_unref(struct osm_bytes *b);

@@ -1,5 +1,5 @@
-/* Errors: a negative code as return value, and optionally a struct with the text. The text needs no memory, so that
- * running out of it can be reported too. */
+/* Errors: a negative code as return value, and optionally a struct with the text. The text needs no
+ * memory, so that running out of it can be reported too. */
 #pragma once
 
 #include "base/mem.h"
@@ -35,10 +35,12 @@ struct osm_err {
     char msg[512];
 };
 
-/** Fills @p err (may be NULL) and returns @p code, so that a failure is one line: `return osm_fail(err, OSM_EIO, ...)`. */
+/** Fills @p err (may be NULL) and returns @p code, so that a failure is one line: `return
+ * osm_fail(err, OSM_EIO, ...)`. */
 int osm_fail(struct osm_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/** Puts context before the text: "policy smi/split: " + "line 40: ...". Nothing happens where err is NULL or holds no error. */
+/** Puts context before the text: "policy smi/split: " + "line 40: ...". Nothing happens where err
+ * is NULL or holds no error. */
 void osm_err_prepend(struct osm_err *err, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 const char *osm_code_text(int code);

@@ -1,4 +1,5 @@
-/* 128-bit content hash (XXH3). For equality, interning and version strings of our own data; not cryptographic. */
+/* 128-bit content hash (XXH3). For equality, interning and version strings of our own data; not
+ * cryptographic. */
 #pragma once
 
 #include <stdbool.h>

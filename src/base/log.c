@@ -17,7 +17,8 @@ static const char *const topic_names[] = {
     OSM_LOG_TOPICS(X)
 #undef X
 };
-static const char *const level_names[] = {"trace", "debug", "info", "warn", "error", "fatal", "disabled"};
+static const char *const level_names[] = {"trace", "debug", "info",    "warn",
+                                          "error", "fatal", "disabled"};
 
 static atomic_int levels[OSM_LOG_TOPIC_COUNT] = {
 #define X(id, name, doc) OSM_LOG_INFO,
@@ -127,7 +128,9 @@ void osm__log(enum osm_log_topic topic, enum osm_log_level level, const char *me
     (void)osm_buf_add_str(&line, "}\n");
     if (line.failed) { /* too long or no memory: the message alone still says something */
         osm_buf_reset(&line);
-        (void)osm_buf_addf(&line, "{\"level\":\"%s\",\"component\":\"%s\",\"time\":\"%s\",\"message\":\"%s (fields left out)\"}\n",
+        (void)osm_buf_addf(&line,
+                           "{\"level\":\"%s\",\"component\":\"%s\",\"time\":\"%s\",\"message\":\"%"
+                           "s (fields left out)\"}\n",
                            level_names[level], topic_names[topic], time_text, "record over limit");
     }
     if (line.len && write(atomic_load(&log_fd), line.data, line.len) < 0) {

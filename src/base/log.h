@@ -1,10 +1,12 @@
 /* One line of JSON per record on stderr: level, component, time, message, then the fields.
  *
- *   osm_log(OSM_LOG_XDS, OSM_LOG_INFO, "stream opened", OSM_S("node", uuid), OSM_U("snap", number));
+ *   osm_log(OSM_LOG_XDS, OSM_LOG_INFO, "stream opened", OSM_S("node", uuid), OSM_U("snap",
+ * number));
  *
- * Arguments are not evaluated when the level is off. Any thread; a record is one write(2). A repeated (topic, message)
- * is held back after 20 in a second, and the next one that passes says how many were "suppressed". Keys with a fixed
- * meaning: gen, snap, node (proxy uuid), obj (Kind ns/name), error. Secrets have no formatter: never pass one. */
+ * Arguments are not evaluated when the level is off. Any thread; a record is one write(2). A
+ * repeated (topic, message) is held back after 20 in a second, and the next one that passes says
+ * how many were "suppressed". Keys with a fixed meaning: gen, snap, node (proxy uuid), obj (Kind
+ * ns/name), error. Secrets have no formatter: never pass one. */
 #pragma once
 
 #include <stdint.h>

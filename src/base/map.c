@@ -120,7 +120,8 @@ void *osm_map_deln(struct osm_map *map, const void *key, size_t key_len)
     struct osm_map_entry *e = find(map, key, key_len);
     if (!e)
         return NULL;
-    /* The slot keeps pointing at the hole, so that probe chains stay whole until the next rebuild. */
+    /* The slot keeps pointing at the hole, so that probe chains stay whole until the next rebuild.
+     */
     void *value = e->value;
     osm_free(e->key);
     e->key = NULL;
@@ -145,7 +146,7 @@ const char **osm_map_sorted_keys(const struct osm_map *map, size_t *n)
     *n = 0;
     if (!keys)
         return NULL;
-    osm_map_each(map, e)
+    osm_map_each (map, e)
         keys[(*n)++] = e->key;
     qsort(keys, *n, sizeof *keys, by_text);
     return keys;

@@ -1,5 +1,6 @@
-/* Allocation. Every function returns NULL when memory is out (or a size overflows) and says so to nobody: the caller
- * handles it. Nothing else in the tree calls malloc or free, so that a test can make any one allocation fail. */
+/* Allocation. Every function returns NULL when memory is out (or a size overflows) and says so to
+ * nobody: the caller handles it. Nothing else in the tree calls malloc or free, so that a test can
+ * make any one allocation fail. */
 #pragma once
 
 #include <stddef.h>
@@ -26,7 +27,8 @@ OSM_MUST_USE char *osm_strf(const char *fmt, ...) __attribute__((format(printf, 
 #define osm_take_ptr(pp) osm__take_ptr((void **)(pp))
 void *osm__take_ptr(void **pp);
 
-/** Tests only: the n-th allocation from now on fails, once (0 = the next). Negative: none does. Any thread. */
+/** Tests only: the n-th allocation from now on fails, once (0 = the next). Negative: none does. Any
+ * thread. */
 void osm_mem_fail_at(long n);
 /** Tests only: live allocations made through this file. */
 long osm_mem_live(void);

@@ -1,5 +1,5 @@
-/* The loop thread: libuv behind a narrow interface. One loop owns every mutable object of the runtime; other threads
- * reach it only through osm_loop_post. */
+/* The loop thread: libuv behind a narrow interface. One loop owns every mutable object of the
+ * runtime; other threads reach it only through osm_loop_post. */
 #pragma once
 
 #include "base/err.h"
@@ -11,7 +11,8 @@ struct uv_loop_s;
 typedef void osm_task_fn(void *ud);
 
 OSM_MUST_USE int osm_loop_new(struct osm_loop **out, struct osm_err *err);
-/** Runs until osm_loop_stop. Returns the number of handles that were still open (0 = clean); each is logged by type. */
+/** Runs until osm_loop_stop. Returns the number of handles that were still open (0 = clean); each
+ * is logged by type. */
 int osm_loop_run(struct osm_loop *loop);
 /** Ends osm_loop_run after the current callback. Thread: loop. */
 void osm_loop_stop(struct osm_loop *loop);
@@ -20,12 +21,13 @@ void osm_loop_free(struct osm_loop *loop);
 /** For modules that need a libuv handle of their own. */
 struct uv_loop_s *osm_loop_uv(struct osm_loop *loop);
 
-/** Runs fn(ud) on the loop thread, in the order of posting. Thread: any. Errors: OSM_ENOMEM (fn will not run);
- *  OSM_ECANCELED after osm_loop_free has begun. */
+/** Runs fn(ud) on the loop thread, in the order of posting. Thread: any. Errors: OSM_ENOMEM (fn
+ * will not run); OSM_ECANCELED after osm_loop_free has begun. */
 OSM_MUST_USE int osm_loop_post(struct osm_loop *loop, osm_task_fn *fn, void *ud);
 
 /** Runs work(ud) on the thread pool, then done(ud) on the loop. done runs exactly once. */
-OSM_MUST_USE int osm_loop_work(struct osm_loop *loop, osm_task_fn *work, osm_task_fn *done, void *ud);
+OSM_MUST_USE int osm_loop_work(struct osm_loop *loop, osm_task_fn *work, osm_task_fn *done,
+                               void *ud);
 
 /** Calls fn(ud) on the loop when the process gets SIGTERM or SIGINT. At most one per loop. */
 OSM_MUST_USE int osm_loop_on_terminate(struct osm_loop *loop, osm_task_fn *fn, void *ud);

@@ -89,7 +89,8 @@ struct osm_resource *osm_resource_new(const char *name, struct osm_bytes *body)
 
 struct osm_resource *osm_resource_ref(struct osm_resource *resource)
 {
-    atomic_fetch_add_explicit(&((struct counted_resource *)resource)->refs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&((struct counted_resource *)resource)->refs, 1,
+                              memory_order_relaxed);
     return resource;
 }
 
@@ -137,7 +138,8 @@ static int name_against(const void *name, const void *slot)
     return strcmp(name, (*(struct osm_resource *const *)slot)->name);
 }
 
-struct osm_resource *osm_class_find(const struct osm_class *cls, enum osm_xds_type type, const char *name)
+struct osm_resource *osm_class_find(const struct osm_class *cls, enum osm_xds_type type,
+                                    const char *name)
 {
     if (!cls->types[type].len)
         return NULL;
@@ -157,7 +159,8 @@ struct osm_snapshot *osm_snapshot_new(void)
 
 struct osm_snapshot *osm_snapshot_ref(struct osm_snapshot *snapshot)
 {
-    atomic_fetch_add_explicit(&((struct counted_snapshot *)snapshot)->refs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&((struct counted_snapshot *)snapshot)->refs, 1,
+                              memory_order_relaxed);
     return snapshot;
 }
 
@@ -186,7 +189,8 @@ static int uuid_against(const void *uuid, const void *proxy)
     return strcmp(uuid, ((const struct osm_snapshot_proxy *)proxy)->uuid);
 }
 
-const struct osm_snapshot_proxy *osm_snapshot_find(const struct osm_snapshot *snapshot, const char *uuid)
+const struct osm_snapshot_proxy *osm_snapshot_find(const struct osm_snapshot *snapshot,
+                                                   const char *uuid)
 {
     if (!snapshot->proxies_len)
         return NULL;

@@ -1,5 +1,5 @@
-/* What is served: an immutable snapshot, made on the policy thread, read on the loop thread. Proxies whose resources
- * are equal share one class, and resources share their bytes. */
+/* What is served: an immutable snapshot, made on the policy thread, read on the loop thread.
+ * Proxies whose resources are equal share one class, and resources share their bytes. */
 #pragma once
 
 #include "base/bytes.h"
@@ -37,7 +37,8 @@ struct osm_resource {
 };
 OSM_MUST_USE struct osm_resource *osm_resource_new(const char *name, struct osm_bytes *body_taken);
 /** The same with a version of the caller's (leaf certificates). */
-OSM_MUST_USE struct osm_resource *osm_resource_new_versioned(const char *name, const char *version, struct osm_bytes *body_taken);
+OSM_MUST_USE struct osm_resource *osm_resource_new_versioned(const char *name, const char *version,
+                                                             struct osm_bytes *body_taken);
 struct osm_resource *osm_resource_ref(struct osm_resource *resource);
 void osm_resource_unref(struct osm_resource *resource);
 
@@ -48,12 +49,14 @@ struct osm_class {
         size_t len;
     } types[OSM_XDS_TYPE_COUNT];
 };
-/** An empty class with its arrays NULL; the maker fills `types` (arrays by osm_alloc_array; resources owned) before sharing. */
+/** An empty class with its arrays NULL; the maker fills `types` (arrays by osm_alloc_array;
+ * resources owned) before sharing. */
 OSM_MUST_USE struct osm_class *osm_class_new(void);
 struct osm_class *osm_class_ref(struct osm_class *cls);
 void osm_class_unref(struct osm_class *cls);
 /** Borrowed; NULL where absent. */
-struct osm_resource *osm_class_find(const struct osm_class *cls, enum osm_xds_type type, const char *name);
+struct osm_resource *osm_class_find(const struct osm_class *cls, enum osm_xds_type type,
+                                    const char *name);
 
 struct osm_snapshot_proxy {
     const char *uuid; /* strings owned by the snapshot */
@@ -62,15 +65,19 @@ struct osm_snapshot_proxy {
 };
 
 struct osm_snapshot {
-    uint64_t number; /* 1, 2, ... */
+    uint64_t number;                    /* 1, 2, ... */
     struct osm_snapshot_proxy *proxies; /* sorted by uuid */
     size_t proxies_len;
-    json_t *rejects; /* [{"object": "TrafficTarget blue/t1", "path": "spec.rules[0]", "reason": ..., "origin": ..., "by": "rule or module"}] */
-    json_t *errors;  /* [{"where": "rule backends(blue, shop)", "message": ..., "module": ..., "line": n}] */
-    json_t *policy;  /* {"digest": ..., "modules": n, "rules_run": n, "cells": n, "run_us": n, ...}: figures of the run */
+    json_t *rejects; /* [{"object": "TrafficTarget blue/t1", "path": "spec.rules[0]", "reason": ...,
+                        "origin": ..., "by": "rule or module"}] */
+    json_t *errors;  /* [{"where": "rule backends(blue, shop)", "message": ..., "module": ...,
+                        "line": n}] */
+    json_t *policy;  /* {"digest": ..., "modules": n, "rules_run": n, "cells": n, "run_us": n, ...}:
+                        figures of the run */
 };
 OSM_MUST_USE struct osm_snapshot *osm_snapshot_new(void);
 struct osm_snapshot *osm_snapshot_ref(struct osm_snapshot *snapshot);
 void osm_snapshot_unref(struct osm_snapshot *snapshot);
 /** By uuid (lower case); borrowed; NULL where absent. */
-const struct osm_snapshot_proxy *osm_snapshot_find(const struct osm_snapshot *snapshot, const char *uuid);
+const struct osm_snapshot_proxy *osm_snapshot_find(const struct osm_snapshot *snapshot,
+                                                   const char *uuid);

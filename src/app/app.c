@@ -1,0 +1,317 @@
+#include "app/app.h"
+
+#include "app/commands.h"
+#include "app/leaves.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SERVICE_VALIDITY_S = 24 * 3600,
+    ADS_VALIDITY_S = 30 * 24 * 3600,
+    ADS_RENEW_RETRY_MS = 60 * 1000,
+    POLICY_RESTART_MS = 1000,
+};
+
+/* --- source -> store -> policy --- */
+
+void osm_app_flush(struct osm_app *app)
+{
+    if (app->stopping || !app->synced || !app->policy || osm_policy_busy(app->policy))
+        return;
+    struct osm_changes *changes = osm_store_take_changes(app->store);
+    if (changes)
+        osm_policy_submit(app->policy, changes);
+}
+
+bool osm_app_settled(const struct osm_app *app)
+{
+    return app->synced && app->policy && !app->policy_error && app->snapshot &&
+           !osm_policy_busy(app->policy) && !osm_store_dirty(app->store);
+}
+
+static void flush_posted(void *ud)
+{
+    struct osm_app *app = ud;
+    app->flush_posted = false;
+    osm_app_flush(app);
+}
+
+/* Objects come in a row: one flush for all that this turn of the loop brings. */
+static void flush_soon(struct osm_app *app)
+{
+    if (!app->flush_posted)
+        app->flush_posted = osm_loop_post(app->loop, flush_posted, app) == 0;
+}
+
+static void source_put(void *ud, struct osm_object *object)
+{
+    struct osm_app *app = ud;
+    if (osm_store_put(app->store, object))
+        osm_log(OSM_LOG_MODEL, OSM_LOG_ERROR, "object lost: out of memory");
+    flush_soon(app);
+}
+
+static void source_gone(void *ud, const char *key)
+{
+    struct osm_app *app = ud;
+    (void)osm_store_delete(app->store, key);
+    flush_soon(app);
+}
+
+static void source_synced(void *ud)
+{
+    struct osm_app *app = ud;
+    app->synced = true;
+    osm_app_flush(app);
+}
+
+static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *error);
+
+static int start_policy(struct osm_app *app, struct osm_err *err)
+{
+    struct osm_engine_config config = {
+        .policies_dir = app->config.policies_dir,
+        .mesh_name = app->config.mesh_name,
+        .osm_namespace = app->config.osm_namespace,
+        .trust_domain = app->config.trust_domain,
+        .roots_pem = osm_ca_roots_pem(app->ca),
+    };
+    return osm_policy_start(&app->policy, app->loop, &config,
+                            &(struct osm_policy_callbacks){app, policy_done}, err);
+}
+
+/* The engine's state is lost (memory, or a run that did not end): a fresh one starts from all
+ * objects. Until then the last good snapshot serves. */
+static void restart_policy(void *ud)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    if (app->stopping)
+        return;
+    osm_policy_stop(osm_take_ptr(&app->policy));
+    if (osm_store_mark_all(app->store) || start_policy(app, &err)) {
+        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policy engine not restarted, trying again",
+                OSM_S("error", err.msg));
+        osm_timer_start(app->policy_restart, POLICY_RESTART_MS, 0);
+        return;
+    }
+    osm_app_flush(app);
+}
+
+static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *error)
+{
+    struct osm_app *app = ud;
+    osm_free(osm_take_ptr(&app->policy_error));
+    if (error) {
+        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
+                "policy run failed; the last good configuration serves", OSM_S("error", error));
+        app->policy_error = osm_strdup(error);
+        if (!app->stopping)
+            osm_timer_start(app->policy_restart, POLICY_RESTART_MS, 0);
+    } else if (snapshot) {
+        osm_snapshot_unref(app->snapshot);
+        app->snapshot = snapshot;
+        osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "snapshot", OSM_U("snap", snapshot->number),
+                OSM_U("proxies", snapshot->proxies_len),
+                OSM_U("rejects", json_array_size(snapshot->rejects)),
+                OSM_U("errors", json_array_size(snapshot->errors)),
+                OSM_I("run_us", json_integer_value(json_object_get(snapshot->policy, "run_us"))));
+        if (app->ads)
+            osm_ads_publish(app->ads, snapshot);
+    }
+    osm_app_flush(app);
+    osm_app_wake_waiters(app);
+}
+
+/* --- proxies --- */
+
+static int admit(void *ud, const struct osm_proxy_id *id, struct osm_err *err)
+{
+    struct osm_app *app = ud;
+    struct osm_object *pod = osm_store_pod_by_uuid(app->store, id->uuid);
+    if (!pod)
+        return osm_fail(err, OSM_EACCES, "no pod has the label osm-proxy-uuid=%s", id->uuid);
+    const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
+    if (strcmp(pod->ns, id->ns) != 0)
+        return osm_fail(err, OSM_EACCES, "certificate is for namespace %s, pod %s is in %s", id->ns,
+                        pod->name, pod->ns);
+    if (strcmp(account ? account : "default", id->account) != 0)
+        return osm_fail(err, OSM_EACCES, "certificate is for service account %s, pod %s/%s has %s",
+                        id->account, pod->ns, pod->name, account ? account : "default");
+    return 0;
+}
+
+static void want_leaf(void *ud, const char *ns, const char *account)
+{
+    struct osm_app *app = ud;
+    osm_leaves_want(app->leaves, ns, account);
+}
+
+static void leaf_ready(void *ud, const char *ns, const char *account, struct osm_resource *secret)
+{
+    struct osm_app *app = ud;
+    if (app->ads)
+        osm_ads_set_leaf(app->ads, ns, account, secret);
+}
+
+static bool leaf_in_use(void *ud, const char *ns, const char *account)
+{
+    const struct osm_app *app = ud;
+    for (size_t i = 0; app->snapshot && i < app->snapshot->proxies_len; i++)
+        if (!strcmp(app->snapshot->proxies[i].ns, ns) &&
+            !strcmp(app->snapshot->proxies[i].account, account))
+            return true;
+    return false;
+}
+
+static void proxies_changed(void *ud)
+{
+    osm_app_wake_waiters(ud);
+}
+
+static int issue_ads_leaf(struct osm_app *app, struct osm_err *err)
+{
+    struct osm_leaf *leaf;
+    int rc = osm_ca_issue(
+        app->ca, &(struct osm_leaf_request){.kind = OSM_LEAF_ADS, .validity_s = ADS_VALIDITY_S},
+        &leaf, err);
+    if (rc)
+        return rc;
+    osm_leaf_unref(app->ads_leaf);
+    app->ads_leaf = leaf;
+    osm_timer_start(app->ads_leaf_timer,
+                    (uint64_t)(osm_leaf_not_after(leaf) - osm_wall_s()) * 1000 / 3 * 2, 0);
+    return 0;
+}
+
+static void renew_ads_leaf(void *ud)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    if (issue_ads_leaf(app, &err)) {
+        osm_log(OSM_LOG_CA, OSM_LOG_ERROR, "ADS certificate not renewed, trying again",
+                OSM_S("error", err.msg));
+        osm_timer_start(app->ads_leaf_timer, ADS_RENEW_RETRY_MS, 0);
+        return;
+    }
+    osm_ads_set_tls(app->ads, osm_leaf_chain_pem(app->ads_leaf), osm_leaf_key_pem(app->ads_leaf),
+                    osm_ca_roots_pem(app->ca));
+}
+
+/* --- life cycle --- */
+
+static int listen_port(const char *listen, int *port, struct osm_err *err)
+{
+    const char *colon = strrchr(listen, ':');
+    char *end = NULL;
+    errno = 0;
+    uintmax_t number = colon && colon[1] ? strtoumax(colon + 1, &end, 10) : 0;
+    if (!number || number > 65535 || errno || *end)
+        return osm_fail(err, OSM_EINVAL, "--ads-listen %s: expected HOST:PORT", listen);
+    *port = (int)number;
+    return 0;
+}
+
+static int start(struct osm_app *app, struct osm_err *err)
+{
+    const struct osm_app_config *config = &app->config;
+    int rc = listen_port(config->ads_listen, &app->ads_port, err);
+    if (!rc)
+        rc = osm_ca_open(&app->ca, &(struct osm_ca_config){config->state_dir, config->trust_domain},
+                         err);
+    if (rc)
+        return rc;
+    app->store = osm_store_new();
+    app->ads_leaf_timer = osm_timer_new(app->loop, renew_ads_leaf, app);
+    app->policy_restart = osm_timer_new(app->loop, restart_policy, app);
+    app->leaves = osm_leaves_new(app->loop, app->ca, config->trust_domain, SERVICE_VALIDITY_S,
+                                 &(struct osm_leaves_callbacks){app, leaf_ready, leaf_in_use});
+    if (!app->store || !app->ads_leaf_timer || !app->policy_restart || !app->leaves)
+        return osm_fail(err, OSM_ENOMEM, "start");
+    rc = osm_app_control_start(app, err);
+    if (!rc)
+        rc = issue_ads_leaf(app, err);
+    if (!rc)
+        rc = start_policy(app, err);
+    if (!rc) {
+        struct osm_ads_config ads = {
+            .listen = config->ads_listen,
+            .trust_domain = config->trust_domain,
+            .chain_pem = osm_leaf_chain_pem(app->ads_leaf),
+            .key_pem = osm_leaf_key_pem(app->ads_leaf),
+            .roots_pem = osm_ca_roots_pem(app->ca),
+        };
+        rc =
+            osm_ads_start(&app->ads, app->loop, &ads,
+                          &(struct osm_ads_callbacks){app, admit, want_leaf, proxies_changed}, err);
+    }
+    if (!rc)
+        rc = osm_source_dir_start(
+            &app->source, app->loop, config->source + strlen("dir:"),
+            &(struct osm_source_sink){app, source_put, source_gone, source_synced}, err);
+    return rc;
+}
+
+static void stopped(void *ud)
+{
+    struct osm_app *app = ud;
+    app->ads = NULL;
+    osm_loop_stop(app->loop);
+}
+
+static void stop(void *ud)
+{
+    struct osm_app *app = ud;
+    if (app->stopping)
+        return;
+    app->stopping = true;
+    osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopping");
+    osm_source_stop(osm_take_ptr(&app->source));
+    osm_app_control_stop(app);
+    osm_policy_stop(osm_take_ptr(&app->policy));
+    osm_leaves_free(osm_take_ptr(&app->leaves));
+    osm_timer_free(osm_take_ptr(&app->ads_leaf_timer));
+    osm_timer_free(osm_take_ptr(&app->policy_restart));
+    if (app->ads)
+        osm_ads_stop(app->ads, stopped, app);
+    else
+        osm_loop_stop(app->loop);
+}
+
+int osm_app_run(const struct osm_app_config *config)
+{
+    struct osm_app app = {.config = *config, .started_ms = osm_now_ms()};
+    struct osm_err err = {0};
+    bool failed = false;
+    if (osm_loop_new(&app.loop, &err)) {
+        osm_log(OSM_LOG_CORE, OSM_LOG_FATAL, "cannot start", OSM_S("error", err.msg));
+        return 1;
+    }
+    if (start(&app, &err) || osm_loop_on_terminate(app.loop, stop, &app)) {
+        osm_log(OSM_LOG_CORE, OSM_LOG_FATAL, "cannot start", OSM_S("error", err.msg));
+        failed = true;
+        if (osm_loop_post(app.loop, stop, &app))
+            return 1;
+    } else {
+        osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "started", OSM_S("version", OSM_VERSION),
+                OSM_S("mesh", config->mesh_name), OSM_S("ads", config->ads_listen),
+                OSM_S("source", config->source), OSM_S("policies", config->policies_dir),
+                OSM_S("root", osm_ca_fingerprint(app.ca)));
+    }
+    int open_handles = osm_loop_run(app.loop);
+    osm_loop_free(app.loop); /* runs what was posted late, before what it may touch goes */
+    osm_snapshot_unref(app.snapshot);
+    osm_store_free(app.store);
+    osm_leaf_unref(app.ads_leaf);
+    osm_ca_free(app.ca);
+    osm_free(app.policy_error);
+    if (!failed)
+        osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopped", OSM_I("open_handles", open_handles));
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,51 @@
+/* The daemon: who is wired to whom, and in which order things start and stop. The only place that
+ * knows all modules.
+ *
+ *   source --> store --> policy (its own thread) --> snapshot --> ads --> proxies
+ *                 '--> admission of streams            '--> control: status, wait, config
+ *   leaves: service certificates per account, asked for by ads, signed on the thread pool
+ *
+ * Everything below is on the loop thread. */
+#pragma once
+
+#include "app/config.h"
+#include "ca/ca.h"
+#include "debug/control.h"
+#include "loop/loop.h"
+#include "model/store.h"
+#include "policy/host.h"
+#include "source/source.h"
+#include "xds/ads.h"
+
+struct osm_leaves;
+struct osm_waiter;
+
+struct osm_app {
+    struct osm_app_config config;
+    struct osm_loop *loop;
+    struct osm_ca *ca;
+    struct osm_store *store;
+    struct osm_source *source;
+    struct osm_policy *policy;
+    struct osm_ads *ads;
+    struct osm_control *control;
+    struct osm_leaves *leaves;
+    struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */
+    struct osm_timer *ads_leaf_timer;
+    struct osm_timer *policy_restart;
+    struct osm_snapshot *snapshot; /* the newest; NULL before the first run has ended */
+    char *policy_error;            /* why the last run failed; NULL: it did not */
+    struct osm_waiter *waiters;
+    int ads_port;
+    bool synced, stopping, flush_posted;
+    uint64_t started_ms;
+};
+
+/** Runs until SIGTERM or SIGINT. Returns the process's exit code. */
+int osm_app_run(const struct osm_app_config *config);
+
+/** Sends what has changed to the policy thread, unless it is busy (then it is sent when the run
+ * ends). */
+void osm_app_flush(struct osm_app *app);
+/** True when all that the source has told is in the newest snapshot. */
+bool osm_app_settled(const struct osm_app *app);

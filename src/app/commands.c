@@ -1,0 +1,277 @@
+#include "app/commands.h"
+
+#include "app/leaves.h"
+#include "app/sidecar.h"
+#include "base/clock.h"
+#include "policy/proto.h"
+
+#include <string.h>
+
+enum { WAIT_DEFAULT_MS = 30 * 1000, WAIT_MAX_MS = 3600 * 1000 };
+
+/* --- status --- */
+
+/* Pods that should have a proxy connected and have none, as "namespace/pod". */
+static json_t *missing_proxies(const struct osm_app *app, const json_t *streams)
+{
+    json_t *missing = json_array();
+    for (size_t i = 0; app->snapshot && i < app->snapshot->proxies_len; i++) {
+        const struct osm_snapshot_proxy *p = &app->snapshot->proxies[i];
+        size_t at;
+        json_t *stream;
+        bool found = false;
+        json_array_foreach (streams, at, stream)
+            found |= !strcmp(json_string_value(json_object_get(stream, "uuid")), p->uuid);
+        if (!found)
+            (void)json_array_append_new(missing, json_sprintf("%s/%s", p->ns, p->pod));
+    }
+    return missing;
+}
+
+static json_t *or_empty(json_t *array)
+{
+    return array ? json_incref(array) : json_array();
+}
+
+static void status(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    (void)args;
+    struct osm_app *app = ud;
+    json_t *streams = app->ads ? osm_ads_status(app->ads) : json_array();
+    const struct osm_snapshot *s = app->snapshot;
+    osm_control_reply(
+        request,
+        json_pack(
+            "{s:s, s:s, s:s, s:I, s:o*, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, s:{s:s, s:I}}",
+            "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
+            app->config.osm_namespace, "uptime_s",
+            (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
+            app->source ? osm_source_status(app->source) : NULL, "snapshot",
+            (json_int_t)(s ? s->number : 0), "settled", osm_app_settled(app), "policy_error",
+            app->policy_error, "missing", missing_proxies(app, streams), "proxies", streams,
+            "rejects", or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL),
+            "policy", s ? s->policy : NULL, "root", "fingerprint", osm_ca_fingerprint(app->ca),
+            "not_after", (json_int_t)osm_ca_not_after(app->ca)));
+}
+
+/* --- wait --- */
+
+struct osm_waiter {
+    struct osm_waiter *next;
+    struct osm_app *app;
+    struct osm_control_request *request;
+    struct osm_timer *deadline;
+    bool connected; /* also until every pod with a sidecar has a stream */
+};
+
+static void waiter_remove(struct osm_waiter *w)
+{
+    struct osm_waiter **at = &w->app->waiters;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    osm_timer_free(w->deadline);
+    osm_free(w);
+}
+
+static void answer(struct osm_waiter *w, const char *why_not)
+{
+    struct osm_app *app = w->app;
+    struct osm_control_request *request = w->request;
+    size_t streams = 0, nacked = 0;
+    bool applied = app->ads && osm_ads_applied(app->ads, &streams, &nacked);
+    waiter_remove(w);
+    if (why_not) {
+        struct osm_err err;
+        osm_control_fail(request, (osm_fail(&err, OSM_ETIMEDOUT, "%s", why_not), &err));
+        return;
+    }
+    osm_control_reply(request,
+                      json_pack("{s:b, s:I, s:I, s:I}", "applied", applied, "snapshot",
+                                (json_int_t)(app->snapshot ? app->snapshot->number : 0), "proxies",
+                                (json_int_t)streams, "nacked", (json_int_t)nacked));
+}
+
+static void waiter_deadline(void *ud)
+{
+    struct osm_waiter *w = ud;
+    struct osm_app *app = w->app;
+    size_t streams = 0, nacked = 0;
+    if (app->policy_error)
+        answer(w, "not applied in time: the policy run fails; `osm status` says why");
+    else if (!osm_app_settled(app))
+        answer(w, "not applied in time: the change has not been translated yet");
+    else if (!osm_ads_applied(app->ads, &streams, &nacked))
+        answer(w, "not applied in time: a proxy has not answered; `osm status` lists them");
+    else
+        answer(w, "not all proxies have connected in time; `osm status` lists the missing ones");
+}
+
+static bool all_connected(const struct osm_app *app)
+{
+    json_t *streams = osm_ads_status(app->ads);
+    json_t *missing = missing_proxies(app, streams);
+    bool all = json_array_size(missing) == 0;
+    json_decref(missing);
+    json_decref(streams);
+    return all;
+}
+
+void osm_app_wake_waiters(struct osm_app *app)
+{
+    size_t streams, nacked;
+    bool done = app->waiters && app->ads && osm_app_settled(app) &&
+                osm_ads_applied(app->ads, &streams, &nacked);
+    for (struct osm_waiter *w = app->waiters, *next; w; w = next) {
+        next = w->next;
+        if (!osm_control_alive(w->request) || (done && (!w->connected || all_connected(app))))
+            answer(w, NULL);
+    }
+}
+
+static void wait_applied(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    const json_t *timeout = json_object_get(args, "timeout_ms");
+    json_int_t timeout_ms = timeout ? json_integer_value(timeout) : WAIT_DEFAULT_MS;
+    struct osm_waiter *w = NULL;
+    if (timeout_ms <= 0 || timeout_ms > WAIT_MAX_MS)
+        (void)osm_fail(&err, OSM_EINVAL, "timeout_ms: expected 1 to %d", WAIT_MAX_MS);
+    else if (!app->source)
+        (void)osm_fail(&err, OSM_EBUSY, "the daemon is starting");
+    else if (!(w = osm_alloc(sizeof *w)) ||
+             !(w->deadline = osm_timer_new(app->loop, waiter_deadline, w)))
+        (void)osm_fail(&err, OSM_ENOMEM, "wait");
+    if (err.code) {
+        osm_free(w);
+        osm_control_fail(request, &err);
+        return;
+    }
+    w->app = app;
+    w->request = request;
+    w->connected = json_is_true(json_object_get(args, "connected"));
+    w->next = app->waiters;
+    app->waiters = w;
+    osm_timer_start(w->deadline, (uint64_t)timeout_ms, 0);
+    osm_source_refresh(app->source); /* what was written before the call counts */
+    osm_app_flush(app);
+    osm_app_wake_waiters(app);
+}
+
+/* --- proxies --- */
+
+/* The object of "namespace/pod", or NULL with the error. */
+static struct osm_object *find_pod(const struct osm_app *app, const json_t *args,
+                                   struct osm_err *err)
+{
+    const char *name = json_string_value(json_object_get(args, "pod"));
+    const char *slash = name ? strchr(name, '/') : NULL;
+    if (!slash || !slash[1] || slash == name || strchr(slash + 1, '/')) {
+        (void)osm_fail(err, OSM_EINVAL, "expected NAMESPACE/POD, got %.128s",
+                       name ? name : "nothing");
+        return NULL;
+    }
+    char *key = osm_strf("/Pod/%s", name);
+    struct osm_object *pod = key ? osm_store_get(app->store, key) : NULL;
+    osm_free(key);
+    if (!pod)
+        (void)osm_fail(err, OSM_ENOENT, "no pod %.128s in the source", name);
+    return pod;
+}
+
+static void proxy_bootstrap(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    json_t *files = NULL;
+    if (app->source)
+        osm_source_refresh(app->source); /* a pod written just now counts */
+    const struct osm_object *pod = find_pod(app, args, &err);
+    if (!pod || osm_sidecar_files(app, pod, json_string_value(json_object_get(args, "mount_path")),
+                                  &files, &err))
+        osm_control_fail(request, &err);
+    else
+        osm_control_reply(request, files);
+}
+
+static int decode_into(json_t *list, enum osm_xds_type type, const struct osm_resource *resource,
+                       struct osm_err *err)
+{
+    const ProtobufCMessageDescriptor *descriptor = osm_proto_find(osm_xds_type_message(type));
+    json_t *decoded = NULL;
+    int rc = osm_proto_decode(descriptor, osm_bytes_data(resource->body),
+                              osm_bytes_len(resource->body), &decoded, err);
+    if (!rc && json_array_append_new(list, decoded))
+        rc = osm_fail(err, OSM_ENOMEM, "configuration");
+    return rc;
+}
+
+static void proxy_config(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    const char *type = json_string_value(json_object_get(args, "type"));
+    const struct osm_object *pod = find_pod(app, args, &err);
+    const char *uuid =
+        pod ? osm_json_str_at(pod->body, "metadata", "labels", "osm-proxy-uuid", NULL) : NULL;
+    const struct osm_snapshot_proxy *proxy = NULL;
+    for (size_t i = 0; uuid && app->snapshot && i < app->snapshot->proxies_len; i++)
+        if (!strcasecmp(app->snapshot->proxies[i].uuid, uuid))
+            proxy = &app->snapshot->proxies[i];
+    if (pod && !proxy)
+        (void)osm_fail(
+            &err, OSM_ENOENT,
+            "%s/%s has no proxy: it needs the label osm-proxy-uuid and a monitored namespace",
+            pod->ns, pod->name);
+    json_t *out = json_object();
+    bool any = false;
+    for (int t = 0; proxy && !err.code && t < OSM_XDS_TYPE_COUNT; t++) {
+        const char *name = osm_xds_type_short((enum osm_xds_type)t);
+        if (type && strcasecmp(type, name) != 0)
+            continue;
+        any = true;
+        json_t *list = json_array();
+        (void)json_object_set_new(out, name, list);
+        for (size_t i = 0; !err.code && i < proxy->cls->types[t].len; i++)
+            (void)decode_into(list, (enum osm_xds_type)t, proxy->cls->types[t].list[i], &err);
+        const struct osm_resource *leaf =
+            t == OSM_XDS_SDS ? osm_leaves_get(app->leaves, proxy->ns, proxy->account) : NULL;
+        if (leaf && !err.code)
+            (void)decode_into(list, OSM_XDS_SDS, leaf, &err);
+    }
+    if (proxy && !any)
+        (void)osm_fail(&err, OSM_EINVAL, "%.32s: expected CDS, EDS, LDS, RDS or SDS", type);
+    if (err.code) {
+        json_decref(out);
+        osm_control_fail(request, &err);
+    } else {
+        osm_control_reply(request, out);
+    }
+}
+
+static const struct osm_control_command commands[] = {
+    {"status", status, false},
+    {"wait", wait_applied, false},
+    {"proxy.bootstrap", proxy_bootstrap, true},
+    {"proxy.config", proxy_config, false},
+    {NULL, NULL, false},
+};
+
+int osm_app_control_start(struct osm_app *app, struct osm_err *err)
+{
+    char *path = app->config.control_socket ? osm_strdup(app->config.control_socket)
+                                            : osm_strf("%s/control.sock", app->config.state_dir);
+    if (!path)
+        return osm_fail(err, OSM_ENOMEM, "control socket");
+    int rc = osm_control_start(&app->control, app->loop, path, commands, app, err);
+    osm_free(path);
+    return rc;
+}
+
+void osm_app_control_stop(struct osm_app *app)
+{
+    while (app->waiters)
+        answer(app->waiters, "the daemon is stopping");
+    osm_control_stop(osm_take_ptr(&app->control));
+}

@@ -1,0 +1,10 @@
+/* What the control socket answers: status, wait, proxy.bootstrap, proxy.config. */
+#pragma once
+
+#include "app/app.h"
+
+OSM_MUST_USE int osm_app_control_start(struct osm_app *app, struct osm_err *err);
+/** Answers who still waits, then closes the socket. */
+void osm_app_control_stop(struct osm_app *app);
+/** Something has moved: whoever waits for the configuration to be applied looks again. */
+void osm_app_wake_waiters(struct osm_app *app);

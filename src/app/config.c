@@ -1,0 +1,127 @@
+#include "app/config.h"
+
+#include "base/log.h"
+#include "base/options.h"
+
+#include <ctype.h>
+#include <string.h>
+
+enum { OPTIONS = 12 };
+
+/* The table for one parse; `at` is written through it. */
+static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
+{
+    const struct osm_option options[OPTIONS] = {
+        {"source", 0, "dir:PATH", "where objects come from: a directory of manifests, watched",
+         &at->source, NULL, true},
+        {"state-dir", 0, "DIR", "root certificate and key; created 0700", &at->state_dir, NULL,
+         true},
+        {"policies", 0, "DIR", "the Lua policy modules", &at->policies_dir, NULL, true},
+        {"ads-listen", 0, "HOST:PORT", "xDS for the sidecars (default 0.0.0.0:15128)",
+         &at->ads_listen, NULL, false},
+        {"mesh-name", 0, "NAME",
+         "namespaces labelled openservicemesh.io/monitored-by=NAME join (default osm)",
+         &at->mesh_name, NULL, false},
+        {"osm-namespace", 0, "NS", "the control plane's own namespace (default osm-system)",
+         &at->osm_namespace, NULL, false},
+        {"trust-domain", 0, "DOMAIN", "the last part of every identity (default cluster.local)",
+         &at->trust_domain, NULL, false},
+        {"control-socket", 0, "PATH",
+         "where the osm command reaches this daemon (default STATE_DIR/control.sock)",
+         &at->control_socket, NULL, false},
+        {"verbosity", 'v', "LEVEL",
+         "trace, debug, info, warn, error, fatal or disabled (default info)", &at->verbosity, NULL,
+         false},
+        {"version", 0, NULL, "print the version and end", NULL, &at->version, false},
+        {"help", 'h', NULL, "print this and end", NULL, &at->help, false},
+        {NULL, 0, NULL, NULL, NULL, NULL, false},
+    };
+    memcpy(out, options, sizeof options);
+}
+
+/* Mesh name and namespace become label values and DNS labels. */
+static int check_label(const char *flag, const char *value, struct osm_err *err)
+{
+    size_t n = strlen(value);
+    bool ok = n >= 1 && n <= 63 && isalnum((unsigned char)value[0]) &&
+              isalnum((unsigned char)value[n - 1]);
+    for (size_t i = 0; ok && i < n; i++)
+        ok =
+            islower((unsigned char)value[i]) || isdigit((unsigned char)value[i]) || value[i] == '-';
+    if (ok)
+        return 0;
+    return osm_fail(
+        err, OSM_EINVAL,
+        "--%s %s: expected at most 63 of a-z, 0-9 and '-', with a letter or digit at both ends",
+        flag, value);
+}
+
+static int check_domain(const char *value, struct osm_err *err)
+{
+    char label[64];
+    for (const char *at = value;; at++) {
+        size_t n = strcspn(at, ".");
+        if (n == 0 || n >= sizeof label || strlen(value) > 128)
+            return osm_fail(err, OSM_EINVAL,
+                            "--trust-domain %s: expected a DNS name such as cluster.local", value);
+        memcpy(label, at, n);
+        label[n] = '\0';
+        if (check_label("trust-domain", label, err))
+            return osm_fail(err, OSM_EINVAL,
+                            "--trust-domain %s: expected a DNS name such as cluster.local", value);
+        at += n;
+        if (!*at)
+            return 0;
+    }
+}
+
+int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
+{
+    struct osm_app_config config = {
+        .ads_listen = "0.0.0.0:15128",
+        .mesh_name = "osm",
+        .osm_namespace = "osm-system",
+        .trust_domain = "cluster.local",
+        .verbosity = "info",
+    };
+    struct osm_option options[OPTIONS];
+    const char **words = NULL;
+    size_t words_len = 0;
+    describe(options, &config);
+    int rc = osm_options_parse(options, argc, argv, &words, &words_len, err);
+    if (!rc && words_len)
+        rc = osm_fail(err, OSM_EINVAL, "%s: only flags are expected; --help lists them", words[0]);
+    osm_free(words);
+    if (rc)
+        return rc;
+    if (!config.help && !config.version) {
+        rc = osm_options_require(options, err);
+        if (!rc && strncmp(config.source, "dir:", 4) != 0)
+            rc = osm_fail(err, OSM_EINVAL, "--source %s: expected dir:PATH", config.source);
+        if (!rc)
+            rc = check_label("mesh-name", config.mesh_name, err);
+        if (!rc)
+            rc = check_label("osm-namespace", config.osm_namespace, err);
+        if (!rc)
+            rc = check_domain(config.trust_domain, err);
+        if (!rc && osm_log_level_parse(config.verbosity) < 0)
+            rc = osm_fail(
+                err, OSM_EINVAL,
+                "--verbosity %s: expected trace, debug, info, warn, error, fatal or disabled",
+                config.verbosity);
+    }
+    if (!rc)
+        *out = config;
+    return rc;
+}
+
+void osm_app_config_help(void)
+{
+    struct osm_app_config unused = {0};
+    struct osm_option options[OPTIONS];
+    describe(options, &unused);
+    (void)printf("osm-controller: the control plane of Open Service Mesh (%s)\n\n"
+                 "  osm-controller --source dir:PATH --state-dir DIR --policies DIR [flags]\n\n",
+                 OSM_VERSION);
+    osm_options_help(options, stdout);
+}

@@ -1,0 +1,19 @@
+/* What the daemon was started with. */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+
+struct osm_app_config {
+    const char *source; /* "dir:PATH" */
+    const char *state_dir, *policies_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
+    const char *control_socket; /* default: STATE_DIR/control.sock */
+    const char *verbosity;
+    bool help, version;
+};
+
+/** Parses the command line. Errors: OSM_EINVAL, ready to print. Strings are borrowed from argv. */
+OSM_MUST_USE int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv,
+                                      struct osm_err *err);
+void osm_app_config_help(void);

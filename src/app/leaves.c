@@ -1,0 +1,209 @@
+#include "app/leaves.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "model/names.h"
+#include "xds/secret.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { RETRY_MS = 2000, LEAD_MIN_S = 5 * 60 };
+
+struct entry {
+    struct osm_leaves *leaves;
+    const struct osm_ca *ca; /* of its own: the pool may sign on while osm_leaves_free runs */
+    int64_t validity_s;
+    char *key, *ns, *account, *common_name;
+    struct osm_resource *secret; /* NULL until the first is signed */
+    struct osm_timer *renew;
+    bool signing, orphaned;       /* orphaned: freed when the pool returns it */
+    struct osm_leaf *signed_leaf; /* from the pool */
+    struct osm_err signed_err;
+};
+
+struct osm_leaves {
+    struct osm_loop *loop;
+    const struct osm_ca *ca;
+    char *trust_domain;
+    int64_t validity_s;
+    struct osm_leaves_callbacks callbacks;
+    struct osm_map entries; /* "ns/account" -> struct entry */
+};
+
+static void entry_free(struct entry *e)
+{
+    if (!e)
+        return;
+    if (e->secret)
+        osm_resource_unref(e->secret);
+    osm_leaf_unref(e->signed_leaf);
+    osm_timer_free(e->renew);
+    osm_free(e->key);
+    osm_free(e->ns);
+    osm_free(e->account);
+    osm_free(e->common_name);
+    osm_free(e);
+}
+
+static void drop(struct entry *e)
+{
+    if (e->signing) {
+        e->orphaned = true;
+        osm_timer_free(osm_take_ptr(&e->renew));
+    } else {
+        entry_free(e);
+    }
+}
+
+struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca,
+                                  const char *trust_domain, int64_t validity_s,
+                                  const struct osm_leaves_callbacks *callbacks)
+{
+    struct osm_leaves *l = osm_alloc(sizeof *l);
+    char *domain = osm_strdup(trust_domain);
+    if (!l || !domain) {
+        osm_free(l);
+        osm_free(domain);
+        return NULL;
+    }
+    *l = (struct osm_leaves){loop, ca, domain, validity_s, *callbacks, OSM_MAP_INIT};
+    return l;
+}
+
+void osm_leaves_free(struct osm_leaves *l)
+{
+    if (!l)
+        return;
+    osm_map_each (&l->entries, e)
+        drop(e->value);
+    osm_map_clear(&l->entries);
+    osm_free(l->trust_domain);
+    osm_free(l);
+}
+
+static void sign_on_pool(void *ud)
+{
+    struct entry *e = ud;
+    struct osm_leaf_request request = {
+        .kind = OSM_LEAF_SERVICE, .common_name = e->common_name, .validity_s = e->validity_s};
+    if (osm_ca_issue(e->ca, &request, &e->signed_leaf, &e->signed_err))
+        e->signed_leaf = NULL;
+}
+
+/* Milliseconds until a certificate of this end should be renewed: a third of its life before it
+ * ends, earlier by up to a tenth of that. */
+static uint64_t renewal_delay_ms(const struct osm_leaves *l, int64_t not_after)
+{
+    int64_t left_s = not_after - osm_wall_s();
+    int64_t lead_s = l->validity_s / 3 > LEAD_MIN_S ? l->validity_s / 3 : LEAD_MIN_S;
+    if (lead_s > left_s / 2)
+        lead_s = left_s / 2;
+    int64_t wait_s = left_s - lead_s;
+    if (wait_s <= 0)
+        return RETRY_MS;
+    uint64_t wait_ms = (uint64_t)wait_s * 1000;
+    return wait_ms - osm_now_us() % (wait_ms / 10 + 1);
+}
+
+static void sign(struct entry *e);
+
+static void on_renew(void *ud)
+{
+    struct entry *e = ud;
+    struct osm_leaves *l = e->leaves;
+    if (l->callbacks.in_use(l->callbacks.ud, e->ns, e->account)) {
+        sign(e);
+        return;
+    }
+    (void)osm_map_del(&l->entries, e->key);
+    drop(e);
+}
+
+static void signed_back(void *ud)
+{
+    struct entry *e = ud;
+    e->signing = false;
+    if (e->orphaned) {
+        entry_free(e);
+        return;
+    }
+    struct osm_leaves *l = e->leaves;
+    struct osm_leaf *leaf = osm_take_ptr(&e->signed_leaf);
+    if (!leaf) {
+        osm_log(OSM_LOG_CA, OSM_LOG_ERROR, "service certificate not issued, trying again",
+                OSM_S("account", e->key), OSM_S("error", e->signed_err.msg));
+        osm_timer_start(e->renew, RETRY_MS, 0);
+        return;
+    }
+    char version[128];
+    (void)snprintf(version, sizeof version, "%s.%lld", osm_ca_fingerprint(l->ca),
+                   (long long)osm_leaf_not_after(leaf));
+    struct osm_resource *secret = osm_secret_certificate(
+        "service-cert", version, osm_leaf_chain_pem(leaf), osm_leaf_key_pem(leaf));
+    if (secret) {
+        if (e->secret)
+            osm_resource_unref(e->secret);
+        e->secret = secret;
+        osm_timer_start(e->renew, renewal_delay_ms(l, osm_leaf_not_after(leaf)), 0);
+        osm_log(OSM_LOG_CA, OSM_LOG_INFO, "service certificate issued", OSM_S("account", e->key),
+                OSM_S("serial", osm_leaf_serial(leaf)),
+                OSM_I("not_after", osm_leaf_not_after(leaf)));
+        l->callbacks.ready(l->callbacks.ud, e->ns, e->account, secret);
+    } else {
+        osm_timer_start(e->renew, RETRY_MS, 0);
+    }
+    osm_leaf_unref(leaf);
+}
+
+static void sign(struct entry *e)
+{
+    if (e->signing)
+        return;
+    e->signing = true;
+    if (osm_loop_work(e->leaves->loop, sign_on_pool, signed_back, e)) {
+        e->signing = false;
+        osm_timer_start(e->renew, RETRY_MS, 0);
+    }
+}
+
+void osm_leaves_want(struct osm_leaves *l, const char *ns, const char *account)
+{
+    char *key = osm_strf("%s/%s", ns, account);
+    struct entry *e = key ? osm_map_get(&l->entries, key) : NULL;
+    if (e) {
+        if (e->secret)
+            l->callbacks.ready(l->callbacks.ud, ns, account, e->secret);
+        osm_free(key);
+        return; /* or it is under way */
+    }
+    e = osm_alloc(sizeof *e);
+    if (!key || !e) {
+        osm_free(key);
+        osm_free(e);
+        return; /* the proxy asks again */
+    }
+    e->leaves = l;
+    e->ca = l->ca;
+    e->validity_s = l->validity_s;
+    e->key = key;
+    e->ns = osm_strdup(ns);
+    e->account = osm_strdup(account);
+    e->common_name = osm_principal(account, ns, l->trust_domain);
+    e->renew = osm_timer_new(l->loop, on_renew, e);
+    if (!e->ns || !e->account || !e->common_name || !e->renew ||
+        osm_map_put(&l->entries, key, e, NULL)) {
+        entry_free(e);
+        return;
+    }
+    sign(e);
+}
+
+struct osm_resource *osm_leaves_get(const struct osm_leaves *l, const char *ns, const char *account)
+{
+    char *key = osm_strf("%s/%s", ns, account);
+    struct entry *e = key ? osm_map_get(&l->entries, key) : NULL;
+    osm_free(key);
+    return e ? e->secret : NULL;
+}

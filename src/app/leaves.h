@@ -1,0 +1,31 @@
+/* Service certificates, one per account: signed on the thread pool when a proxy first needs one,
+ * renewed with jitter before they end, dropped when no proxy of the account is left. Thread: loop.
+ */
+#pragma once
+
+#include "ca/ca.h"
+#include "loop/loop.h"
+#include "xds/snapshot.h"
+
+#include <stdbool.h>
+
+struct osm_leaves;
+
+struct osm_leaves_callbacks {
+    void *ud;
+    /** A new certificate as the SDS resource "service-cert"; borrowed for the call. */
+    void (*ready)(void *ud, const char *ns, const char *account, struct osm_resource *secret);
+    /** Is there still a proxy of this account? Asked at renewal. */
+    bool (*in_use)(void *ud, const char *ns, const char *account);
+};
+
+OSM_MUST_USE struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca,
+                                               const char *trust_domain, int64_t validity_s,
+                                               const struct osm_leaves_callbacks *callbacks);
+/** Answers through `ready`, at once where there is one that is not due for renewal. */
+void osm_leaves_want(struct osm_leaves *leaves, const char *ns, const char *account);
+/** The current one, borrowed; NULL where there is none. */
+struct osm_resource *osm_leaves_get(const struct osm_leaves *leaves, const char *ns,
+                                    const char *account);
+/** No callback comes any more; work under way on the pool is let run out. NULL is accepted. */
+void osm_leaves_free(struct osm_leaves *leaves);

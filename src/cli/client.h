@@ -1,0 +1,12 @@
+/* One question to the daemon over its control socket. Blocking. */
+#pragma once
+
+#include "base/err.h"
+
+#include <jansson.h>
+
+/** Sends {"cmd", "args"} and waits for the answer, at most @p timeout_ms. Owns: takes @p args
+ * (NULL: none). *data: caller's json_decref. Errors: OSM_EIO where no daemon answers; else what the
+ * daemon says. */
+OSM_MUST_USE int osm_client_ask(const char *socket_path, const char *cmd, json_t *args,
+                                int timeout_ms, json_t **data, struct osm_err *err);

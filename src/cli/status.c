@@ -1,0 +1,151 @@
+/* `osm status`: the daemon's state for a person: source, what is served, each proxy, what was left
+ * out and why. */
+#include "cli/client.h"
+#include "cli/commands.h"
+
+#include "base/buf.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { ASK_TIMEOUT_MS = 10 * 1000, CELL_MAX = 16, TABLE_MAX_BYTES = 64 * 1024 * 1024 };
+
+static const char *text_at(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+static json_int_t number_at(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+/* Columns padded to their widest cell. Cells are tab-separated lines in one buffer. */
+static void print_table(const char *rows)
+{
+    size_t widths[CELL_MAX] = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        for (const char *row = rows; *row;) {
+            size_t row_len = strcspn(row, "\n");
+            const char *cell = row;
+            for (size_t column = 0; column < CELL_MAX && cell <= row + row_len; column++) {
+                size_t len = strcspn(cell, "\t\n");
+                if (pass == 0 && len > widths[column])
+                    widths[column] = len;
+                bool last = cell[len] != '\t';
+                if (pass == 1)
+                    (void)printf("%s%-*.*s", column ? "  " : "  ",
+                                 last ? (int)len : (int)widths[column], (int)len, cell);
+                if (last)
+                    break;
+                cell += len + 1;
+            }
+            if (pass == 1)
+                (void)putchar('\n');
+            row += row_len + (row[row_len] == '\n');
+        }
+    }
+}
+
+static void print_source(const json_t *source)
+{
+    const json_t *errors = json_object_get(source, "errors");
+    (void)printf("SOURCE    %s:%s  %s%s%s  %" JSON_INTEGER_FORMAT " files, %" JSON_INTEGER_FORMAT
+                 " objects\n",
+                 text_at(source, "kind"), text_at(source, "path"), text_at(source, "state"),
+                 *text_at(source, "reason") ? ": " : "", text_at(source, "reason"),
+                 number_at(source, "files"), number_at(source, "objects"));
+    size_t i;
+    json_t *error;
+    json_array_foreach (errors, i, error)
+        (void)printf("  %s:%" JSON_INTEGER_FORMAT ":%" JSON_INTEGER_FORMAT ": %s (%s)\n",
+                     text_at(error, "file"), number_at(error, "line"), number_at(error, "column"),
+                     text_at(error, "message"),
+                     json_is_true(json_object_get(error, "kept")) ? "its last good objects serve"
+                                                                  : "its objects are absent");
+}
+
+/* "ok" | "due" | "NACK" per type, and what the refusals say on lines of their own. */
+static void print_proxies(const json_t *proxies, const json_t *missing)
+{
+    static const char *const types[] = {"CDS", "EDS", "LDS", "RDS", "SDS"};
+    struct osm_buf rows = OSM_BUF_INIT(TABLE_MAX_BYTES);
+    size_t i;
+    json_t *proxy, *pod;
+    (void)printf("PROXIES   %zu connected, %zu missing\n", json_array_size(proxies),
+                 json_array_size(missing));
+    if (json_array_size(proxies))
+        (void)osm_buf_add_str(&rows, "POD\tACCOUNT\tMODE\tSNAPSHOT\tCDS\tEDS\tLDS\tRDS\tSDS\n");
+    json_array_foreach (proxies, i, proxy) {
+        (void)osm_buf_addf(&rows, "%s/%s\t%s\t%s\t%" JSON_INTEGER_FORMAT,
+                           text_at(proxy, "namespace"), text_at(proxy, "pod"),
+                           text_at(proxy, "account"), text_at(proxy, "mode"),
+                           number_at(proxy, "snapshot"));
+        for (size_t t = 0; t < 5; t++) {
+            const json_t *type = json_object_get(json_object_get(proxy, "types"), types[t]);
+            const char *acked = text_at(type, "acked");
+            (void)osm_buf_addf(&rows, "\t%s%.8s",
+                               json_is_string(json_object_get(type, "nacked")) ? "NACK "
+                               : json_is_true(json_object_get(type, "due"))    ? "due "
+                                                                               : "",
+                               *acked ? acked : "-");
+        }
+        (void)osm_buf_add_char(&rows, '\n');
+    }
+    if (rows.data)
+        print_table(rows.data);
+    osm_buf_clear(&rows);
+    json_array_foreach (proxies, i, proxy)
+        for (size_t t = 0; t < 5; t++) {
+            const json_t *type = json_object_get(json_object_get(proxy, "types"), types[t]);
+            if (json_is_string(json_object_get(type, "nacked")))
+                (void)printf("  %s/%s refused %s: %s\n", text_at(proxy, "namespace"),
+                             text_at(proxy, "pod"), types[t], text_at(type, "error"));
+        }
+    json_array_foreach (missing, i, pod)
+        (void)printf("  %s has not connected\n", json_string_value(pod));
+}
+
+static void print_reports(const json_t *rejects, const json_t *errors)
+{
+    size_t i;
+    json_t *item;
+    (void)printf("REJECTED  %zu objects or parts\n", json_array_size(rejects));
+    json_array_foreach (rejects, i, item)
+        (void)printf("  %s%s%s: %s%s%s%s\n", text_at(item, "object"),
+                     *text_at(item, "path") ? ": " : "", text_at(item, "path"),
+                     text_at(item, "reason"), *text_at(item, "origin") ? "  (" : "",
+                     text_at(item, "origin"), *text_at(item, "origin") ? ")" : "");
+    (void)printf("ERRORS    %zu in rules\n", json_array_size(errors));
+    json_array_foreach (errors, i, item)
+        (void)printf("  %s: %s\n", text_at(item, "where"), text_at(item, "message"));
+}
+
+int osm_cli_status(const struct osm_cli *cli)
+{
+    struct osm_err err = {0};
+    json_t *data;
+    if (osm_client_ask(cli->socket_path, "status", NULL, ASK_TIMEOUT_MS, &data, &err)) {
+        (void)fprintf(stderr, "osm: %s\n", err.msg);
+        return 1;
+    }
+    if (cli->output && !strcmp(cli->output, "json")) {
+        (void)json_dumpf(data, stdout, JSON_INDENT(2));
+        (void)putchar('\n');
+    } else {
+        const char *policy_error = text_at(data, "policy_error");
+        (void)printf(
+            "MESH      %s in %s, osm-controller %s, up %" JSON_INTEGER_FORMAT " s, root %.16s\n",
+            text_at(data, "mesh"), text_at(data, "osm_namespace"), text_at(data, "version"),
+            number_at(data, "uptime_s"), text_at(json_object_get(data, "root"), "fingerprint"));
+        print_source(json_object_get(data, "source"));
+        (void)printf("SNAPSHOT  %" JSON_INTEGER_FORMAT "%s%s%s\n", number_at(data, "snapshot"),
+                     json_is_true(json_object_get(data, "settled")) ? "" : ", changes under way",
+                     *policy_error ? "; run failed: " : "", policy_error);
+        print_proxies(json_object_get(data, "proxies"), json_object_get(data, "missing"));
+        print_reports(json_object_get(data, "rejects"), json_object_get(data, "errors"));
+    }
+    json_decref(data);
+    return fflush(stdout) ? 1 : 0;
+}
