@@ -1,0 +1,285 @@
+/* The control socket against a real client on a real loop: frames split anywhere, pipelined,
+ * oversize, garbage, a peer that leaves. */
+#include "debug/control.h"
+
+#include "base/buf.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+struct fixture {
+    char dir[64], path[96];
+    struct osm_loop *loop;
+    struct osm_control *control;
+    struct osm_control_request *kept;
+    int calls;
+};
+
+static void echo(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct fixture *f = ud;
+    f->calls++;
+    osm_control_reply(request, json_deep_copy(args));
+}
+
+static void keep(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    (void)args;
+    struct fixture *f = ud;
+    f->kept = request;
+}
+
+static void refuse(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    (void)ud;
+    (void)args;
+    struct osm_err err;
+    (void)osm_fail(&err, OSM_ENOENT, "no such pod");
+    osm_control_fail(request, &err);
+}
+
+static const struct osm_control_command commands[] = {
+    {"echo", echo, false},
+    {"keep", keep, false},
+    {"refuse", refuse, true},
+    {NULL, NULL, false},
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct osm_err err = {0};
+    (void)snprintf(f->dir, sizeof f->dir, "/tmp/osm-control-XXXXXX");
+    if (!mkdtemp(f->dir))
+        return 1;
+    (void)snprintf(f->path, sizeof f->path, "%s/s", f->dir);
+    *state = f;
+    return osm_loop_new(&f->loop, &err) ||
+           osm_control_start(&f->control, f->loop, f->path, commands, f, &err);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    osm_control_stop(f->control);
+    osm_loop_free(f->loop);
+    int left = access(f->path, F_OK) == 0;
+    (void)rmdir(f->dir);
+    free(f);
+    return left || osm_mem_live() != 0;
+}
+
+static int client(const struct fixture *f)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, f->path, strlen(f->path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+static void turn(struct fixture *f)
+{
+    (void)uv_run(osm_loop_uv(f->loop), UV_RUN_NOWAIT);
+}
+
+static void say(struct fixture *f, int fd, const char *text, size_t len)
+{
+    while (len) {
+        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN) {
+            turn(f);
+            continue;
+        }
+        if (n < 0)
+            return; /* the server has hung up: the test looks at that */
+        text += n;
+        len -= (size_t)n;
+    }
+    turn(f);
+}
+
+/* The next line, or NULL when the server has closed. A server that says nothing at all runs into
+ * the test's own limit of turns. */
+static json_t *hear(struct fixture *f, int fd)
+{
+    struct osm_buf line = OSM_BUF_INIT(1 << 20);
+    for (int turns = 0; turns < 100000; turns++) {
+        char c;
+        ssize_t n = recv(fd, &c, 1, 0);
+        if (n == 0 || (n < 0 && errno != EAGAIN))
+            break;
+        if (n < 0) {
+            turn(f);
+            continue;
+        }
+        if (c == '\n') {
+            json_t *value = json_loads(line.data, 0, NULL);
+            osm_buf_clear(&line);
+            return value;
+        }
+        assert_int_equal(osm_buf_add_char(&line, c), 0);
+    }
+    osm_buf_clear(&line);
+    return NULL;
+}
+
+static void expect_text(json_t *answer, const char *text)
+{
+    assert_non_null(answer);
+    char *got = json_dumps(answer, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(got, text);
+    free(got);
+    json_decref(answer);
+}
+
+static void test_socket_is_for_its_owner_only(void **state)
+{
+    struct fixture *f = *state;
+    struct stat info;
+    assert_int_equal(stat(f->path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+}
+
+static void test_answers_a_frame_split_at_every_byte(void **state)
+{
+    struct fixture *f = *state;
+    const char *line = "{\"id\":7,\"cmd\":\"echo\",\"args\":{\"a\":[1,2]}}\n";
+    for (size_t at = 1; at < strlen(line); at++) {
+        int fd = client(f);
+        say(f, fd, line, at);
+        say(f, fd, line + at, strlen(line) - at);
+        expect_text(hear(f, fd), "{\"data\":{\"a\":[1,2]},\"id\":7,\"ok\":true}");
+        close(fd);
+        turn(f);
+    }
+}
+
+static void test_answers_pipelined_requests_and_blank_lines(void **state)
+{
+    struct fixture *f = *state;
+    const char *lines = "\n{\"id\":1,\"cmd\":\"echo\"}\n{\"id\":2,\"cmd\":\"refuse\"}\n{\"id\":3,"
+                        "\"cmd\":\"nothing\"}\n";
+    int fd = client(f);
+    say(f, fd, lines, strlen(lines));
+    expect_text(hear(f, fd), "{\"data\":{},\"id\":1,\"ok\":true}");
+    expect_text(
+        hear(f, fd),
+        "{\"err\":{\"code\":\"OSM_ENOENT\",\"msg\":\"no such pod\"},\"id\":2,\"ok\":false}");
+    expect_text(hear(f, fd), "{\"err\":{\"code\":\"OSM_ENOENT\",\"msg\":\"no such command: "
+                             "nothing\"},\"id\":3,\"ok\":false}");
+    close(fd);
+}
+
+static void test_garbage_is_answered_and_the_session_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    const char *lines = "GET / "
+                        "HTTP/"
+                        "1.1\n[1]\n{\"cmd\":5}\n{\"id\":9,\"cmd\":\"echo\",\"args\":[]}\n{\"id\":4,"
+                        "\"cmd\":\"echo\"}\n";
+    int fd = client(f);
+    say(f, fd, lines, strlen(lines));
+    for (int i = 0; i < 4; i++) {
+        json_t *answer = hear(f, fd);
+        assert_false(json_is_true(json_object_get(answer, "ok")));
+        assert_string_equal(
+            json_string_value(json_object_get(json_object_get(answer, "err"), "code")),
+            "OSM_EPARSE");
+        json_decref(answer);
+    }
+    expect_text(hear(f, fd), "{\"data\":{},\"id\":4,\"ok\":true}");
+    close(fd);
+}
+
+static void test_an_endless_line_ends_the_session(void **state)
+{
+    struct fixture *f = *state;
+    int fd = client(f);
+    char chunk[8192];
+    memset(chunk, 'x', sizeof chunk);
+    for (int i = 0; i < 10; i++)
+        say(f, fd, chunk, sizeof chunk);
+    assert_null(hear(f, fd));
+    close(fd);
+    int again = client(f);
+    say(f, again, "{\"id\":1,\"cmd\":\"echo\"}\n", 22);
+    expect_text(hear(f, again), "{\"data\":{},\"id\":1,\"ok\":true}");
+    close(again);
+}
+
+static void test_an_answer_after_its_client_left_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    int fd = client(f);
+    say(f, fd, "{\"id\":1,\"cmd\":\"keep\"}\n", 22);
+    for (int i = 0; i < 1000 && !f->kept; i++)
+        turn(f);
+    assert_non_null(f->kept);
+    assert_true(osm_control_alive(f->kept));
+    close(fd);
+    for (int i = 0; i < 1000 && osm_control_alive(f->kept); i++)
+        turn(f);
+    assert_false(osm_control_alive(f->kept));
+    osm_control_reply(f->kept, NULL);
+}
+
+static void test_a_second_daemon_on_the_same_socket_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct osm_control *second;
+    struct osm_err err = {0};
+    assert_int_equal(osm_control_start(&second, f->loop, f->path, commands, f, &err), OSM_EBUSY);
+    assert_non_null(strstr(err.msg, "another daemon answers there"));
+}
+
+static void test_a_stale_socket_is_replaced(void **state)
+{
+    struct fixture *f = *state;
+    char stale[128];
+    struct osm_err err = {0};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    (void)snprintf(stale, sizeof stale, "%s/stale", f->dir);
+    memcpy(address.sun_path, stale, strlen(stale) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    close(fd);
+    struct osm_control *second;
+    assert_int_equal(osm_control_start(&second, f->loop, stale, commands, f, &err), 0);
+    osm_control_stop(second);
+    turn(f);
+    assert_int_not_equal(access(stale, F_OK), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_socket_is_for_its_owner_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_answers_a_frame_split_at_every_byte, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_answers_pipelined_requests_and_blank_lines, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_garbage_is_answered_and_the_session_goes_on, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_an_endless_line_ends_the_session, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_answer_after_its_client_left_is_dropped, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_second_daemon_on_the_same_socket_is_refused, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_stale_socket_is_replaced, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,92 @@
+#include "inject/exclusions.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static int read_lists(struct osm_exclusions *out, const char *mesh_config, const char *pod,
+                      struct osm_err *err)
+{
+    json_t *config = json_loads(mesh_config, 0, NULL), *object = json_loads(pod, 0, NULL);
+    assert_non_null(config);
+    assert_non_null(object);
+    int rc = osm_exclusions_read(out, config, object, err);
+    json_decref(config);
+    json_decref(object);
+    return rc;
+}
+
+#define POD(annotations) "{\"metadata\":{\"annotations\":{" annotations "}}}"
+
+static void test_merges_mesh_config_and_annotations_without_duplicates(void **state)
+{
+    (void)state;
+    struct osm_exclusions e;
+    struct osm_err err = {0};
+    assert_int_equal(
+        read_lists(&e,
+                   "{\"spec\":{\"traffic\":{\"outboundPortExclusionList\":[6379],"
+                   "\"outboundIPRangeExclusionList\":[\"10.0.0.0/8\"],"
+                   "\"networkInterfaceExclusionList\":[\"eth1\"]},\"sidecar\":{\"localProxyMode\":"
+                   "\"PodIP\"}}}",
+                   POD("\"openservicemesh.io/outbound-port-exclusion-list\":\"6379, 7000\","
+                       "\"openservicemesh.io/inbound-port-exclusion-list\":\"80\","
+                       "\"openservicemesh.io/outbound-ip-range-exclusion-list\":\"10.0.0.0/"
+                       "8,192.168.0.0/16\""),
+                   &err),
+        0);
+    assert_int_equal(e.config.outbound_port_exclusions_len, 2);
+    assert_int_equal(e.config.outbound_port_exclusions[1], 7000);
+    assert_int_equal(e.config.inbound_port_exclusions_len, 1);
+    assert_int_equal(e.config.outbound_ip_exclusions_len, 2);
+    assert_string_equal(e.config.outbound_ip_exclusions[1], "192.168.0.0/16");
+    assert_string_equal(e.config.interface_exclusions[0], "eth1");
+    assert_true(e.config.pod_ip_mode);
+    osm_exclusions_clear(&e);
+}
+
+static void expect_error(const char *mesh_config, const char *pod, const char *text)
+{
+    struct osm_exclusions e;
+    struct osm_err err = {0};
+    assert_int_equal(read_lists(&e, mesh_config, pod, &err), OSM_EINVAL);
+    assert_string_equal(err.msg, text);
+}
+
+static void test_refuses_bad_entries_by_name(void **state)
+{
+    (void)state;
+    expect_error("{}", POD("\"openservicemesh.io/outbound-port-exclusion-list\":\"-7070\""),
+                 "Invalid port value '-7070' specified for annotation "
+                 "'openservicemesh.io/outbound-port-exclusion-list'");
+    expect_error("{}", POD("\"openservicemesh.io/inbound-port-exclusion-list\":\"80,70000\""),
+                 "Invalid port value '70000' specified for annotation "
+                 "'openservicemesh.io/inbound-port-exclusion-list'");
+    expect_error("{}", POD("\"openservicemesh.io/outbound-ip-range-inclusion-list\":\"foobar\""),
+                 "Invalid IP range 'foobar' specified for annotation "
+                 "'openservicemesh.io/outbound-ip-range-inclusion-list'");
+    expect_error(
+        "{\"spec\":{\"traffic\":{\"outboundPortExclusionList\":[1,\"2\"]}}}", "{}",
+        "MeshConfig: spec.traffic.outboundPortExclusionList[1]: expected a port from 1 to 65535");
+    expect_error("{\"spec\":{\"sidecar\":{\"localProxyMode\":7}}}", "{}",
+                 "MeshConfig: spec.sidecar.localProxyMode: expected Localhost or PodIP");
+}
+
+static int no_leak(void **state)
+{
+    (void)state;
+    return osm_mem_live() != 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_merges_mesh_config_and_annotations_without_duplicates),
+        cmocka_unit_test(test_refuses_bad_entries_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, no_leak);
+}
