@@ -1,6 +1,7 @@
-/* The mesh's own certificate authority: a root made once in the state directory, and the leaves it signs. The only module
- * beside http's TLS that includes OpenSSL. Private keys live in buffers that are wiped, are never logged, and leave only
- * through osm_leaf_key_pem. P-256 by default. A common name may be over 64 bytes here. */
+/* The mesh's own certificate authority: a root made once in the state directory, and the leaves it
+ * signs. The only module beside http's TLS that includes OpenSSL. Private keys live in buffers that
+ * are wiped, are never logged, and leave only through osm_leaf_key_pem. P-256 by default. A common
+ * name may be over 64 bytes here. */
 #pragma once
 
 #include "base/bytes.h"
@@ -11,14 +12,21 @@
 struct osm_ca;
 
 struct osm_ca_config {
-    const char *state_dir;    /* created 0700 where absent; holds ca.crt (0644) and private.key (0600) */
+    const char
+        *state_dir; /* created 0700 where absent; holds ca.crt (0644) and private.key (0600) */
     const char *trust_domain; /* "cluster.local" */
 };
 
-/** Loads the root, or creates it when neither file is there (written aside, fsync, renamed; the key first).
- *  Refuses, and never makes a new root: only one of the two files, a key that does not match, not a CA, expired, files readable by others,
- *  directory not writable or full. Errors: OSM_EACCES, OSM_EIO, OSM_EMISMATCH, OSM_EPARSE: what, which file, what to do. */
-OSM_MUST_USE int osm_ca_open(struct osm_ca **out, const struct osm_ca_config *config, struct osm_err *err);
+/** Loads the root, or creates it when neither file is there (written aside, fsync, renamed; the key
+ * first). Refuses, and never makes a new root: only one of the two files, a key that does not
+ * match, not a CA, expired, files readable by others, directory not writable or full. A crash while
+ * the root was made is completed, never started anew. A pair of the operator's own is used as it
+ * is: self-signed, P-256, P-384 or RSA from 2048 bits. Blocks (files; up to 10 s for another
+ * process's lock). Errors: OSM_EACCES, OSM_EIO, OSM_EMISMATCH (half a pair, or not a pair),
+ * OSM_EPARSE, OSM_EREJECTED (not a root, expired, weak key), OSM_EBUSY, OSM_EINVAL: what, which
+ * file, what to do. */
+OSM_MUST_USE int osm_ca_open(struct osm_ca **out, const struct osm_ca_config *config,
+                             struct osm_err *err);
 void osm_ca_free(struct osm_ca *ca);
 /** Root certificates in PEM; borrowed for the life of @p ca. */
 const char *osm_ca_roots_pem(const struct osm_ca *ca);
@@ -28,7 +36,8 @@ int64_t osm_ca_not_after(const struct osm_ca *ca);
 
 enum osm_leaf_kind {
     OSM_LEAF_ADS,    /* CN and DNS SAN ads.<trust domain>; EKU server */
-    OSM_LEAF_PROXY,  /* CN <uuid>.sidecar.<account>.<ns>.<td>, that name as DNS SAN, URI SAN spiffe://<td>/osm/proxy/<uuid>; EKU client */
+    OSM_LEAF_PROXY,  /* CN <uuid>.sidecar.<account>.<ns>.<td>, that name as DNS SAN, URI SAN
+                        spiffe://<td>/osm/proxy/<uuid>; EKU client */
     OSM_LEAF_SERVICE /* CN and DNS SAN <account>.<ns>.<td>; EKU server and client */
 };
 
@@ -36,13 +45,16 @@ struct osm_leaf_request {
     enum osm_leaf_kind kind;
     const char *common_name; /* whole, with the trust domain; NULL for OSM_LEAF_ADS */
     const char *uuid;        /* OSM_LEAF_PROXY only */
-    int64_t validity_s;      /* cut to the root's notAfter */
+    int64_t validity_s; /* cut to the root's notAfter; negative makes one that has expired already,
+                           for tests */
 };
 
 struct osm_leaf;
-/** Makes a key and signs. Blocks for about a millisecond. Thread: any (the CA is not changed). */
-OSM_MUST_USE int osm_ca_issue(const struct osm_ca *ca, const struct osm_leaf_request *request, struct osm_leaf **out,
-                              struct osm_err *err);
+/** Makes a key and signs. Blocks for about a millisecond. Thread: any (the CA is not changed).
+ *  Errors: OSM_EINVAL a name that is not of its kind; OSM_ELIMIT over 253 bytes; OSM_EREJECTED a
+ * service account named like a proxy, or the root has expired; OSM_ECRYPTO, OSM_ENOMEM. */
+OSM_MUST_USE int osm_ca_issue(const struct osm_ca *ca, const struct osm_leaf_request *request,
+                              struct osm_leaf **out, struct osm_err *err);
 struct osm_leaf *osm_leaf_ref(struct osm_leaf *leaf);
 void osm_leaf_unref(struct osm_leaf *leaf);
 const char *osm_leaf_chain_pem(const struct osm_leaf *leaf);
