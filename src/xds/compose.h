@@ -20,9 +20,10 @@ struct osm_term {
 enum osm_item_part { OSM_ITEM_WHOLE, OSM_ITEM_HEADER, OSM_ITEM_ELEMENT };
 
 /* A name that an item's bytes mention and that the same class must be served. */
+enum osm_ref_kind { OSM_REF_CLUSTER, OSM_REF_ROUTE_CONFIG, OSM_REF_SECRET, OSM_REF_EDS };
 struct osm_item_ref {
     int kind; /* enum osm_ref_kind */
-    const char *name;
+    const char *name; /* OSM_REF_EDS: "" is the item's own resource name */
 };
 
 /* Immutable once added; strings and arrays are owned by the item (osm_item_free). */

@@ -1,0 +1,186 @@
+/* Looking things up in the compiled descriptors: messages, fields, special forms, and what a
+ * misspelt name may have meant. */
+#include "policy/proto_priv.h"
+
+#include "envoy_api_index.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char TYPE_PREFIX[] = "type.googleapis.com/";
+
+static int name_against(const void *name, const void *row)
+{
+    return strcmp(name, ((const struct envoy_api_message *)row)->name);
+}
+
+static const struct envoy_api_message *find(const char *name)
+{
+    return bsearch(name, envoy_api_messages, envoy_api_messages_len, sizeof *envoy_api_messages,
+                   name_against);
+}
+
+const ProtobufCMessageDescriptor *osm_proto_find(const char *name)
+{
+    if (!strncmp(name, TYPE_PREFIX, sizeof TYPE_PREFIX - 1))
+        name += sizeof TYPE_PREFIX - 1;
+    const struct envoy_api_message *row = find(name);
+    return row ? row->descriptor : NULL;
+}
+
+bool osm_proto_is_map_entry(const ProtobufCMessageDescriptor *descriptor)
+{
+    /* The search is for the few that look like one. */
+    if (descriptor->n_fields != 2 || strcmp(descriptor->fields[0].name, "key") != 0)
+        return false;
+    const struct envoy_api_message *row = find(descriptor->name);
+    return row && row->is_map_entry;
+}
+
+const ProtobufCMessageDescriptor *osm__proto_map_entry(const ProtobufCFieldDescriptor *field)
+{
+    if (field->type != PROTOBUF_C_TYPE_MESSAGE || field->label != PROTOBUF_C_LABEL_REPEATED)
+        return NULL;
+    return osm_proto_is_map_entry(field->descriptor) ? field->descriptor : NULL;
+}
+
+enum osm__proto_form osm__proto_form(const ProtobufCMessageDescriptor *descriptor)
+{
+    static const struct {
+        const char *name;
+        enum osm__proto_form form;
+    } forms[] = {
+        {"Any", OSM__FORM_ANY},
+        {"Duration", OSM__FORM_DURATION},
+        {"Timestamp", OSM__FORM_TIMESTAMP},
+        {"Struct", OSM__FORM_STRUCT},
+        {"Value", OSM__FORM_VALUE},
+        {"ListValue", OSM__FORM_LIST},
+        {"BoolValue", OSM__FORM_WRAPPER},
+        {"BytesValue", OSM__FORM_WRAPPER},
+        {"DoubleValue", OSM__FORM_WRAPPER},
+        {"FloatValue", OSM__FORM_WRAPPER},
+        {"Int32Value", OSM__FORM_WRAPPER},
+        {"Int64Value", OSM__FORM_WRAPPER},
+        {"StringValue", OSM__FORM_WRAPPER},
+        {"UInt32Value", OSM__FORM_WRAPPER},
+        {"UInt64Value", OSM__FORM_WRAPPER},
+    };
+    if (strcmp(descriptor->package_name, "google.protobuf") != 0)
+        return OSM__FORM_FIELDS;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (!strcmp(descriptor->short_name, forms[i].name))
+            return forms[i].form;
+    return OSM__FORM_FIELDS;
+}
+
+const ProtobufCFieldDescriptor *osm__proto_field(const ProtobufCMessageDescriptor *descriptor,
+                                                 const char *name, size_t len)
+{
+    unsigned low = 0, high = descriptor->n_fields;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        const ProtobufCFieldDescriptor *field =
+            &descriptor->fields[descriptor->fields_sorted_by_name[middle]];
+        int order = strncmp(name, field->name, len);
+        if (!order && field->name[len])
+            order = -1;
+        if (!order)
+            return strlen(field->name) == len ? field
+                                              : NULL; /* a NUL inside the name is no match */
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+/* Levenshtein's distance of two short names; large where one is long. */
+static unsigned distance(const char *a, const char *b)
+{
+    enum { MAX = 80 };
+    size_t la = strlen(a), lb = strlen(b);
+    if (la > MAX || lb > MAX)
+        return MAX;
+    unsigned row[MAX + 1];
+    for (unsigned j = 0; j <= lb; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= la; i++) {
+        unsigned corner = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= lb; j++) {
+            unsigned cost = corner + (a[i - 1] != b[j - 1]);
+            corner = row[j];
+            if (row[j] + 1 < cost)
+                cost = row[j] + 1;
+            if (row[j - 1] + 1 < cost)
+                cost = row[j - 1] + 1;
+            row[j] = cost;
+        }
+    }
+    return row[lb];
+}
+
+/* Keeps the better of two candidates; one that shares less than half is none. */
+static void nearer(const char *name, const char *candidate, const char **best,
+                   unsigned *best_distance)
+{
+    unsigned d = distance(name, candidate);
+    if (d < *best_distance && d <= (strlen(name) + 1) / 2) {
+        *best = candidate;
+        *best_distance = d;
+    }
+}
+
+const char *osm__proto_nearest_field(const ProtobufCMessageDescriptor *descriptor, const char *name)
+{
+    const char *best = NULL;
+    unsigned best_distance = ~0u;
+    for (unsigned i = 0; i < descriptor->n_fields; i++)
+        nearer(name, descriptor->fields[i].name, &best, &best_distance);
+    return best;
+}
+
+const char *osm__proto_nearest_value(const ProtobufCEnumDescriptor *descriptor, const char *name)
+{
+    const char *best = NULL;
+    unsigned best_distance = ~0u;
+    for (unsigned i = 0; i < descriptor->n_value_names; i++)
+        nearer(name, descriptor->values_by_name[i].name, &best, &best_distance);
+    return best;
+}
+
+/* Length of the valid UTF-8 sequence at s (of at most n bytes), 0 if there is none. */
+static size_t sequence(const unsigned char *s, size_t n)
+{
+    static const struct {
+        unsigned char first, last, second_low, second_high, len;
+    } rows[] = {{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+                {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3},
+                {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
+                {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        if (s[0] < rows[r].first || s[0] > rows[r].last)
+            continue;
+        if (n < rows[r].len || s[1] < rows[r].second_low || s[1] > rows[r].second_high)
+            return 0;
+        for (size_t i = 2; i < rows[r].len; i++)
+            if ((s[i] & 0xc0) != 0x80)
+                return 0;
+        return rows[r].len;
+    }
+    return 0;
+}
+
+bool osm__proto_utf8(const char *text, size_t len)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t i = 0; i < len;) {
+        size_t n = s[i] < 0x80 ? 1 : sequence(s + i, len - i);
+        if (!n)
+            return false;
+        i += n;
+    }
+    return true;
+}

@@ -1,0 +1,105 @@
+/* Messages in their text form and the bytes that Python's protobuf library makes of them
+ * (deterministic serialisation). */
+#pragma once
+
+static const struct {
+    const char *type, *json, *hex;
+} goldens[] = {
+    {"envoy.config.cluster.v3.Cluster",
+     "{\"name\":\"shop/"
+     "cart|80\",\"type\":\"EDS\",\"eds_cluster_config\":{\"eds_config\":{\"ads\":{},\"re"
+     "source_api_version\":\"V3\"}},\"connect_timeout\":\"1.5s\",\"circuit_breakers\":{"
+     "\"thresholds\""
+     ":[{\"max_connections\":4294967295,\"track_remaining\":true},{\"priority\":\"HIGH\",\"max_requ"
+     "ests\":7}]},\"lb_policy\":\"LEAST_REQUEST\",\"typed_extension_protocol_options\":{\"envoy.ex"
+     "tensions.upstreams.http.v3.HttpProtocolOptions\":{\"@type\":\"type.googleapis.com/envoy."
+     "extensions.upstreams.http.v3.HttpProtocolOptions\",\"use_downstream_protocol_config\":{"
+     "\"http2_protocol_options\":{}}},\"a\":{\"@type\":\"type.googleapis.com/google.protobuf.Dura"
+     "tion\",\"value\":\"3s\"}}}",
+     "0a0c73686f702f636172747c383010031a060a041a003002220808011080cab5ee01300152140a0a1206"
+     "08ffffffff0f30010a06080122020807a202370a016112320a2c747970652e676f6f676c65617069732e"
+     "636f6d2f676f6f676c652e70726f746f6275662e4475726174696f6e12020803a2028c010a36656e766f"
+     "792e657874656e73696f6e732e757073747265616d732e687474702e76332e4874747050726f746f636f"
+     "6c4f7074696f6e7312520a4a747970652e676f6f676c65617069732e636f6d2f656e766f792e65787465"
+     "6e73696f6e732e757073747265616d732e687474702e76332e4874747050726f746f636f6c4f7074696f"
+     "6e73120422021200"},
+    {"envoy.config.listener.v3.Listener",
+     "{\"name\":\"outbound-listener\",\"address\":{\"socket_address\":{\"address\":\"0.0.0.0\","
+     "\"port_v"
+     "alue\":15001}},\"listener_filters\":[{\"name\":\"envoy.filters.listener.original_dst\",\"typ"
+     "ed_config\":{\"@type\":\"type.googleapis.com/envoy.extensions.filters.listener.original_"
+     "dst.v3.OriginalDst\"}}],\"filter_chains\":[{\"name\":\"c\",\"filter_chain_match\":{"
+     "\"destinati"
+     "on_port\":80,\"prefix_ranges\":[{\"address_prefix\":\"10.0.0.1\",\"prefix_len\":32}],"
+     "\"server_"
+     "names\":[\"a\",\"b\"]},\"filters\":[{\"name\":\"envoy.filters.network.http_connection_"
+     "manager\""
+     ",\"typed_config\":{\"@type\":\"type.googleapis.com/envoy.extensions.filters.network.http_"
+     "connection_manager.v3.HttpConnectionManager\",\"stat_prefix\":\"x\",\"rds\":{\"route_config_"
+     "name\":\"rds-outbound.80\",\"config_source\":{\"ads\":{}}},\"http_filters\":[{\"name\":"
+     "\"envoy.f"
+     "ilters.http.router\",\"typed_config\":{\"@type\":\"type.googleapis.com/envoy.extensions.fi"
+     "lters.http.router.v3.Router\"}}]}}]}],\"continue_on_listener_filters_timeout\":false,\"l"
+     "istener_filters_timeout\":\"0s\"}",
+     "0a116f7574626f756e642d6c697374656e6572120e0a0c1207302e302e302e301899751aba020a1a1a0e"
+     "0a0831302e302e302e3112020820420208505a01615a01621a98020a2d656e766f792e66696c74657273"
+     "2e6e6574776f726b2e687474705f636f6e6e656374696f6e5f6d616e6167657222e6010a65747970652e"
+     "676f6f676c65617069732e636f6d2f656e766f792e657874656e73696f6e732e66696c746572732e6e65"
+     "74776f726b2e687474705f636f6e6e656374696f6e5f6d616e616765722e76332e48747470436f6e6e65"
+     "6374696f6e4d616e61676572127d1201781a150a021a00120f7264732d6f7574626f756e642e38302a61"
+     "0a19656e766f792e66696c746572732e687474702e726f7574657222440a42747970652e676f6f676c65"
+     "617069732e636f6d2f656e766f792e657874656e73696f6e732e66696c746572732e687474702e726f75"
+     "7465722e76332e526f757465723a01634a7a0a23656e766f792e66696c746572732e6c697374656e6572"
+     "2e6f726967696e616c5f6473741a530a51747970652e676f6f676c65617069732e636f6d2f656e766f79"
+     "2e657874656e73696f6e732e66696c746572732e6c697374656e65722e6f726967696e616c5f6473742e"
+     "76332e4f726967696e616c4473747a00"},
+    {"envoy.config.route.v3.RouteConfiguration",
+     "{\"name\":\"rds-outbound.80\",\"virtual_hosts\":[{\"name\":\"v\",\"domains\":[\"a.b\",\"*\"],"
+     "\"routes"
+     "\":[{\"match\":{\"safe_regex\":{\"regex\":\".*\"},\"headers\":[{\"name\":\":method\","
+     "\"string_match\""
+     ":{\"exact\":\"GET\"}}],\"runtime_fraction\":{\"default_value\":{\"numerator\":5,"
+     "\"denominator\":"
+     "\"MILLION\"}}},\"route\":{\"weighted_clusters\":{\"clusters\":[{\"name\":\"b\",\"weight\":0},"
+     "{\"nam"
+     "e\":\"c\",\"weight\":75}]},\"timeout\":\"0s\",\"retry_policy\":{\"num_retries\":3,"
+     "\"retriable_stat"
+     "us_codes\":[503,504,0,1000],\"per_try_timeout\":\"0.000000001s\"}}}],\"metadata\":{\"filter_"
+     "metadata\":{\"z\":{\"n\":1.5,\"b\":true,\"s\":\"t\",\"l\":[1,\"x\",null,{\"k\":[]}],\"o\":{"
+     "\"y\":0,\"x\":-1"
+     "}},\"a\":{}}}}],\"validate_clusters\":false}",
+     "0a0f7264732d6f7574626f756e642e383012e0010a01761203612e6212012a1a4b0a2032100a073a6d65"
+     "74686f646a050a034745544a060a0408051002520412022e2a12271a100a050a016212000a070a016312"
+     "02084b42004a11120208031a0210013a07f703f80300e807c20184010a050a016112000a7b0a017a1276"
+     "0a070a0162120220010a280a016c122332210a0911000000000000f03f0a031a01780a0208000a0b2a09"
+     "0a070a016b120232000a0e0a016e120911000000000000f83f0a270a016f12222a200a0e0a0178120911"
+     "000000000000f0bf0a0e0a017912091100000000000000000a080a017312031a01743a00"},
+    {"envoy.config.endpoint.v3.ClusterLoadAssignment",
+     "{\"cluster_name\":\"shop/"
+     "cart|80\",\"endpoints\":[{\"locality\":{\"zone\":\"zone\"},\"lb_endpoint"
+     "s\":[{\"endpoint\":{\"address\":{\"socket_address\":{\"address\":\"10.1.2.3\",\"port_value\":"
+     "8080"
+     "}}},\"load_balancing_weight\":100}],\"load_balancing_weight\":0,\"priority\":1}],\"policy\":"
+     "{\"endpoint_stale_after\":\"-1.25s\"}}",
+     "0a0c73686f702f636172747c383012250a0612047a6f6e6512170a110a0f0a0d120831302e312e322e33"
+     "18903f220208641a0028012218221608ffffffffffffffffff0110809be588ffffffffff01"},
+    {"envoy.extensions.transport_sockets.tls.v3.Secret",
+     "{\"name\":\"root\",\"validation_context\":{\"trusted_ca\":{\"inline_bytes\":\"PEM\"},\"match_"
+     "type"
+     "d_subject_alt_names\":[{\"san_type\":\"DNS\",\"matcher\":{\"exact\":\"cart.shop.cluster."
+     "local\""
+     "}}],\"only_verify_leaf_cert_crl\":true}}",
+     "0a04726f6f7422280a05120350454d70017a1d080212190a17636172742e73686f702e636c7573746572"
+     "2e6c6f63616c"},
+    {"envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+     "{\"domain\":\"d\",\"stage\":3,\"failure_mode_deny\":true}", "0a016410032801"},
+    {"envoy.type.v3.Int64Range",
+     "{\"start\":\"-9223372036854775808\",\"end\":\"9223372036854775807\"}",
+     "088080808080808080800110ffffffffffffffff7f"},
+    {"envoy.config.core.v3.Locality", "{\"region\":\"r\\u00e9\"}", "0a0372c3a9"},
+    {"envoy.admin.v3.CertificateDetails",
+     "{\"path\":\"p\",\"valid_from\":\"2024-02-29T23:59:59.5Z\",\"expiration_time\":\"1969-12-"
+     "31T23:5"
+     "9:59Z\",\"days_until_expiration\":\"18446744073709551615\"}",
+     "0a017020ffffffffffffffffff012a0c08ffb484af061080cab5ee01320b08ffffffffffffffffff01"},
+};
