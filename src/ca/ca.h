@@ -12,8 +12,8 @@
 struct osm_ca;
 
 struct osm_ca_config {
-    const char
-        *state_dir; /* created 0700 where absent; holds ca.crt (0644) and private.key (0600) */
+    /* Created 0700 where absent (not its parents); holds ca.crt (0644) and private.key (0600). */
+    const char *state_dir;
     const char *trust_domain; /* "cluster.local" */
 };
 

@@ -1,4 +1,5 @@
-/* The redirection of a pod's TCP traffic into its sidecar: the script that the init container runs. */
+/* The redirection of a pod's TCP traffic into its sidecar: the script that the init container runs.
+ */
 #pragma once
 
 #include "base/buf.h"
@@ -7,7 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Lists are as validated by the caller's schema; they are validated again here, since they become shell. */
+/* Lists are as validated by the caller's schema; they are validated again here, since they become
+ * shell. */
 struct osm_iptables_config {
     const char *const *outbound_ip_exclusions; /* CIDRs */
     size_t outbound_ip_exclusions_len;
@@ -19,8 +21,11 @@ struct osm_iptables_config {
     size_t inbound_port_exclusions_len;
     const char *const *interface_exclusions;
     size_t interface_exclusions_len;
-    bool pod_ip_mode; /* localProxyMode PodIP: $POD_IP is expanded by the shell that runs the script */
+    bool pod_ip_mode; /* localProxyMode PodIP: $POD_IP is expanded by the shell that runs the script
+                       */
 };
 
-/** A POSIX shell script: `iptables-restore --noflush <<EOF ... EOF`. Errors: OSM_EINVAL naming the bad entry. */
-OSM_MUST_USE int osm_iptables_script(struct osm_buf *out, const struct osm_iptables_config *config, struct osm_err *err);
+/** A POSIX shell script: `iptables-restore --noflush <<EOF ... EOF`. Errors: OSM_EINVAL naming the
+ * bad entry. */
+OSM_MUST_USE int osm_iptables_script(struct osm_buf *out, const struct osm_iptables_config *config,
+                                     struct osm_err *err);
