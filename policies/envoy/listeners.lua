@@ -1,0 +1,201 @@
+--- The two listeners of a sidecar, and their filter chains: one per Service port that it may call, one per Service
+--- and port of the pod that it serves.
+local common = require("envoy.common")
+local id = require("mesh.id")
+local list = require("mesh.list")
+local rbac = require("envoy.rbac")
+
+local M = { api = 1 }
+
+local ORIGINAL_DST = {
+  name = "original_dst",
+  typed_config = { ["@type"] = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst" },
+}
+local TLS_INSPECTOR = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+local HTTP_INSPECTOR = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
+
+---@param port integer  port_value
+---@return table  Address on all interfaces
+local function any_address(port)
+  return { socket_address = { address = "0.0.0.0", port_value = port } }
+end
+
+--- A filter that does not look at connections to some ports: it would wait there for a client that waits for the
+--- server.
+---@param name string
+---@param message string  full name of its configuration
+---@param ports integer[]
+---@return table  ListenerFilter
+local function inspector(name, message, ports)
+  local rules = list.map(ports, function(port)
+    return { destination_port_range = { start = port, ["end"] = port + 1 } }
+  end)
+  local filter = { name = name, typed_config = { ["@type"] = message } }
+  if #rules == 1 then
+    filter.filter_disabled = rules[1]
+  elseif #rules > 1 then
+    filter.filter_disabled = { or_match = { rules = rules } }
+  end
+  return filter
+end
+
+M.rules = {}
+
+--- The keys of what there is once for all.
+---@return string[][]
+function M.rules.mesh_itself()
+  return { { "mesh" } }
+end
+
+--- The outbound listener around its chains.
+---@param tags string  the ports of its server-first chains, joined by ","
+---@return table  Listener without name and filter_chains
+function M.rules.outbound_listener_header(_, _, tags)
+  local ports = {}
+  for port in string.gmatch(tags, "%d+") do ports[#ports + 1] = math.tointeger(tonumber(port)) end
+  ports = list.unique(list.sorted(ports))
+  return {
+    address = any_address(15001),
+    traffic_direction = "OUTBOUND",
+    listener_filters = {
+      ORIGINAL_DST,
+      inspector("tls_inspector", TLS_INSPECTOR, ports),
+      inspector("http_inspector", HTTP_INSPECTOR, ports),
+    },
+    continue_on_listener_filters_timeout = true,
+    access_log = common.ACCESS_LOG,
+  }
+end
+
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param port services.Port
+---@param match string  name of the chain
+---@return table?  Filter; nil where nothing is left to send to
+local function outbound_filter(mesh, namespace, service, port, match)
+  if common.is_http(port.protocol) then return common.http("rds-outbound." .. port.number, {}) end
+  local upstreams = mesh.upstreams(namespace, service, port.number)
+  return common.tcp("outbound-mesh-tcp-proxy_" .. match, list.map(upstreams, function(upstream)
+    return { name = upstream.cluster, weight = upstream.weight }
+  end))
+end
+
+--- Filters for what arrives at a port of the pod.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param account string
+---@param at services.Target
+---@return table[]  Filters: first who may connect, unless the mesh is open
+local function inbound_filters(mesh, namespace, service, account, at)
+  local filters = {}
+  local policy = mesh.inbound_policy(namespace, account, at.target)
+  if not policy.open then
+    filters[1] = {
+      name = "l4_rbac",
+      typed_config = {
+        ["@type"] = "envoy.extensions.filters.network.rbac.v3.RBAC",
+        stat_prefix = "network-",
+        rules = rbac.connections(mesh, policy.grants),
+      },
+    }
+  end
+  if common.is_http(at.protocol) then
+    filters[#filters + 1] = common.http("rds-inbound." .. at.target, {
+      -- empty: a request that no route takes is to be answered 404, not 403; the virtual hosts hold the rules
+      { name = "envoy.filters.http.rbac", typed_config = { ["@type"] = "envoy.extensions.filters.http.rbac.v3.RBAC" } },
+    })
+  else
+    local cluster = id.local_cluster(namespace, service, at.target)
+    filters[#filters + 1] = common.tcp("inbound-mesh-tcp-proxy." .. cluster, { { name = cluster, weight = 100 } })
+  end
+  return filters
+end
+
+M.emit = {
+  listeners = {
+    each = "mesh_itself",
+    run = function(_, out)
+      out.listener { name = "outbound-listener", audience = "everyone", header_rule = "outbound_listener_header" }
+      out.listener {
+        name = "inbound-listener",
+        audience = "everyone",
+        message = {
+          address = any_address(15003),
+          traffic_direction = "INBOUND",
+          listener_filters = { inspector("tls_inspector", TLS_INSPECTOR, {}), ORIGINAL_DST },
+          access_log = common.ACCESS_LOG,
+        },
+      }
+    end,
+  },
+
+  --- One chain per address of a Service port: chains that share an address would make the proxy refuse the whole
+  --- listener.
+  outbound_chains = {
+    each = "Service",
+    run = function(mesh, out, namespace, service)
+      local addresses = mesh.reached_at(namespace, service)
+      for _, port in ipairs(mesh.ports(namespace, service)) do
+        local reachers = mesh.reachers(namespace, service, port.number)
+        local name = "outbound_" .. id.name(namespace, service) .. "_" .. port.number .. "_" .. port.protocol
+        local filter = #reachers > 0 and outbound_filter(mesh, namespace, service, port, name)
+        for index, address in ipairs(filter and addresses or {}) do
+          out.filter_chain {
+            listener = "outbound-listener",
+            name = index == 1 and name or name .. "_" .. address,
+            audience = common.audience(reachers),
+            tags = port.protocol == "tcp-server-first" and { tostring(port.number) } or nil,
+            message = {
+              filter_chain_match = {
+                destination_port = port.number,
+                prefix_ranges = { { address_prefix = address, prefix_len = 32 } },
+              },
+              filters = { filter },
+            },
+          }
+        end
+      end
+    end,
+  },
+
+  --- What authorises is per Service and account: a grant for one account opens nothing on a pod of another.
+  inbound_chains = {
+    each = "workloads",
+    run = function(mesh, out, namespace, service, account)
+      for _, at in ipairs(mesh.targets(namespace, service)) do
+        if at.target > 0 then
+          out.filter_chain {
+            listener = "inbound-listener",
+            name = "inbound_" .. id.name(namespace, service) .. "_" .. at.target .. "_" .. at.protocol,
+            audience = { { service = id.name(namespace, service), account = id.name(namespace, account) } },
+            authorises = true,
+            message = {
+              filter_chain_match = {
+                destination_port = at.target,
+                transport_protocol = "tls",
+                server_names = { id.fqdn(namespace, service) },
+                application_protocols = common.ALPN,
+              },
+              filters = inbound_filters(mesh, namespace, service, account, at),
+              transport_socket = {
+                name = "envoy.transport_sockets.tls",
+                typed_config = {
+                  ["@type"] = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                  common_tls_context = common.tls_context(common.inbound_roots(namespace, account)),
+                  require_client_certificate = true,
+                  -- a resumed session would skip the check of the client's certificate, its expiry too
+                  disable_stateless_session_resumption = true,
+                  disable_stateful_session_resumption = true,
+                },
+              },
+            },
+          }
+        end
+      end
+    end,
+  },
+}
+
+return M

@@ -1,0 +1,158 @@
+--- Route tables: `rds-outbound.<port of the Service>` sends a client's requests by host name to weighted clusters;
+--- `rds-inbound.<port of the pod>` takes them in and holds who may send which.
+local common = require("envoy.common")
+local id = require("mesh.id")
+local list = require("mesh.list")
+local rbac = require("envoy.rbac")
+
+local M = { api = 1 }
+
+---@param regex string
+---@return table  StringMatcher
+local function matching(regex)
+  return { safe_regex = { regex = regex } }
+end
+
+---@param path string
+---@param method string  RE2; ".*" for any
+---@param headers { name: string, value: string }[]
+---@return table  RouteMatch
+local function match_of(path, method, headers)
+  local matchers = { { name = ":method", string_match = matching(method) } }
+  for _, header in ipairs(headers) do
+    matchers[#matchers + 1] = { name = header.name, string_match = matching(header.value) }
+  end
+  return { safe_regex = { regex = path }, headers = matchers }
+end
+
+---@param match table     RouteMatch
+---@param clusters { name: string, weight: integer }[]
+---@return table  Route; without a timeout: how long a request may take is the application's business
+local function route_to(match, clusters)
+  return { match = match, route = { weighted_clusters = { clusters = clusters }, timeout = "0s" } }
+end
+
+---@param upstreams outbound.Upstream[]
+---@return table  Route for all requests; answers 503 where no weight is left to send by
+local function outbound_route(upstreams)
+  local total, clusters = 0, {}
+  for index, upstream in ipairs(upstreams) do
+    total = total + upstream.weight
+    clusters[index] = { name = upstream.cluster, weight = upstream.weight }
+  end
+  local any = match_of(".*", ".*", {})
+  if total == 0 then return { match = any, direct_response = { status = 503 } } end
+  return route_to(any, clusters)
+end
+
+--- A route for all that is granted to anybody, so that the rest is answered 404. Who may use it is not decided here.
+---@param policy inbound.Policy
+---@param cluster string
+---@return table[]  Routes, each once
+local function inbound_routes(policy, cluster)
+  local clusters = { { name = cluster, weight = 100 } }
+  if policy.open then return { route_to(match_of(".*", ".*", {}), clusters) } end
+  local by_key = {}
+  for _, grant in ipairs(policy.grants) do
+    for _, match in ipairs(grant.matches) do
+      for _, method in ipairs(match.methods) do
+        local parts = { match.path, method }
+        for _, header in ipairs(match.headers) do
+          parts[#parts + 1] = header.name
+          parts[#parts + 1] = header.value
+        end
+        by_key[table.concat(parts, "\n")] = match_of(match.path, method == "*" and ".*" or method, match.headers)
+      end
+    end
+  end
+  return list.map(list.keys(by_key), function(key) return route_to(by_key[key], clusters) end)
+end
+
+M.emit = {
+  outbound_tables = {
+    each = "services_at",
+    run = function(_, out, number)
+      out.route_configuration {
+        name = "rds-outbound." .. number,
+        audience = "everyone",
+        message = { validate_clusters = false },
+      }
+    end,
+  },
+
+  outbound_hosts = {
+    each = "Service",
+    run = function(mesh, out, namespace, service)
+      for _, port in ipairs(mesh.ports(namespace, service)) do
+        local reachers = common.is_http(port.protocol) and mesh.reachers(namespace, service, port.number) or {}
+        if #reachers > 0 then
+          local route = outbound_route(mesh.upstreams(namespace, service, port.number))
+          local own, others = common.by_namespace(reachers, namespace)
+          for _, side in ipairs({ { audience = own, bare = true }, { audience = others, bare = false } }) do
+            if #side.audience > 0 then
+              out.virtual_host {
+                route_configuration = "rds-outbound." .. port.number,
+                name = "outbound_virtual-host|" .. id.fqdn(namespace, service),
+                audience = side.audience,
+                message = {
+                  domains = common.domains(namespace, service, { port.number }, side.bare),
+                  routes = { route },
+                },
+              }
+            end
+          end
+        end
+      end
+    end,
+  },
+
+  inbound_tables = {
+    each = "Service",
+    run = function(mesh, out, namespace, service)
+      for _, at in ipairs(mesh.targets(namespace, service)) do
+        if at.target > 0 and common.is_http(at.protocol) then
+          out.route_configuration {
+            name = "rds-inbound." .. at.target,
+            audience = { { service = id.name(namespace, service) } },
+            message = { validate_clusters = false },
+          }
+        end
+      end
+    end,
+  },
+
+  --- The rules are at the virtual host, not at its routes: of two routes that take a request the proxy uses the
+  --- first, and a caller must get through if either of them is granted to it.
+  inbound_hosts = {
+    each = "workloads",
+    run = function(mesh, out, namespace, service, account)
+      local mine = {}
+      for _, at in ipairs(mesh.targets(namespace, service)) do mine[at.target] = common.is_http(at.protocol) end
+      for _, host in ipairs(mesh.hosts_at(namespace, service)) do
+        for _, at in ipairs(mesh.inbound_hosts(namespace, account, host)) do
+          if mine[at.target] then
+            local policy = mesh.inbound_policy(namespace, account, at.target)
+            out.virtual_host {
+              route_configuration = "rds-inbound." .. at.target,
+              name = "inbound_virtual-host|" .. id.fqdn(namespace, host),
+              audience = { { service = id.name(namespace, service), account = id.name(namespace, account) } },
+              authorises = true,
+              message = {
+                domains = common.domains(namespace, host, at.numbers, true),
+                routes = inbound_routes(policy, id.local_cluster(namespace, at.service, at.target)),
+                typed_per_filter_config = not policy.open and {
+                  ["envoy.filters.http.rbac"] = {
+                    ["@type"] = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+                    rbac = { rules = rbac.requests(mesh, policy.grants) },
+                  },
+                } or nil,
+              },
+            }
+          end
+        end
+      end
+    end,
+  },
+}
+
+return M

@@ -1,0 +1,33 @@
+--- Plain helpers over manifests.
+local str = require("mesh.str")
+
+local M = { api = 1 }
+
+--- The namespace an object lives in, as kubectl reads a manifest that names none.
+---@param object table
+---@return string
+function M.namespace(object)
+  return object.metadata.namespace or "default"
+end
+
+--- Text from outside, for a message.
+---@param text string
+---@return string
+function M.quote(text)
+  if #text > 80 then text = string.sub(text, 1, 77) .. "..." end
+  return '"' .. text .. '"'
+end
+
+---@param text string
+---@return boolean  whether it is four numbers of 0 to 255
+function M.is_ipv4(text)
+  if #text > 15 then return false end
+  local parts = str.split(text, ".")
+  for _, part in ipairs(parts) do
+    if not string.find(part, "^%d%d?%d?$") or tonumber(part) > 255 then return false end
+    if #part > 1 and string.sub(part, 1, 1) == "0" then return false end
+  end
+  return #parts == 4
+end
+
+return M

@@ -1,0 +1,174 @@
+--- Who may call whom: TrafficTarget of access.smi-spec.io. Nobody may, unless a target says so.
+---
+--- A target lives in the namespace of its destination. Targets add up. Breaking a part of one never opens more than
+--- before: a target with a missing TCPRoute grants nothing at all (no TCPRoute would mean any port), and a missing
+--- HTTPRouteGroup, or a name that is not in it, just adds nothing.
+local id = require("mesh.id")
+local list = require("mesh.list")
+local object = require("kubernetes.object")
+
+local M = { api = 1 }
+
+--- What one policy grants to callers of an account. Other sources of grants may answer the same.
+---@class access.Grant
+---@field name string            "namespace/name" of what grants it
+---@field sources string[]       accounts that may call, "namespace/name", sorted, at least one
+---@field ports integer[]?       ports of the pods that may be reached, HTTP or not; nil: any
+---@field matches routes.Match[] HTTP requests that are granted
+
+M.kinds = {
+  TrafficTarget = {
+    group = "access.smi-spec.io",
+    versions = { "v1alpha3" },
+    schema = "crds/traffictarget.yaml",
+    accept = function(target, reject)
+      local spec, namespace = target.spec, object.namespace(target)
+      if spec.destination.kind ~= "ServiceAccount" then
+        reject({ "spec", "destination", "kind" }, object.quote(spec.destination.kind) .. " is not ServiceAccount")
+      end
+      if spec.destination.namespace ~= namespace then
+        reject({ "spec", "destination", "namespace" }, "is " .. object.quote(spec.destination.namespace or "")
+          .. ", but the target lives in " .. object.quote(namespace) .. "; they must be the same")
+      end
+      if #(spec.sources or {}) == 0 then reject({ "spec", "sources" }, "is empty: nobody is granted anything") end
+      for index, source in ipairs(spec.sources or {}) do
+        if source.kind ~= "ServiceAccount" then
+          reject({ "spec", "sources", index, "kind" }, object.quote(source.kind) .. " is not ServiceAccount")
+        end
+      end
+      if #(spec.rules or {}) == 0 then reject({ "spec", "rules" }, "is empty: nothing is granted") end
+      for index, rule in ipairs(spec.rules or {}) do
+        if rule.kind ~= "HTTPRouteGroup" and rule.kind ~= "TCPRoute" then
+          reject({ "spec", "rules", index, "kind" }, object.quote(rule.kind) .. " is not HTTPRouteGroup or TCPRoute; "
+            .. "nothing is granted")
+        end
+      end
+    end,
+  },
+}
+
+M.indexes = {
+  --- Targets by destination: namespace, account.
+  targets_to = {
+    of = "TrafficTarget",
+    keys = function(target) return { { target.spec.destination.namespace, target.spec.destination.name } } end,
+  },
+}
+
+--- The matches that one HTTPRouteGroup rule of a target asks for: those it names, or all of the group where it names
+--- none.
+---@param mesh mesh.Reader
+---@param target table
+---@param index integer  of the rule
+---@return routes.Match[]
+local function matches_of(mesh, target, index)
+  local rule, namespace = target.spec.rules[index], object.namespace(target)
+  local all = mesh.http_matches(namespace, rule.name)
+  if not all then
+    mesh.reject(target, { "spec", "rules", index, "name" }, "there is no HTTPRouteGroup "
+      .. object.quote(id.name(namespace, rule.name)) .. ": the rule grants nothing")
+    return {}
+  end
+  local names = rule.matches or {}
+  local matches, found = {}, {}
+  for _, entry in ipairs(all) do
+    if #names == 0 or list.contains(names, entry.name) then
+      matches[#matches + 1] = entry.match
+      found[entry.name] = true
+    end
+  end
+  for at, name in ipairs(names) do
+    if not found[name] then
+      mesh.reject(target, { "spec", "rules", index, "matches", at }, "HTTPRouteGroup "
+        .. object.quote(id.name(namespace, rule.name)) .. " has no match " .. object.quote(name))
+    end
+  end
+  return matches
+end
+
+M.rules = {}
+
+--- What one target grants. TCPRoute ports limit all of it, its HTTP requests too; a TCPRoute without ports limits
+--- nothing.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return access.Grant?  nil: nothing
+function M.rules.target(mesh, namespace, name)
+  local target = mesh.TrafficTarget(namespace, name)
+  if not target then return nil end
+  local granted, ports, matches = false, {}, {}
+  for index, rule in ipairs(target.spec.rules) do
+    if rule.kind == "TCPRoute" then
+      local listed = mesh.tcp_ports(namespace, rule.name)
+      if not listed then
+        mesh.reject(target, { "spec", "rules", index, "name" }, "there is no TCPRoute "
+          .. object.quote(id.name(namespace, rule.name)) .. ": the whole target grants nothing")
+        return nil
+      end
+      granted = true
+      for _, port in ipairs(listed) do ports[#ports + 1] = port end
+    else
+      for _, match in ipairs(matches_of(mesh, target, index)) do
+        granted = true
+        matches[#matches + 1] = match
+      end
+    end
+  end
+  if not granted then return nil end
+  local sources = list.map(target.spec.sources, function(source) return id.name(source.namespace, source.name) end)
+  return {
+    name = id.name(namespace, name),
+    sources = list.unique(list.sorted(sources)),
+    ports = #ports > 0 and list.unique(list.sorted(ports)) or nil,
+    matches = matches,
+  }
+end
+
+--- What all targets grant to callers of an account.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param account string
+---@return access.Grant[]  by name
+function M.rules.grants(mesh, namespace, account)
+  local grants = {}
+  for _, target in ipairs(mesh.targets_to(namespace, account)) do
+    grants[#grants + 1] = mesh.target(object.namespace(target), target.metadata.name)
+  end
+  return grants
+end
+
+--- Says so on a target whose TCPRoute ports leave no way to what its HTTP rules grant.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return boolean  whether HTTP rules of the target can be used; true where it has none
+function M.rules.target_reaches_http(mesh, namespace, name)
+  local target = mesh.TrafficTarget(namespace, name)
+  local grant = target and mesh.target(namespace, name)
+  if not grant or not grant.ports or #grant.matches == 0 then return true end
+  local carried = false
+  for _, service in ipairs(mesh.services_of(namespace, target.spec.destination.name)) do
+    for _, port in ipairs(mesh.ports(namespace, service)) do
+      if port.protocol == "http" or port.protocol == "grpc" then
+        if list.contains(grant.ports, port.target) then return true end
+        carried = true
+      end
+    end
+  end
+  if carried then
+    mesh.reject(target, { "spec", "rules" }, "the ports of its TCPRoutes limit the HTTP rules too, and none of them is "
+      .. "an HTTP port of the destination: the HTTP rules have no effect")
+  end
+  return not carried
+end
+
+M.emit = {
+  --- Reports on every target, also where nothing is behind its destination yet.
+  target_reports = {
+    each = "TrafficTarget",
+    run = function(mesh, _, namespace, name) mesh.target_reaches_http(namespace, name) end,
+  },
+}
+
+return M

@@ -1,0 +1,113 @@
+--- What traffic looks like: HTTPRouteGroup and TCPRoute of specs.smi-spec.io. Neither grants anything by itself.
+local list = require("mesh.list")
+local object = require("kubernetes.object")
+local regex = require("smi.regex")
+local str = require("mesh.str")
+
+local M = { api = 1 }
+
+--- One kind of HTTP request: path, method and headers must all match. Absent parts are written out as wildcards.
+---@class routes.Match
+---@field path string                             RE2, matches the whole path without the query
+---@field methods string[]                        sorted; { "*" }: any
+---@field headers { name: string, value: string }[]  lower-case names, sorted; values are RE2 over the whole value
+
+local HEADER_CHARACTERS = {}
+for character in string.gmatch("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~", ".") do
+  HEADER_CHARACTERS[character] = true
+end
+
+---@param name string
+---@return boolean  whether it can be the name of a header; a pseudo-header such as :authority too
+local function is_header(name)
+  local first = string.sub(name, 1, 1) == ":" and 2 or 1
+  for at = first, #name do
+    if not HEADER_CHARACTERS[str.lower(string.sub(name, at, at))] then return false end
+  end
+  return #name >= first and #name <= 256
+end
+
+---@param match table  element of an HTTPRouteGroup's spec.matches
+---@return { name: string, value: string }[]
+local function headers_of(match)
+  local values = {}
+  for _, element in ipairs(match.headers or {}) do
+    for name, value in pairs(element) do
+      local lower = str.lower(name)
+      values[lower == "host" and ":authority" or lower] = value -- of two for one name the last counts
+    end
+  end
+  return list.map(list.keys(values), function(name) return { name = name, value = values[name] } end)
+end
+
+---@param match table
+---@return string[]
+local function methods_of(match)
+  local methods = list.unique(list.sorted(match.methods or {}))
+  if #methods == 0 or list.contains(methods, "*") then return { "*" } end
+  return methods
+end
+
+M.kinds = {
+  HTTPRouteGroup = {
+    group = "specs.smi-spec.io",
+    versions = { "v1alpha4" },
+    schema = "crds/httproutegroup.yaml",
+    accept = function(group, reject)
+      for index, match in ipairs(group.spec.matches or {}) do
+        local ok, problem = regex.check(match.pathRegex or "")
+        if not ok then reject({ "spec", "matches", index, "pathRegex" }, problem) end
+        for at, element in ipairs(match.headers or {}) do
+          local path = { "spec", "matches", index, "headers", at }
+          if #list.keys(element) ~= 1 then reject(path, "must hold one header, as { name: value }") end
+          for name, value in pairs(element) do
+            local entry = { "spec", "matches", index, "headers", at, name }
+            if not is_header(name) then
+              reject(path, object.quote(name) .. " is not the name of a header")
+            end
+            local fine, why = regex.check(value)
+            if value == "" then fine, why = false, "is empty; a value is a regular expression such as .*" end
+            if not fine then reject(entry, why) end
+          end
+        end
+      end
+    end,
+  },
+  TCPRoute = { group = "specs.smi-spec.io", versions = { "v1alpha4" }, schema = "crds/tcproute.yaml" },
+}
+
+M.rules = {}
+
+--- The requests that a group describes, by the names of its matches.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return { name: string, match: routes.Match }[]?  in the group's order; nil where there is no such group
+function M.rules.http_matches(mesh, namespace, name)
+  local group = mesh.HTTPRouteGroup(namespace, name)
+  if not group then return nil end
+  return list.map(group.spec.matches or {}, function(match)
+    local path = match.pathRegex or ""
+    return {
+      name = match.name,
+      match = {
+        path = path == "" and ".*" or path,
+        methods = methods_of(match),
+        headers = headers_of(match),
+      },
+    }
+  end)
+end
+
+--- The ports that a TCPRoute lists.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return integer[]?  ports of the pods; {}: any port; nil where there is no such route
+function M.rules.tcp_ports(mesh, namespace, name)
+  local route = mesh.TCPRoute(namespace, name)
+  if not route then return nil end
+  return list.unique(list.sorted(route.spec.matches.ports or {}))
+end
+
+return M

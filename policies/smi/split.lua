@@ -1,0 +1,167 @@
+--- Which share of a Service's requests goes where: TrafficSplit of split.smi-spec.io. A split grants nothing.
+local id = require("mesh.id")
+local list = require("mesh.list")
+local object = require("kubernetes.object")
+
+local M = { api = 1 }
+
+local MAX_TOTAL = 4294967295 -- the proxy adds weights up in 32 bits
+
+--- One share.
+---@class split.Backend
+---@field service string  a Service of the same namespace
+---@field weight integer  relative to the others, 0: nothing
+
+---@param text string
+---@param namespace string
+---@return string? name  nil where it is no name of a Service in this namespace
+local function local_service(text, namespace)
+  local where, name = id.service(text, namespace)
+  return where == namespace and name or nil
+end
+
+M.kinds = {
+  TrafficSplit = {
+    group = "split.smi-spec.io",
+    versions = { "v1alpha2" },
+    schema = "crds/trafficsplit.yaml",
+    accept = function(split, reject)
+      local namespace, total = object.namespace(split), 0
+      if not local_service(split.spec.service, namespace) then
+        reject({ "spec", "service" }, object.quote(split.spec.service) .. " is not a Service of namespace "
+          .. object.quote(namespace))
+      end
+      if #split.spec.backends == 0 then reject({ "spec", "backends" }, "is empty") end
+      for index, backend in ipairs(split.spec.backends) do
+        if not local_service(backend.service, namespace) then
+          reject({ "spec", "backends", index, "service" }, object.quote(backend.service)
+            .. " is not a Service of namespace " .. object.quote(namespace))
+        end
+        local weight = math.tointeger(backend.weight)
+        if not weight or weight < 0 or weight > MAX_TOTAL then
+          reject({ "spec", "backends", index, "weight" }, "must be a whole number from 0 to " .. MAX_TOTAL)
+        else
+          total = total + weight
+        end
+      end
+      if total > MAX_TOTAL then
+        reject({ "spec", "backends" }, "the weights add up to more than " .. MAX_TOTAL)
+      elseif total == 0 then
+        reject({ "spec", "backends" }, "the weights add up to 0; at least one must be more")
+      end
+    end,
+  },
+}
+
+M.indexes = {
+  --- Splits by the Service that they split: namespace, name.
+  splits_of = {
+    of = "TrafficSplit",
+    keys = function(split)
+      local namespace = object.namespace(split)
+      return { { namespace, local_service(split.spec.service, namespace) } }
+    end,
+  },
+  --- Splits by a Service that they send to: namespace, name.
+  splits_to = {
+    of = "TrafficSplit",
+    keys = function(split)
+      local namespace, names = object.namespace(split), {}
+      for index, backend in ipairs(split.spec.backends) do names[index] = local_service(backend.service, namespace) end
+      return list.map(list.unique(list.sorted(names)), function(name) return { namespace, name } end)
+    end,
+  },
+}
+
+---@param a table  TrafficSplit
+---@param b table
+---@return boolean  a goes first: older (one without a date counts as newest), then lesser by name
+local function elder(a, b)
+  local born, other = a.metadata.creationTimestamp or "~", b.metadata.creationTimestamp or "~"
+  if born ~= other then return born < other end
+  return a.metadata.name < b.metadata.name
+end
+
+M.rules = {}
+
+--- Where requests for a Service go. Of several splits the oldest counts, and of equally old ones the lesser name.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return split.Backend[]  by service; the Service itself, weight 100, where no split names it
+function M.rules.backends(mesh, namespace, name)
+  local splits = list.sorted(mesh.splits_of(namespace, name), elder)
+  local split = splits[1]
+  if not split then return { { service = name, weight = 100 } } end
+  for index = 2, #splits do
+    mesh.reject(splits[index], { "spec", "service" }, object.quote(id.name(namespace, name))
+      .. " is split by TrafficSplit " .. object.quote(split.metadata.name) .. " already; the older one counts")
+  end
+  local weights = {}
+  for _, backend in ipairs(split.spec.backends) do
+    local service = local_service(backend.service, namespace)
+    weights[service] = (weights[service] or 0) + math.tointeger(backend.weight)
+  end
+  return list.map(list.keys(weights), function(service) return { service = service, weight = weights[service] } end)
+end
+
+--- The Services whose requests may arrive at this one because a split sends them here. Itself too, if its split names
+--- it.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return string[]  Services of the same namespace, sorted
+function M.rules.apexes_of(mesh, namespace, name)
+  local apexes = {}
+  for _, split in ipairs(mesh.splits_to(namespace, name)) do
+    local apex = local_service(split.spec.service, namespace)
+    for _, backend in ipairs(mesh.backends(namespace, apex)) do
+      if backend.service == name then apexes[#apexes + 1] = apex end
+    end
+  end
+  return list.unique(list.sorted(apexes))
+end
+
+--- Says so on a split that names what is not there.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return boolean  whether all of it is there
+function M.rules.split_is_whole(mesh, namespace, name)
+  local split = mesh.TrafficSplit(namespace, name)
+  if not split then return true end
+  local apex = local_service(split.spec.service, namespace)
+  local wanted, whole = mesh.ports(namespace, apex), true
+  if #wanted == 0 then
+    mesh.reject(split, { "spec", "service" }, "there is no Service " .. object.quote(id.name(namespace, apex))
+      .. " with a port that the mesh carries: the split has no effect")
+    whole = false
+  end
+  for index, backend in ipairs(split.spec.backends) do
+    local service = local_service(backend.service, namespace)
+    local has = {}
+    for _, port in ipairs(mesh.ports(namespace, service)) do has[port.number] = true end
+    for _, port in ipairs(wanted) do
+      if not has[port.number] then
+        mesh.reject(split, { "spec", "backends", index, "service" }, "Service "
+          .. object.quote(id.name(namespace, service)) .. " has no port " .. port.number .. ", which "
+          .. object.quote(apex) .. " has: it is left out there")
+        whole = false
+      end
+    end
+  end
+  return whole
+end
+
+M.emit = {
+  --- Reports on every split, also where its apex is not there.
+  split_reports = {
+    each = "TrafficSplit",
+    run = function(mesh, _, namespace, name)
+      mesh.backends(namespace, local_service(mesh.TrafficSplit(namespace, name).spec.service, namespace))
+      mesh.split_is_whole(namespace, name)
+    end,
+  },
+}
+
+return M
