@@ -1,12 +1,20 @@
-/* What the host knows of the cluster, derived from Namespaces, Services, Pods, EndpointSlices and Endpoints: the facts
- * that rules ask for and the addresses that never enter Lua. Pure: objects in, answers and a list of what changed out.
- * One thread (the policy thread owns an instance).
+/* What the host knows of the cluster, derived from Namespaces, Services, Pods, EndpointSlices and
+ * Endpoints: the facts that rules ask for and the addresses that never enter Lua. Pure: objects in,
+ * answers and a list of what changed out. One thread (the policy thread owns an instance).
  *
- * Only what lies in a monitored namespace (label openservicemesh.io/monitored-by = mesh name), the mesh's own
- * MeshConfig (in the OSM namespace), and Namespace objects of monitored namespaces are visible: no rule can forget that
- * check. A namespace that gains or loses the label makes its objects appear or vanish.
+ * Only what lies in a monitored namespace (label openservicemesh.io/monitored-by = mesh name), the
+ * mesh's own MeshConfig (in the OSM namespace; one elsewhere is never visible), and Namespace
+ * objects of monitored namespaces are visible: no rule can forget that check. A namespace that
+ * gains or loses the label makes its objects appear or vanish.
  *
- * Every answer is a new json reference (caller: json_decref), sorted, without duplicates, and never NULL but for no memory. */
+ * Facts leave out what is malformed (a wrong type in a field that is read: logged, and as if it
+ * were not there), pods that are over (phase Succeeded or Failed), ports that are not TCP, and
+ * addresses that are not IPv4. A pod is ready when its Ready condition says so; one that lists no
+ * such condition (usual in a directory) is ready too. A pod that is being deleted keeps its account
+ * and its proxy but gets no new traffic.
+ *
+ * Every answer is a new json reference (caller: json_decref), sorted, without duplicates, and never
+ * NULL but for no memory. */
 #pragma once
 
 #include "model/object.h"
@@ -21,8 +29,9 @@ struct osm_world_config {
 OSM_MUST_USE struct osm_world *osm_world_new(const struct osm_world_config *config);
 void osm_world_free(struct osm_world *world);
 
-/** Applies a batch. visible(ud, old, now) is called for each object whose visible content changed (NULL = not there
- *  before / no longer); facts are invalidated. Does not take @p changes. Errors: OSM_ENOMEM (the world is then unusable). */
+/** Applies a batch. visible(ud, old, now) is called for each object whose visible content changed
+ * (NULL = not there before / no longer); facts are invalidated. Does not take @p changes. Errors:
+ * OSM_ENOMEM (the world is then unusable). */
 typedef void osm_world_visible_fn(void *ud, struct osm_object *old, struct osm_object *now);
 OSM_MUST_USE int osm_world_apply(struct osm_world *world, const struct osm_changes *changes,
                                  osm_world_visible_fn *visible, void *ud);
@@ -31,10 +40,12 @@ bool osm_world_monitored(const struct osm_world *world, const char *ns);
 uint64_t osm_world_revision(const struct osm_world *world);
 
 /* --- facts; each is a function of its key --- */
-/** Numeric target port of a Service port: a number as it stands; a name through slices or Endpoints, else containerPort
- *  of any selected pod, ready or not (several: the least); not found: 0. @p port is the service port number. */
+/** Numeric target port of a Service port: a number as it stands; a name through slices or
+ * Endpoints, else containerPort of any selected pod, ready or not (several: the least); not found:
+ * 0. @p port is the service port number. */
 int osm_world_target_port(struct osm_world *world, const char *ns, const char *service, int port);
-/** Accounts of the pods that a Service selects (or that its slices/Endpoints name): ["shop", ...], all in its namespace. */
+/** Accounts of the pods that a Service selects (or that its slices/Endpoints name): ["shop", ...],
+ * all in its namespace. */
 json_t *osm_world_accounts_behind(struct osm_world *world, const char *ns, const char *service);
 /** Services that have a pod of this account behind them: ["shop", "shop-apex"]. */
 json_t *osm_world_services_of(struct osm_world *world, const char *ns, const char *account);
@@ -42,7 +53,8 @@ json_t *osm_world_services_of(struct osm_world *world, const char *ns, const cha
 json_t *osm_world_workloads(struct osm_world *world);
 /** Accounts that have at least one pod with a sidecar: [[ns, account], ...]. */
 json_t *osm_world_accounts(struct osm_world *world);
-/** Headless only: [{"hostname": ..., "address": ...}]. */
+/** Ready endpoints that have a host name, of a headless service: [{"hostname": ..., "address":
+ * ...}]; of any other: []. */
 json_t *osm_world_members(struct osm_world *world, const char *ns, const char *service);
 /** Ready endpoint addresses: ["10.244.1.2", ...]. */
 json_t *osm_world_addresses(struct osm_world *world, const char *ns, const char *service);
@@ -53,15 +65,15 @@ struct osm_endpoint {
     const char *account; /* "" unknown */
     uint16_t port;       /* numeric target port */
 };
-/** Ready endpoints of a service port, sorted by address. EndpointSlices win; Endpoints count only for a Service without slices;
- *  with neither, selector and ready Pods. *out: osm_free. */
-OSM_MUST_USE int osm_world_endpoints(struct osm_world *world, const char *ns, const char *service, int port,
-                                     struct osm_endpoint **out, size_t *n);
+/** Ready endpoints of a service port, sorted by address. EndpointSlices win; Endpoints count only
+ * for a Service without slices; with neither, selector and ready Pods. *out: osm_free. */
+OSM_MUST_USE int osm_world_endpoints(struct osm_world *world, const char *ns, const char *service,
+                                     int port, struct osm_endpoint **out, size_t *n);
 
 /* --- proxies: every pod of a monitored namespace that carries a valid osm-proxy-uuid label --- */
 struct osm_world_proxy {
-    const char *uuid;      /* lower case */
-    const char *pod;       /* name */
+    const char *uuid; /* lower case */
+    const char *pod;  /* name */
     const char *ns;
     const char *account;
     const char **services; /* names in ns that select this pod (or whose slices name it), sorted */

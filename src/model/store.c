@@ -1,0 +1,218 @@
+#include "model/store.h"
+
+#include "base/map.h"
+#include "model/names.h"
+
+#include <string.h>
+
+/* What happened to a key since the last take. */
+struct pending {
+    struct osm_object *base; /* what readers hold: one reference, NULL if the key is new to them */
+    struct osm_object *last; /* one reference; the last object, where it is deleted now */
+};
+
+struct osm_store {
+    struct osm_map objects; /* key -> one reference */
+    struct osm_map pending; /* key -> struct pending * */
+    struct osm_map by_uuid; /* uuid -> struct osm_map *: key -> object (borrowed) */
+};
+
+struct osm_store *osm_store_new(void)
+{
+    return osm_alloc(sizeof(struct osm_store));
+}
+
+static void pending_free(struct pending *p)
+{
+    if (!p)
+        return;
+    osm_object_unref(p->base);
+    osm_object_unref(p->last);
+    osm_free(p);
+}
+
+void osm_store_free(struct osm_store *store)
+{
+    if (!store)
+        return;
+    osm_map_each (&store->objects, e)
+        osm_object_unref(e->value);
+    osm_map_each (&store->pending, e)
+        pending_free(e->value);
+    osm_map_each (&store->by_uuid, e) {
+        osm_map_clear(e->value);
+        osm_free(e->value);
+    }
+    osm_map_clear(&store->objects);
+    osm_map_clear(&store->pending);
+    osm_map_clear(&store->by_uuid);
+    osm_free(store);
+}
+
+/* The lower-case uuid label of a pod; false where it has none that is valid. */
+static bool uuid_of(const struct osm_object *object, char out[OSM_UUID_SIZE])
+{
+    if (!osm_object_is(object, "", "Pod"))
+        return false;
+    const char *uuid = osm_json_str_at(object->body, "metadata", "labels", "osm-proxy-uuid", NULL);
+    if (!osm_uuid_valid(uuid))
+        return false;
+    for (size_t i = 0; i < OSM_UUID_SIZE; i++)
+        out[i] = (char)(uuid[i] >= 'A' && uuid[i] <= 'F' ? uuid[i] - 'A' + 'a' : uuid[i]);
+    return true;
+}
+
+static void unindex(struct osm_store *store, const struct osm_object *object)
+{
+    char uuid[OSM_UUID_SIZE];
+    struct osm_map *pods = uuid_of(object, uuid) ? osm_map_get(&store->by_uuid, uuid) : NULL;
+    if (!pods)
+        return;
+    if (osm_map_get(pods, object->key) == object)
+        (void)osm_map_del(pods, object->key);
+    if (!pods->count) {
+        (void)osm_map_del(&store->by_uuid, uuid);
+        osm_map_clear(pods);
+        osm_free(pods);
+    }
+}
+
+static int add_to_index(struct osm_store *store, struct osm_object *object)
+{
+    char uuid[OSM_UUID_SIZE];
+    if (!uuid_of(object, uuid))
+        return 0;
+    struct osm_map *pods = osm_map_get(&store->by_uuid, uuid);
+    if (!pods) {
+        pods = osm_alloc(sizeof *pods);
+        if (!pods || osm_map_put(&store->by_uuid, uuid, pods, NULL)) {
+            osm_free(pods);
+            return OSM_ENOMEM;
+        }
+    }
+    int rc = osm_map_put(pods, object->key, object, NULL);
+    if (rc && !pods->count) {
+        (void)osm_map_del(&store->by_uuid, uuid);
+        osm_map_clear(pods);
+        osm_free(pods);
+    }
+    return rc;
+}
+
+/* Notes that @p key, which has @p old now (NULL: nothing), is about to change. */
+static int note(struct osm_store *store, const char *key, struct osm_object *old)
+{
+    if (osm_map_get(&store->pending, key))
+        return 0;
+    struct pending *p = osm_alloc(sizeof *p);
+    if (!p || osm_map_put(&store->pending, key, p, NULL)) {
+        osm_free(p);
+        return OSM_ENOMEM;
+    }
+    p->base = old ? osm_object_ref(old) : NULL;
+    return 0;
+}
+
+/* Forgets a note that says nothing (any more). */
+static void settle(struct osm_store *store, const char *key)
+{
+    struct pending *p = osm_map_get(&store->pending, key);
+    const struct osm_object *now = osm_map_get(&store->objects, key);
+    if (p && ((!now && !p->base) || (now && p->base && osm_object_same(now, p->base)))) {
+        (void)osm_map_del(&store->pending, key);
+        pending_free(p);
+    }
+}
+
+int osm_store_put(struct osm_store *store, struct osm_object *object)
+{
+    struct osm_object *old = osm_map_get(&store->objects, object->key);
+    if (old == object) {
+        osm_object_unref(object);
+        return 0;
+    }
+    /* Only a key that is new to a map needs memory, so once the index has it nothing has to be put
+     * back for an old one. */
+    int rc = note(store, object->key, old);
+    if (!rc)
+        rc = add_to_index(store, object);
+    if (!rc) {
+        rc = osm_map_put(&store->objects, object->key, object, NULL);
+        if (rc)
+            unindex(store, object);
+    }
+    if (!rc && old)
+        unindex(store, old);
+    settle(store, object->key);
+    osm_object_unref(rc ? object : old);
+    return rc;
+}
+
+int osm_store_delete(struct osm_store *store, const char *key)
+{
+    struct osm_object *old = osm_map_get(&store->objects, key);
+    if (!old)
+        return OSM_ENOENT;
+    int rc = note(store, key, old);
+    if (rc)
+        return rc;
+    struct pending *p = osm_map_get(&store->pending, key);
+    osm_object_unref(p->last);
+    p->last = osm_object_ref(old);
+    unindex(store, old);
+    (void)osm_map_del(&store->objects, old->key);
+    settle(store, old->key);
+    osm_object_unref(old);
+    return 0;
+}
+
+struct osm_object *osm_store_get(const struct osm_store *store, const char *key)
+{
+    return osm_map_get(&store->objects, key);
+}
+
+size_t osm_store_count(const struct osm_store *store)
+{
+    return store->objects.count;
+}
+
+struct osm_object *osm_store_pod_by_uuid(const struct osm_store *store, const char *uuid)
+{
+    const struct osm_map *pods = osm_map_get(&store->by_uuid, uuid);
+    if (!pods || pods->count != 1)
+        return NULL;
+    osm_map_each (pods, e)
+        return e->value;
+    return NULL;
+}
+
+bool osm_store_dirty(const struct osm_store *store)
+{
+    return store->pending.count > 0;
+}
+
+struct osm_changes *osm_store_take_changes(struct osm_store *store)
+{
+    if (!store->pending.count)
+        return NULL;
+    struct osm_changes *batch = osm_alloc(sizeof *batch);
+    struct osm_change *list = osm_alloc_array(store->pending.count, sizeof *list);
+    if (!batch || !list) {
+        osm_free(batch);
+        osm_free(list);
+        return NULL;
+    }
+    batch->list = list;
+    osm_map_each (&store->pending, e) {
+        struct pending *p = e->value;
+        struct osm_object *now = osm_map_get(&store->objects, e->key);
+        struct osm_change *change = &list[batch->len++];
+        if (now)
+            change->now = osm_object_ref(now);
+        else
+            change->gone = osm_take_ptr(&p->last);
+        pending_free(p);
+    }
+    osm_map_clear(&store->pending);
+    return batch;
+}

@@ -1,0 +1,596 @@
+/* What is visible, and the answers over all namespaces. Every object is kept, visible or not, so
+ * that a namespace can gain or lose the label without anybody reading it again; facts exist for
+ * monitored namespaces only. */
+#include "model/world.h"
+
+#include "model/facts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MONITORED_BY "openservicemesh.io/monitored-by"
+
+struct space {
+    const char *name;       /* the map's key; "" holds what is cluster-scoped */
+    struct osm_map objects; /* key -> one reference */
+    bool monitored;
+    bool next;                /* what monitored becomes with the batch that is being applied */
+    struct osm__facts *facts; /* NULL unless monitored */
+};
+
+struct osm_world {
+    char *mesh_name, *osm_namespace;
+    struct osm_map spaces; /* namespace -> struct space * */
+    uint64_t revision;
+    /* answers over all namespaces, kept until `changed` says otherwise */
+    struct osm__facts_changed changed;
+    json_t *workloads, *accounts;
+    struct osm_world_proxy *proxies;
+    const char **proxy_services; /* what the proxies' `services` point into */
+    size_t proxies_len;
+};
+
+struct osm_world *osm_world_new(const struct osm_world_config *config)
+{
+    struct osm_world *world = osm_alloc(sizeof *world);
+    if (!world)
+        return NULL;
+    world->mesh_name = osm_strdup(config->mesh_name);
+    world->osm_namespace = osm_strdup(config->osm_namespace);
+    world->changed = (struct osm__facts_changed){true, true, true};
+    if (!world->mesh_name || !world->osm_namespace) {
+        osm_world_free(world);
+        return NULL;
+    }
+    return world;
+}
+
+static void free_space(struct space *space)
+{
+    osm_map_each (&space->objects, e)
+        osm_object_unref(e->value);
+    osm_map_clear(&space->objects);
+    osm__facts_free(space->facts);
+    osm_free(space);
+}
+
+void osm_world_free(struct osm_world *world)
+{
+    if (!world)
+        return;
+    osm_map_each (&world->spaces, e)
+        free_space(e->value);
+    osm_map_clear(&world->spaces);
+    json_decref(world->workloads);
+    json_decref(world->accounts);
+    osm_free(world->proxies);
+    osm_free(world->proxy_services);
+    osm_free(world->mesh_name);
+    osm_free(world->osm_namespace);
+    osm_free(world);
+}
+
+/* --- applying a batch --- */
+
+static int space_of(struct osm_world *world, const char *name, struct space **out)
+{
+    struct space *space = osm_map_get(&world->spaces, name);
+    if (!space) {
+        space = osm_alloc(sizeof *space);
+        if (!space || osm_map_put(&world->spaces, name, space, NULL)) {
+            osm_free(space);
+            return OSM_ENOMEM;
+        }
+        space->name = world->spaces.entries[world->spaces.entries_len - 1].key;
+    }
+    *out = space;
+    return 0;
+}
+
+static bool is_namespace(const struct osm_object *object)
+{
+    return osm_object_is(object, "", "Namespace");
+}
+
+/* With @p next, as it will be after this batch. */
+static bool is_visible(const struct osm_world *world, const struct osm_object *object, bool next)
+{
+    if (!object)
+        return false;
+    if (osm_object_is(object, "config.openservicemesh.io", "MeshConfig"))
+        return !strcmp(object->ns, world->osm_namespace);
+    const struct space *space =
+        osm_map_get(&world->spaces, is_namespace(object) ? object->name : object->ns);
+    if (!space || (!*object->ns && !is_namespace(object)))
+        return false;
+    return next ? space->next : space->monitored;
+}
+
+static bool carries_label(const struct osm_world *world, const struct osm_object *ns)
+{
+    const char *mesh =
+        ns ? osm_json_str_at(ns->body, "metadata", "labels", MONITORED_BY, NULL) : NULL;
+    return mesh && !strcmp(mesh, world->mesh_name);
+}
+
+struct batch {
+    struct osm_world *world;
+    const struct osm_changes *changes;
+    osm_world_visible_fn *visible;
+    void *ud;
+    struct osm_map keys; /* of the changes; filled only where a namespace is toggled */
+    bool facts_changed;
+};
+
+static const struct osm_object *either(const struct osm_change *change)
+{
+    return change->now ? change->now : change->gone;
+}
+
+static void tell(struct batch *b, struct osm_object *old, struct osm_object *now)
+{
+    if (b->visible && (old || now))
+        b->visible(b->ud, old, now);
+}
+
+/* Makes the spaces that the batch touches and finds out which are toggled. */
+static int prepare(struct batch *b)
+{
+    bool toggled = false;
+    for (size_t i = 0; i < b->changes->len; i++) {
+        const struct osm_change *change = &b->changes->list[i];
+        struct space *space = NULL;
+        int rc = space_of(b->world, either(change)->ns, &space);
+        if (!rc && is_namespace(either(change))) {
+            rc = space_of(b->world, either(change)->name, &space);
+            if (!rc)
+                space->next = carries_label(b->world, change->now);
+            toggled = toggled || (!rc && space->next != space->monitored);
+        }
+        if (rc)
+            return rc;
+    }
+    for (size_t i = 0; toggled && i < b->changes->len; i++) {
+        const struct osm_object *object = either(&b->changes->list[i]);
+        if (osm_map_put(&b->keys, object->key, b->world, NULL))
+            return OSM_ENOMEM;
+    }
+    return 0;
+}
+
+/* The objects of a toggled namespace that this batch does not touch appear or vanish. */
+static void toggle(struct batch *b, struct space *space)
+{
+    osm_map_each (&space->objects, e) {
+        struct osm_object *object = e->value;
+        if (osm_map_has(&b->keys, e->key))
+            continue;
+        bool before = is_visible(b->world, object, false),
+             after = is_visible(b->world, object, true);
+        if (before != after)
+            tell(b, before ? object : NULL, after ? object : NULL);
+    }
+    if (!space->next) {
+        osm__facts_free(space->facts);
+        space->facts = NULL;
+    }
+    b->world->changed = (struct osm__facts_changed){true, true, true};
+    b->facts_changed = true;
+}
+
+static int apply_one(struct batch *b, const struct osm_change *change)
+{
+    struct space *space = osm_map_get(&b->world->spaces, either(change)->ns);
+    const char *key = either(change)->key;
+    struct osm_object *old = osm_map_get(&space->objects, key), *now = change->now;
+    int rc = 0;
+    if (now) {
+        rc = osm_map_put(&space->objects, key, now, NULL);
+        if (!rc)
+            (void)osm_object_ref(now);
+    } else {
+        (void)osm_map_del(&space->objects, key);
+    }
+    bool before = is_visible(b->world, old, false), after = is_visible(b->world, now, true);
+    bool same = old && now && osm_object_same(old, now);
+    if (!rc && (before != after || (before && !same)))
+        tell(b, before ? old : NULL, after ? now : NULL);
+    if (!rc && !same && space->facts && (old || now) && osm__facts_wants(either(change))) {
+        b->facts_changed = true;
+        rc = osm__facts_change(space->facts, old, now);
+    }
+    osm_object_unref(old);
+    return rc;
+}
+
+static int make_facts(struct space *space, struct osm__facts_changed *changed)
+{
+    int rc = 0;
+    space->facts = osm__facts_new(space->name, changed);
+    if (!space->facts)
+        return OSM_ENOMEM;
+    osm_map_each (&space->objects, e) {
+        if (!rc && osm__facts_wants(e->value))
+            rc = osm__facts_change(space->facts, NULL, e->value);
+    }
+    return rc;
+}
+
+int osm_world_apply(struct osm_world *world, const struct osm_changes *changes,
+                    osm_world_visible_fn *visible, void *ud)
+{
+    struct batch b = {world, changes, visible, ud, OSM_MAP_INIT, false};
+    int rc = prepare(&b);
+    osm_map_each (&world->spaces, e) {
+        struct space *space = e->value;
+        if (!rc && space->next != space->monitored)
+            toggle(&b, space);
+    }
+    for (size_t i = 0; i < changes->len && !rc; i++)
+        rc = apply_one(&b, &changes->list[i]);
+    osm_map_each (&world->spaces, e) {
+        struct space *space = e->value;
+        space->monitored = space->next;
+        if (!rc && space->monitored && !space->facts)
+            rc = make_facts(space, &world->changed);
+        if (!space->monitored && !space->objects.count) {
+            (void)osm_map_del(&world->spaces, e->key);
+            free_space(space);
+        }
+    }
+    osm_map_clear(&b.keys);
+    world->revision += b.facts_changed;
+    return rc;
+}
+
+bool osm_world_monitored(const struct osm_world *world, const char *ns)
+{
+    const struct space *space = osm_map_get(&world->spaces, ns);
+    return space && space->monitored;
+}
+
+uint64_t osm_world_revision(const struct osm_world *world)
+{
+    return world->revision;
+}
+
+/* --- facts of one namespace --- */
+
+/* The linked facts of a namespace: NULL in *out where it is not monitored. */
+static int linked(struct osm_world *world, const char *ns, struct osm__facts **out)
+{
+    const struct space *space = osm_map_get(&world->spaces, ns);
+    *out = space ? space->facts : NULL;
+    return *out ? osm__facts_link(*out) : 0;
+}
+
+static int link_all(struct osm_world *world)
+{
+    int rc = 0;
+    osm_map_each (&world->spaces, e) {
+        struct space *space = e->value;
+        if (!rc && space->facts)
+            rc = osm__facts_link(space->facts);
+    }
+    return rc;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The names of the nodes in a bag, sorted; every kind of node begins with its name. osm_free. */
+static const char **sorted_names(const struct osm__bag *bag)
+{
+    const char **names = osm_alloc_array(bag->len, sizeof *names);
+    for (size_t i = 0; names && i < bag->len; i++)
+        names[i] = *(const char *const *)bag->items[i];
+    if (names && bag->len)
+        qsort(names, bag->len, sizeof *names, by_text);
+    return names;
+}
+
+static json_t *names_to_json(const struct osm__bag *bag)
+{
+    json_t *out = json_array();
+    const char **names = out ? sorted_names(bag) : NULL;
+    for (size_t i = 0; names && out && i < bag->len; i++)
+        if (json_array_append_new(out, json_string(names[i]))) {
+            json_decref(out);
+            out = NULL;
+        }
+    if (!names) {
+        json_decref(out);
+        out = NULL;
+    }
+    osm_free(names);
+    return out;
+}
+
+int osm_world_target_port(struct osm_world *world, const char *ns, const char *service, int port)
+{
+    struct osm__facts *facts = NULL;
+    if (linked(world, ns, &facts))
+        return 0;
+    const struct osm__service_node *node = osm__facts_service(facts, service);
+    const struct osm__service_port *found = node ? osm__facts_port(node, port) : NULL;
+    return found ? osm__facts_target_port(node, found) : 0;
+}
+
+json_t *osm_world_accounts_behind(struct osm_world *world, const char *ns, const char *service)
+{
+    struct osm__facts *facts = NULL;
+    if (linked(world, ns, &facts))
+        return NULL;
+    const struct osm__service_node *node = osm__facts_service(facts, service);
+    return node ? names_to_json(&node->accounts) : json_array();
+}
+
+json_t *osm_world_services_of(struct osm_world *world, const char *ns, const char *account)
+{
+    struct osm__facts *facts = NULL;
+    if (linked(world, ns, &facts))
+        return NULL;
+    const struct osm__account_node *node = facts ? osm_map_get(&facts->accounts, account) : NULL;
+    return node ? names_to_json(&node->services) : json_array();
+}
+
+static int backends_of(struct osm_world *world, const char *ns, const char *service, int port,
+                       bool any_port, struct osm__backend **out, size_t *n, bool *headless)
+{
+    struct osm__facts *facts = NULL;
+    int rc = linked(world, ns, &facts);
+    const struct osm__service_node *node = rc ? NULL : osm__facts_service(facts, service);
+    const struct osm__service_port *found = node && !any_port ? osm__facts_port(node, port) : NULL;
+    *out = NULL;
+    *n = 0;
+    *headless = node && node->service->headless;
+    if (rc || !node || (!any_port && !found))
+        return rc;
+    return osm__facts_backends(facts, node, found, out, n);
+}
+
+static int by_hostname(const void *a, const void *b)
+{
+    const struct osm__backend *x = a, *y = b;
+    int order = strcmp(x->hostname, y->hostname);
+    return order ? order : strcmp(x->address, y->address);
+}
+
+json_t *osm_world_members(struct osm_world *world, const char *ns, const char *service)
+{
+    struct osm__backend *list = NULL;
+    size_t n = 0;
+    bool headless = false, failed = backends_of(world, ns, service, 0, true, &list, &n, &headless);
+    json_t *out = failed ? NULL : json_array();
+    if (n)
+        qsort(list, n, sizeof *list, by_hostname);
+    for (size_t i = 0; headless && out && i < n; i++) {
+        if (!*list[i].hostname)
+            continue;
+        json_t *member =
+            json_pack("{s:s, s:s}", "hostname", list[i].hostname, "address", list[i].address);
+        if (json_array_append_new(out, member)) {
+            json_decref(out);
+            out = NULL;
+        }
+    }
+    osm_free(list);
+    return out;
+}
+
+json_t *osm_world_addresses(struct osm_world *world, const char *ns, const char *service)
+{
+    struct osm__backend *list = NULL;
+    size_t n = 0;
+    bool headless = false, failed = backends_of(world, ns, service, 0, true, &list, &n, &headless);
+    json_t *out = failed ? NULL : json_array();
+    for (size_t i = 0; out && i < n; i++) {
+        if (i && !strcmp(list[i].address, list[i - 1].address))
+            continue;
+        if (json_array_append_new(out, json_string(list[i].address))) {
+            json_decref(out);
+            out = NULL;
+        }
+    }
+    osm_free(list);
+    return out;
+}
+
+int osm_world_endpoints(struct osm_world *world, const char *ns, const char *service, int port,
+                        struct osm_endpoint **out, size_t *n)
+{
+    struct osm__backend *list = NULL;
+    size_t len = 0, kept = 0;
+    bool headless = false;
+    int rc = backends_of(world, ns, service, port, false, &list, &len, &headless);
+    struct osm_endpoint *endpoints = rc ? NULL : osm_alloc_array(len, sizeof *endpoints);
+    if (!rc && !endpoints)
+        rc = OSM_ENOMEM;
+    for (size_t i = 0; i < len && !rc; i++) {
+        struct osm_endpoint *last = kept ? &endpoints[kept - 1] : NULL;
+        if (!last || strcmp(last->address, list[i].address) != 0 || last->port != list[i].port)
+            endpoints[kept++] =
+                (struct osm_endpoint){list[i].address, list[i].account, list[i].port};
+        else if (!*last->account) /* the same endpoint under two host names */
+            last->account = list[i].account;
+    }
+    osm_free(list);
+    if (rc)
+        return rc;
+    *out = endpoints;
+    *n = kept;
+    return 0;
+}
+
+/* --- facts over all namespaces --- */
+
+static int add_workloads(json_t *out, const struct space *space)
+{
+    size_t n = 0;
+    const char **services = osm_map_sorted_keys(&space->facts->services, &n);
+    int rc = services ? 0 : OSM_ENOMEM;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct osm__service_node *node = osm_map_get(&space->facts->services, services[i]);
+        const char **accounts = sorted_names(&node->accounts);
+        rc = accounts ? 0 : OSM_ENOMEM;
+        for (size_t j = 0; j < node->accounts.len && !rc; j++)
+            if (json_array_append_new(out,
+                                      json_pack("[sss]", space->name, node->name, accounts[j])))
+                rc = OSM_ENOMEM;
+        osm_free(accounts);
+    }
+    osm_free(services);
+    return rc;
+}
+
+static int add_accounts(json_t *out, const struct space *space)
+{
+    size_t n = 0;
+    const char **accounts = osm_map_sorted_keys(&space->facts->accounts, &n);
+    int rc = accounts ? 0 : OSM_ENOMEM;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct osm__account_node *node = osm_map_get(&space->facts->accounts, accounts[i]);
+        if (node->sidecars &&
+            json_array_append_new(out, json_pack("[ss]", space->name, node->name)))
+            rc = OSM_ENOMEM;
+    }
+    osm_free(accounts);
+    return rc;
+}
+
+/* Answers from *kept, which is made anew where *changed. */
+static json_t *answer(struct osm_world *world, json_t **kept, bool *changed,
+                      int (*add)(json_t *out, const struct space *space))
+{
+    size_t n = 0;
+    if (link_all(world))
+        return NULL;
+    if (!*changed && *kept)
+        return json_incref(*kept);
+    json_t *out = json_array();
+    const char **names = osm_map_sorted_keys(&world->spaces, &n);
+    int rc = out && names ? 0 : OSM_ENOMEM;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct space *space = osm_map_get(&world->spaces, names[i]);
+        if (space->facts)
+            rc = add(out, space);
+    }
+    osm_free(names);
+    if (rc) {
+        json_decref(out);
+        return NULL;
+    }
+    json_decref(*kept);
+    *kept = out;
+    *changed = false;
+    return json_incref(out);
+}
+
+json_t *osm_world_workloads(struct osm_world *world)
+{
+    return answer(world, &world->workloads, &world->changed.workloads, add_workloads);
+}
+
+json_t *osm_world_accounts(struct osm_world *world)
+{
+    return answer(world, &world->accounts, &world->changed.accounts, add_accounts);
+}
+
+/* --- proxies --- */
+
+static int by_uuid(const void *a, const void *b)
+{
+    return strcmp(((const struct osm_world_proxy *)a)->uuid,
+                  ((const struct osm_world_proxy *)b)->uuid);
+}
+
+static bool has_sidecar(const struct osm__pod_node *node)
+{
+    return node->pod && *node->pod->uuid && !node->pod->over;
+}
+
+static void count_proxies(const struct osm_world *world, size_t *proxies, size_t *services)
+{
+    osm_map_each (&world->spaces, s) {
+        const struct osm__facts *facts = ((const struct space *)s->value)->facts;
+        if (!facts)
+            continue;
+        osm_map_each (&facts->pods, p) {
+            const struct osm__pod_node *node = p->value;
+            *proxies += has_sidecar(node);
+            *services += has_sidecar(node) ? node->services.len : 0;
+        }
+    }
+}
+
+static void add_proxies(struct osm_world *world, const struct space *space, const char ***services)
+{
+    osm_map_each (&space->facts->pods, p) {
+        const struct osm__pod_node *node = p->value;
+        if (!has_sidecar(node))
+            continue;
+        for (size_t i = 0; i < node->services.len; i++)
+            (*services)[i] = ((const struct osm__service_node *)node->services.items[i])->name;
+        if (node->services.len)
+            qsort(*services, node->services.len, sizeof **services, by_text);
+        world->proxies[world->proxies_len++] = (struct osm_world_proxy){
+            .uuid = node->pod->uuid,
+            .pod = node->name,
+            .ns = space->name,
+            .account = node->pod->account,
+            .services = *services,
+            .services_len = node->services.len,
+            .object = node->pod->object,
+        };
+        *services += node->services.len;
+    }
+}
+
+static void drop_shared_uuids(struct osm_world *world)
+{
+    size_t n = 0;
+    for (size_t i = 0, next; i < world->proxies_len; i = next) {
+        for (next = i + 1; next < world->proxies_len; next++)
+            if (strcmp(world->proxies[i].uuid, world->proxies[next].uuid) != 0)
+                break;
+        if (next == i + 1)
+            world->proxies[n++] = world->proxies[i];
+    }
+    world->proxies_len = n;
+}
+
+const struct osm_world_proxy *osm_world_proxies(struct osm_world *world, size_t *n)
+{
+    size_t proxies = 0, services = 0;
+    *n = 0;
+    if (link_all(world))
+        return NULL;
+    if (!world->changed.proxies && world->proxies) {
+        *n = world->proxies_len;
+        return world->proxies;
+    }
+    count_proxies(world, &proxies, &services);
+    osm_free(world->proxies);
+    osm_free(world->proxy_services);
+    world->proxies_len = 0;
+    world->proxies = osm_alloc_array(proxies, sizeof *world->proxies);
+    world->proxy_services = osm_alloc_array(services, sizeof *world->proxy_services);
+    if (!world->proxies || !world->proxy_services) {
+        osm_free(osm_take_ptr(&world->proxies));
+        osm_free(osm_take_ptr(&world->proxy_services));
+        return NULL;
+    }
+    const char **next = world->proxy_services;
+    osm_map_each (&world->spaces, s) {
+        if (((const struct space *)s->value)->facts)
+            add_proxies(world, s->value, &next);
+    }
+    if (world->proxies_len)
+        qsort(world->proxies, world->proxies_len, sizeof *world->proxies, by_uuid);
+    drop_shared_uuids(world);
+    world->changed.proxies = false;
+    *n = world->proxies_len;
+    return world->proxies;
+}
