@@ -191,6 +191,21 @@ bool osm_store_dirty(const struct osm_store *store)
     return store->pending.count > 0;
 }
 
+int osm_store_mark_all(struct osm_store *store)
+{
+    /* A base that readers no longer have is forgotten: whatever the object is now is news to them.
+     * What is deleted meanwhile is no news to a reader that never knew it, so its note may stay. */
+    osm_map_each (&store->objects, e) {
+        int rc = note(store, e->key, NULL);
+        if (rc)
+            return rc;
+        struct pending *p = osm_map_get(&store->pending, e->key);
+        osm_object_unref(p->base);
+        p->base = NULL;
+    }
+    return 0;
+}
+
 struct osm_changes *osm_store_take_changes(struct osm_store *store)
 {
     if (!store->pending.count)

@@ -24,5 +24,8 @@ size_t osm_store_count(const struct osm_store *store);
  * gets in). Borrowed. */
 struct osm_object *osm_store_pod_by_uuid(const struct osm_store *store, const char *uuid);
 bool osm_store_dirty(const struct osm_store *store);
+/** Makes a change of every object: for a reader that starts anew. Errors: OSM_ENOMEM, some are
+ * marked. */
+OSM_MUST_USE int osm_store_mark_all(struct osm_store *store);
 /** Moves the changes since the last take into a new batch. NULL: none or no memory (they stay). */
 OSM_MUST_USE struct osm_changes *osm_store_take_changes(struct osm_store *store);
