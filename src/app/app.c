@@ -122,6 +122,8 @@ static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *err
                 OSM_U("rejects", json_array_size(snapshot->rejects)),
                 OSM_U("errors", json_array_size(snapshot->errors)),
                 OSM_I("run_us", json_integer_value(json_object_get(snapshot->policy, "run_us"))));
+        app->applied_us = 0;
+        app->published_us = osm_wall_us();
         if (app->ads)
             osm_ads_publish(app->ads, snapshot);
     }
@@ -172,7 +174,12 @@ static bool leaf_in_use(void *ud, const char *ns, const char *account)
 
 static void proxies_changed(void *ud)
 {
-    osm_app_wake_waiters(ud);
+    struct osm_app *app = ud;
+    size_t streams, nacked;
+    if (!app->applied_us && app->snapshot && osm_ads_applied(app->ads, &streams, &nacked) &&
+        streams)
+        app->applied_us = osm_wall_us();
+    osm_app_wake_waiters(app);
 }
 
 static int issue_ads_leaf(struct osm_app *app, struct osm_err *err)

@@ -39,6 +39,8 @@ struct osm_app {
     int ads_port;
     bool synced, stopping, flush_posted;
     uint64_t started_ms;
+    int64_t published_us, applied_us; /* wall clock: the newest snapshot was handed to ads; every
+                                         connected proxy had answered it (0: not yet) */
 };
 
 /** Runs until SIGTERM or SIGINT. Returns the process's exit code. */

@@ -41,17 +41,19 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
     const struct osm_snapshot *s = app->snapshot;
     osm_control_reply(
         request,
-        json_pack(
-            "{s:s, s:s, s:s, s:I, s:o*, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, s:{s:s, s:I}}",
-            "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
-            app->config.osm_namespace, "uptime_s",
-            (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
-            app->source ? osm_source_status(app->source) : NULL, "snapshot",
-            (json_int_t)(s ? s->number : 0), "settled", osm_app_settled(app), "policy_error",
-            app->policy_error, "missing", missing_proxies(app, streams), "proxies", streams,
-            "rejects", or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL),
-            "policy", s ? s->policy : NULL, "root", "fingerprint", osm_ca_fingerprint(app->ca),
-            "not_after", (json_int_t)osm_ca_not_after(app->ca)));
+        json_pack("{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
+                  "s:{s:s, s:I}}",
+                  "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
+                  app->config.osm_namespace, "uptime_s",
+                  (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
+                  app->source ? osm_source_status(app->source) : NULL, "snapshot",
+                  (json_int_t)(s ? s->number : 0), "published_us", (json_int_t)app->published_us,
+                  "applied_us", (json_int_t)app->applied_us, "settled", osm_app_settled(app),
+                  "policy_error", app->policy_error, "missing", missing_proxies(app, streams),
+                  "proxies", streams, "rejects", or_empty(s ? s->rejects : NULL), "errors",
+                  or_empty(s ? s->errors : NULL), "policy", s ? s->policy : NULL, "root",
+                  "fingerprint", osm_ca_fingerprint(app->ca), "not_after",
+                  (json_int_t)osm_ca_not_after(app->ca)));
 }
 
 /* --- wait --- */

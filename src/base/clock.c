@@ -14,9 +14,14 @@ uint64_t osm_now_ms(void)
     return osm_now_us() / 1000u;
 }
 
-int64_t osm_wall_s(void)
+int64_t osm_wall_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec;
+    return (int64_t)t.tv_sec * 1000000 + (int64_t)t.tv_nsec / 1000;
+}
+
+int64_t osm_wall_s(void)
+{
+    return osm_wall_us() / 1000000;
 }

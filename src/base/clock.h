@@ -9,3 +9,5 @@ uint64_t osm_now_ms(void);
 uint64_t osm_now_us(void);
 /** Seconds since 1970 UTC. */
 int64_t osm_wall_s(void);
+/** Microseconds since 1970 UTC. */
+int64_t osm_wall_us(void);
