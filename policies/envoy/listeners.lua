@@ -4,6 +4,7 @@ local common = require("envoy.common")
 local id = require("mesh.id")
 local list = require("mesh.list")
 local rbac = require("envoy.rbac")
+local str = require("mesh.str")
 
 local M = { api = 1 }
 
@@ -52,7 +53,7 @@ end
 ---@return table  Listener without name and filter_chains
 function M.rules.outbound_listener_header(_, _, tags)
   local ports = {}
-  for port in string.gmatch(tags, "%d+") do ports[#ports + 1] = math.tointeger(tonumber(port)) end
+  for index, tag in ipairs(tags ~= "" and str.split(tags, ",") or {}) do ports[index] = math.tointeger(tonumber(tag)) end
   ports = list.unique(list.sorted(ports))
   return {
     address = any_address(15001),

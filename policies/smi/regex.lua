@@ -147,9 +147,12 @@ end
 ---@return integer? size, string? problem  size nil without a problem: no repetition comes
 local function parse_repeat(state, size)
   local text = state.text
-  if string.find("*+?", string.sub(text, state.at, state.at), 1, true) then
+  local mark = string.sub(text, state.at, state.at)
+  if mark == "*" or mark == "+" or mark == "?" then
     state.at = state.at + 1
     size = size + 1
+  elseif mark ~= "{" then
+    return nil, nil
   else
     local low, comma, high = string.match(string.sub(text, state.at, state.at + 20), "^{(%d+)(,?)(%d*)}")
     if not low or (comma == "" and high ~= "") then return nil, nil end
@@ -210,6 +213,7 @@ function M.check(text)
   if string.find(text, "\0", 1, true) or not utf8.len(text) then
     return false, "is not a regular expression: it is not plain text"
   end
+  if not string.find(text, "[%^%$%*%+%?%.%(%)%[%]%{%}%|\\]") then return true, nil end -- nothing special in it
   local state = { text = text, at = 1, depth = 0 }
   local size, problem = parse_alternatives(state)
   if size and state.at <= #text then size, problem = nil, "holds ) without (" end
