@@ -53,7 +53,9 @@ end
 ---@return table  Listener without name and filter_chains
 function M.rules.outbound_listener_header(_, _, tags)
   local ports = {}
-  for index, tag in ipairs(tags ~= "" and str.split(tags, ",") or {}) do ports[index] = math.tointeger(tonumber(tag)) end
+  for index, tag in ipairs(tags ~= "" and str.split(tags, ",") or {}) do
+    ports[index] = math.tointeger(tonumber(tag))
+  end
   ports = list.unique(list.sorted(ports))
   return {
     address = any_address(15001),
