@@ -1,0 +1,90 @@
+/* What stream.c (requests and views in) and stream_plan.c (responses out) share. */
+#pragma once
+
+#include "xds/stream.h"
+
+enum { OSM__INFLIGHT_MAX = 8, OSM__NAMES_MAX = 65536 };
+
+enum osm__entry_state {
+    OSM__LACKS,
+    OSM__HAS,     /* exactly `resource`'s version */
+    OSM__UNKNOWN, /* it refused the response that held it, or took it away */
+    OSM__LEAVING  /* delta: told that it is gone; if that is refused, it may still be there */
+};
+
+/* What the client has of one name. Entries are sorted by name; there is one for each name that is
+ * subscribed to or was sent. */
+struct osm__entry {
+    struct osm_resource
+        *resource; /* sent, or a stand-in without body: only name and claimed version are known */
+    uint64_t seq;  /* of the response that brought it; 0: claimed */
+    uint8_t state; /* enum osm__entry_state */
+    bool named;    /* subscribed to by name */
+    bool ask;      /* answer it, changed or not */
+    bool held;     /* unknown, and its type has not changed since */
+    bool told;     /* delta: knows that it does not exist */
+};
+
+/* A response without an answer. The state of the world keeps the newest only. */
+struct osm__sent {
+    uint64_t seq;
+    struct osm_hash version;
+    uint32_t epoch;
+    bool adds; /* not only removals */
+};
+
+struct osm__type {
+    bool subscribed, wildcard;
+    bool explicit_names; /* state of the world: an empty list is no wildcard any more */
+    bool owed;           /* answer even if there is nothing */
+    bool expected;
+    bool claims; /* the client came with something */
+    bool ever_sent, ever_answered;
+    bool acked, nacked;
+    bool planned; /* the counts below are valid */
+    struct osm__entry *entries;
+    size_t len;
+    struct osm__sent inflight[OSM__INFLIGHT_MAX];
+    unsigned inflight_len;
+    uint32_t epoch;    /* counts changes of the content that the client subscribes to */
+    uint64_t last_seq; /* newest response */
+    struct osm_hash acked_version, nacked_version;
+    char *error;
+    size_t adds, urgent, gone, tell, waiting;
+};
+
+struct osm__view {
+    struct osm_class *cls; /* NULL: no view yet */
+    struct {
+        char *name;
+        struct osm_resource *resource;
+        bool by_name_only;
+    } secrets[OSM_STREAM_SECRETS_MAX]; /* sorted by name */
+    size_t secrets_len;
+};
+
+struct osm_stream {
+    enum osm_stream_mode mode;
+    uint64_t tag, seq;
+    uint64_t waived; /* CDS responses up to this one hold nothing back */
+    struct osm__view view;
+    struct osm__type types[OSM_XDS_TYPE_COUNT];
+};
+
+/* The resources of a view in the order of names, the secrets merged in. */
+struct osm__cursor {
+    const struct osm__view *view;
+    enum osm_xds_type type;
+    size_t at, secret_at;
+};
+struct osm__item {
+    const char *name;
+    struct osm_resource *resource; /* NULL: it will come */
+    bool by_name_only;
+};
+bool osm__cursor_next(struct osm__cursor *cursor, struct osm__item *out);
+
+struct osm__entry *osm__entry_find(const struct osm__type *type, const char *name);
+void osm__nonce(const struct osm_stream *stream, uint64_t seq, char out[OSM_NONCE_SIZE]);
+/** Hash over names and versions of what the client has. */
+struct osm_hash osm__type_version(const struct osm__type *type);

@@ -1,0 +1,963 @@
+/* The stream machine, driven by scripts: one line is one event or one expectation.
+ *
+ *   view CDS a=1 b=1 LDS l=1   the view is now this (name=version)
+ *   leaf x=1 y=?               the reader's own secrets; ? = to come; a leading ~ = only by name
+ *   first T names...           state of the world: version "" and nonce ""
+ *   foreign T names...         a version and a nonce that this stream never gave
+ *   ack T names...  nack T names...  stale T names...   with the newest, or the one before the
+ * newest, nonce claim T a=1 ...            delta: initial_resource_versions of the next sub sub T
+ * names...  unsub T names...  dack T  dnack T   delta; dack and dnack answer the oldest unanswered
+ * response dnack-last T               delta: refuses the newest < T a=1 b=2 -c             the next
+ * response: exactly these resources, removed ones with a dash
+ *   -                          nothing more to send
+ *   due | idle | refused | accepted | waits
+ *   patience                   the transport waits no longer
+ */
+#include "base/mem.h"
+#include "xds/stream.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { MAX = 64 };
+
+struct client {
+    struct osm_stream *stream;
+    struct {
+        char nonces[MAX][OSM_NONCE_SIZE]; /* in the order received */
+        size_t nonces_len, answered;
+        char version[OSM_VERSION_SIZE];
+        struct osm_stream_claim claims[MAX];
+        size_t claims_len;
+    } types[OSM_XDS_TYPE_COUNT];
+    char seen[512][OSM_NONCE_SIZE];
+    size_t seen_len;
+    struct osm_class *cls;
+    char *words[MAX];
+    size_t words_len;
+};
+
+static int type_of(const char *word)
+{
+    for (int i = 0; i < OSM_XDS_TYPE_COUNT; i++)
+        if (!strcmp(word, osm_xds_type_short((enum osm_xds_type)i)))
+            return i;
+    return -1;
+}
+
+static void url_of(int type, char *out, size_t size)
+{
+    (void)snprintf(out, size, "type.googleapis.com/%s",
+                   osm_xds_type_message((enum osm_xds_type)type));
+}
+
+static struct osm_resource *resource_of(const char *name, const char *version)
+{
+    struct osm_bytes *body = osm_bytes_new(version, strlen(version));
+    assert_non_null(body);
+    struct osm_resource *r = osm_resource_new_versioned(name, version, body);
+    assert_non_null(r);
+    return r;
+}
+
+/* "a=1" -> name and version in place */
+static char *split(char *word)
+{
+    char *eq = strchr(word, '=');
+    assert_non_null(eq);
+    *eq = '\0';
+    return eq + 1;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(struct osm_resource *const *)a)->name,
+                  (*(struct osm_resource *const *)b)->name);
+}
+
+static struct osm_class *class_of(char **words, size_t n)
+{
+    struct osm_class *cls = osm_class_new();
+    assert_non_null(cls);
+    for (int t = 0; t < OSM_XDS_TYPE_COUNT; t++) {
+        cls->types[t].list = osm_alloc_array(MAX, sizeof *cls->types[t].list);
+        assert_non_null(cls->types[t].list);
+    }
+    int type = -1;
+    for (size_t i = 0; i < n; i++) {
+        if (type_of(words[i]) >= 0) {
+            type = type_of(words[i]);
+            continue;
+        }
+        char *version = split(words[i]);
+        cls->types[type].list[cls->types[type].len++] = resource_of(words[i], version);
+    }
+    for (int t = 0; t < OSM_XDS_TYPE_COUNT; t++)
+        qsort(cls->types[t].list, cls->types[t].len, sizeof *cls->types[t].list, by_name);
+    return cls;
+}
+
+static void do_view(struct client *c)
+{
+    struct osm_class *cls = class_of(c->words + 1, c->words_len - 1);
+    assert_int_equal(0, osm_stream_set_view(c->stream, cls, NULL, 0));
+    osm_class_unref(c->cls);
+    c->cls = cls;
+}
+
+static void do_leaf(struct client *c)
+{
+    struct osm_stream_secret secrets[OSM_STREAM_SECRETS_MAX] = {{0}};
+    size_t n = c->words_len - 1;
+    for (size_t i = 0; i < n; i++) {
+        char *word = c->words[i + 1];
+        secrets[i].by_name_only = word[0] == '~';
+        secrets[i].name = word + secrets[i].by_name_only;
+        const char *version = split(word);
+        if (version[0] != '?')
+            secrets[i].resource = resource_of(secrets[i].name, version);
+    }
+    assert_int_equal(0, osm_stream_set_view(c->stream, c->cls, secrets, n));
+    for (size_t i = 0; i < n; i++)
+        osm_resource_unref(secrets[i].resource);
+}
+
+static enum osm_stream_verdict do_request(struct client *c)
+{
+    const char *word = c->words[0];
+    int type = type_of(c->words[1]);
+    assert_true(type >= 0);
+    char url[128];
+    url_of(type, url, sizeof url);
+    struct osm_stream_request r = {.type_url = url, .version = "", .nonce = "", .error = ""};
+    size_t n = c->types[type].nonces_len;
+    if (!strcmp(word, "foreign")) {
+        r.version = "7";
+        r.nonce = "x";
+    }
+    if (!strcmp(word, "ack") || !strcmp(word, "nack") || !strcmp(word, "dnack-last")) {
+        assert_true(n > 0);
+        r.nonce = c->types[type].nonces[n - 1];
+        r.version = c->types[type].version;
+    }
+    if (!strcmp(word, "stale")) {
+        assert_true(n > 1);
+        r.nonce = c->types[type].nonces[n - 2];
+    }
+    if (!strcmp(word, "dack") || !strcmp(word, "dnack")) {
+        assert_true(c->types[type].answered < n);
+        r.nonce = c->types[type].nonces[c->types[type].answered++];
+    }
+    if (strstr(word, "nack")) {
+        r.refused = true;
+        r.error = "does not please";
+    }
+    if (!strcmp(word, "unsub")) {
+        r.unsubscribe = (const char *const *)c->words + 2;
+        r.unsubscribe_len = c->words_len - 2;
+    } else {
+        r.names = (const char *const *)c->words + 2;
+        r.names_len = c->words_len - 2;
+    }
+    if (!strcmp(word, "sub")) {
+        r.claims = c->types[type].claims;
+        r.claims_len = c->types[type].claims_len;
+        c->types[type].claims_len = 0;
+    }
+    enum osm_stream_verdict verdict;
+    struct osm_err err = {0};
+    int rc = osm_stream_request(c->stream, &r, &verdict, &err);
+    if (rc)
+        fail_msg("%s: %s", word, err.msg);
+    return verdict;
+}
+
+static void note_nonce(struct client *c, const struct osm_stream_response *r)
+{
+    for (size_t i = 0; i < c->seen_len; i++)
+        assert_string_not_equal(c->seen[i], r->nonce);
+    assert_true(c->seen_len < 512);
+    (void)snprintf(c->seen[c->seen_len++], OSM_NONCE_SIZE, "%s", r->nonce);
+    size_t *n = &c->types[r->type].nonces_len;
+    assert_true(*n < MAX);
+    (void)snprintf(c->types[r->type].nonces[(*n)++], OSM_NONCE_SIZE, "%s", r->nonce);
+    (void)snprintf(c->types[r->type].version, OSM_VERSION_SIZE, "%s", r->version);
+}
+
+static void describe(const struct osm_stream_response *r, char *out, size_t size)
+{
+    int n = snprintf(out, size, "< %s", osm_xds_type_short(r->type));
+    for (size_t i = 0; i < r->resources_len; i++)
+        n += snprintf(out + n, size - (size_t)n, " %s=%s", r->resources[i]->name,
+                      r->resources[i]->version);
+    for (size_t i = 0; i < r->removed_len; i++)
+        n += snprintf(out + n, size - (size_t)n, " -%s", r->removed[i]);
+}
+
+static void expect_next(struct client *c, const char *line, int at)
+{
+    char got[1024] = "-";
+    struct osm_stream_response r;
+    int rc = osm_stream_next(c->stream, &r);
+    assert_true(rc >= 0);
+    if (rc) {
+        describe(&r, got, sizeof got);
+        note_nonce(c, &r);
+        osm_stream_response_clear(&r);
+    }
+    if (strcmp(line, got) != 0)
+        fail_msg("line %d: expected [%s], got [%s]", at, line, got);
+}
+
+static void step(struct client *c, char *line, int at)
+{
+    if (line[0] == '<' || !strcmp(line, "-")) {
+        expect_next(c, line, at);
+        return;
+    }
+    c->words_len = 0;
+    char *save = NULL;
+    for (char *w = strtok_r(line, " ", &save); w; w = strtok_r(NULL, " ", &save))
+        c->words[c->words_len++] = w;
+    const char *word = c->words[0];
+    if (!strcmp(word, "view")) {
+        do_view(c);
+    } else if (!strcmp(word, "leaf")) {
+        do_leaf(c);
+    } else if (!strcmp(word, "claim")) {
+        int type = type_of(c->words[1]);
+        for (size_t i = 2; i < c->words_len; i++) {
+            static char kept[OSM_XDS_TYPE_COUNT][MAX][32];
+            size_t k = c->types[type].claims_len++;
+            (void)snprintf(kept[type][k], sizeof kept[type][k], "%s", c->words[i]);
+            const char *version = split(kept[type][k]);
+            c->types[type].claims[k] = (struct osm_stream_claim){kept[type][k], version};
+        }
+    } else if (!strcmp(word, "due") || !strcmp(word, "idle")) {
+        if (osm_stream_due(c->stream) != (word[0] == 'd'))
+            fail_msg("line %d: not %s", at, word);
+    } else if (!strcmp(word, "refused") || !strcmp(word, "accepted")) {
+        if (osm_stream_refused(c->stream) != (word[0] == 'r'))
+            fail_msg("line %d: not %s", at, word);
+    } else if (!strcmp(word, "waits")) {
+        assert_true(osm_stream_waits(c->stream));
+    } else if (!strcmp(word, "patience")) {
+        osm_stream_stop_waiting(c->stream);
+    } else {
+        enum osm_stream_verdict verdict = do_request(c);
+        if (!strcmp(word, "stale"))
+            assert_int_equal(OSM_STREAM_STALE, verdict);
+        if (strstr(word, "nack"))
+            assert_int_equal(OSM_STREAM_NACK, verdict);
+    }
+}
+
+static struct client *client_new(enum osm_stream_mode mode)
+{
+    struct client *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    c->stream = osm_stream_new(mode, 0x5);
+    assert_non_null(c->stream);
+    c->cls = class_of(NULL, 0);
+    return c;
+}
+
+static void client_free(struct client *c)
+{
+    osm_stream_free(c->stream);
+    osm_class_unref(c->cls);
+    free(c);
+}
+
+static void run(enum osm_stream_mode mode, const char *script)
+{
+    struct client *c = client_new(mode);
+    char *text = strdup(script), *save = NULL;
+    int at = 1;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), at++)
+        step(c, line, at);
+    client_free(c);
+    free(text);
+}
+
+static void sotw(const char *script)
+{
+    run(OSM_STREAM_SOTW, script);
+}
+
+static void delta(const char *script)
+{
+    run(OSM_STREAM_DELTA, script);
+}
+
+/* ---- state of the world ---- */
+
+static void test_a_xds_01_wildcard_gets_all_in_one_response_then_silence(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 b=1 LDS l=1\nfirst CDS\n< CDS a=1 b=1\n-\ndue\nack CDS\n-\n"
+         "first LDS\n< LDS l=1\n-\nack LDS\n-\nidle");
+    sotw("view\nfirst CDS\n< CDS\nack CDS\n-\nidle"); /* a client waits for the answer even if there
+                                                         is nothing */
+}
+
+static void test_a_xds_02_03_update_and_new_resource_give_one_response(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1\nfirst CDS\n< CDS a=1\nack CDS\nview CDS a=2\n< CDS a=2\n-\nack CDS\n-\n"
+         "view CDS a=2 b=1\n< CDS a=2 b=1\n-\nack CDS\n-\nidle");
+}
+
+static void test_a_xds_04_named_subscription_hears_of_its_names_only(void **state)
+{
+    (void)state;
+    sotw(
+        "view EDS a=1 b=1 c=1\nfirst EDS a c\n< EDS a=1 c=1\nack EDS a c\nview EDS a=1 b=2 c=1\n-\n"
+        "view EDS a=1 b=2 c=2\n< EDS a=1 c=2\nack EDS a c\n-");
+}
+
+static void test_a_xds_05_grows_and_pushes_a_late_name(void **state)
+{
+    (void)state;
+    sotw("view RDS a=1 b=1\nfirst RDS a\n< RDS a=1\nack RDS a\n-\nack RDS a b\n< RDS a=1 b=1\nack "
+         "RDS a b\n-");
+    sotw("view\nfirst EDS ghost\n-\nview EDS ghost=1\n< EDS ghost=1\nack EDS ghost\n-\nidle");
+}
+
+static void test_name_that_never_exists_does_not_loop(void **state)
+{
+    (void)state;
+    sotw(
+        "view EDS a=1\nfirst EDS a ghost\n< EDS a=1\nack EDS a ghost\n-\nack EDS a ghost\n-\nidle");
+}
+
+static void test_a_xds_06_unsubscribed_names_are_silent(void **state)
+{
+    (void)state;
+    sotw("view EDS a=1 b=1\nfirst EDS a b\n< EDS a=1 b=1\nack EDS a\n-\nview EDS a=1 b=2\n-\n"
+         "ack EDS a b\n< EDS a=1 b=2\nack EDS a b\n-\nack EDS\n-\nview EDS a=2 b=3\n-\nidle");
+}
+
+static void test_wildcard_ends_with_names_and_returns_with_star(void **state)
+{
+    (void)state;
+    sotw("view LDS x=1 y=1\nfirst LDS\n< LDS x=1 y=1\nack LDS x\n-\nview LDS x=1 y=2\n-\nack "
+         "LDS\n-\n"
+         "view LDS x=2 y=2\n-\nack LDS *\n< LDS x=2 y=2\nack LDS *\n-\nview LDS x=2\n< LDS "
+         "x=2\nack LDS *\n-");
+}
+
+static void test_a_xds_07_types_have_their_own_nonces(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 EDS a=1\nfirst CDS\n< CDS a=1\nfirst EDS a\n< EDS a=1\nack EDS a\n-\nview "
+         "CDS a=2 EDS a=1\n"
+         "< CDS a=2\n< EDS a=1\nack CDS\nack EDS a\n-\nidle");
+}
+
+static void test_a_xds_08_full_push_goes_in_order(void **state)
+{
+    (void)state;
+    /* The first answers wait for nothing. */
+    sotw("first SDS s\nfirst RDS r\nfirst LDS\nfirst EDS c\nfirst CDS\n-\nview CDS c=1 EDS c=1 LDS "
+         "l=1 RDS r=1 SDS s=1\n"
+         "< CDS c=1\n< EDS c=1\n< LDS l=1\n< RDS r=1\n< SDS s=1\n-\n"
+         "ack CDS\nack EDS c\nack LDS\nack RDS r\nack SDS s\nidle\n"
+         /* Later ones wait for the answer to the clusters. */
+         "view CDS c=2 EDS c=2 LDS l=2 RDS r=2 SDS s=2\n< CDS c=2\n< EDS c=2\n-\nwaits\ndue\nack "
+         "EDS c\n-\nack CDS\n"
+         "< LDS l=2\n< RDS r=2\n< SDS s=2\n-\nack LDS\nack RDS r\nack SDS s\nidle");
+    delta("view CDS c=1 EDS c=1 LDS l=1 RDS r=1 SDS s=1\nsub SDS s\nsub RDS r\nsub LDS\nsub EDS "
+          "c\nsub CDS\n"
+          "< CDS c=1\n< EDS c=1\n< LDS l=1\n< RDS r=1\n< SDS s=1\n-\ndack CDS\ndack EDS\ndack "
+          "LDS\ndack RDS\ndack SDS\nidle\n"
+          "view CDS c=2 EDS c=2 LDS l=2 RDS r=2 SDS s=2\n< CDS c=2\n< EDS c=2\n-\nwaits\ndack CDS\n"
+          "< LDS l=2\n< RDS r=2\n< SDS s=2\n-");
+}
+
+static void test_a_xds_09_refusal_is_silent_until_the_content_changes(void **state)
+{
+    (void)state;
+    sotw(
+        "view CDS a=1 b=1\nfirst CDS\n< CDS a=1 b=1\nack CDS\nview CDS a=2 b=1\n< CDS a=2 "
+        "b=1\nnack CDS\n-\nrefused\nidle\n"
+        "view CDS a=2 b=1 LDS l=1\n-\nview CDS a=2 b=2\n< CDS a=2 b=2\nack CDS\naccepted\n-\nidle");
+    /* Back to what it had before: it may not have that any more. */
+    sotw("view CDS a=1\nfirst CDS\n< CDS a=1\nack CDS\nview CDS a=2\n< CDS a=2\nnack CDS\n-\nview "
+         "CDS a=1\n< CDS a=1\nack CDS\n-");
+    /* Another name while refused: answered, in full. */
+    sotw("view RDS a=1 b=1\nfirst RDS a\n< RDS a=1\nnack RDS a\n-\nack RDS a b\n< RDS a=1 b=1\n-");
+}
+
+static void test_refusal_of_an_older_content_is_answered_with_the_newer(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1\nfirst CDS\n< CDS a=1\nview CDS a=2\nnack CDS\n< CDS a=2\nack "
+         "CDS\naccepted\nidle");
+    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\nview CDS a=2 b=1\ndnack CDS\n< CDS a=2 "
+          "b=1\ndack CDS\naccepted\nidle");
+}
+
+static void test_a_xds_10_stale_nonce_is_ignored(void **state)
+{
+    (void)state;
+    sotw("view EDS a=1 b=1\nfirst EDS a\n< EDS a=1\nview EDS a=2 b=1\n< EDS a=2\nstale EDS "
+         "a\n-\nstale EDS a b\n-\ndue\n"
+         "ack EDS a\n-\nidle");
+}
+
+static void test_a_xds_12_reconnect_gets_the_full_state(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 EDS a=1\nforeign CDS\n< CDS a=1\nack CDS\n-\nforeign EDS a\n< EDS a=1\nack "
+         "EDS a\n-\nidle");
+    /* Names that change before the first answer. */
+    sotw("foreign EDS a\nforeign EDS a b\nview EDS a=1 b=1\n< EDS a=1 b=1\n-");
+    /* An empty nonce asks again. */
+    sotw("view CDS a=1\nfirst CDS\n< CDS a=1\nack CDS\n-\nfirst CDS\n< CDS a=1\n-");
+}
+
+static void test_a_xds_13_type_urls(void **state)
+{
+    (void)state;
+    struct client *c = client_new(OSM_STREAM_SOTW);
+    struct osm_err err = {0};
+    enum osm_stream_verdict verdict;
+    struct osm_stream_request r = {.type_url = "", .version = "", .nonce = "", .error = ""};
+    assert_int_equal(OSM_EINVAL, osm_stream_request(c->stream, &r, &verdict, &err));
+    assert_non_null(strstr(err.msg, "type_url"));
+    r.type_url = "type.googleapis.com/envoy.config.nonsense.v3.Nonsense";
+    assert_int_equal(0, osm_stream_request(c->stream, &r, &verdict, &err));
+    assert_int_equal(OSM_STREAM_UNKNOWN_TYPE, verdict);
+    client_free(c);
+}
+
+static void test_changed_cluster_makes_its_endpoints_due(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 b=1 EDS a=1 b=1\nfirst CDS\n< CDS a=1 b=1\nack CDS\nfirst EDS a b\n< EDS "
+         "a=1 b=1\nack EDS a b\n-\n"
+         "view CDS a=2 b=1 EDS a=1 b=1\n< CDS a=2 b=1\n< EDS a=1 b=1\nack EDS a b\nack "
+         "CDS\n-\nidle");
+    delta("view CDS a=1 b=1 EDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nsub EDS a b\n< EDS a=1 "
+          "b=1\ndack EDS\n-\n"
+          "view CDS a=2 b=1 EDS a=1 b=1\n< CDS a=2\n< EDS a=1\ndack CDS\ndack EDS\n-\nidle");
+    /* Whatever the client claimed. */
+    delta("view CDS a=2 EDS a=1\nclaim EDS a=1\nsub EDS a\n-\nclaim CDS a=1\nsub CDS\n< CDS a=2\n< "
+          "EDS a=1\n-");
+    /* A cluster that is not sent leaves its endpoints alone. */
+    delta("view CDS a=1 EDS a=1\nclaim EDS a=1\nsub EDS a\n-\nclaim CDS a=1\nsub CDS\n-\nidle");
+}
+
+static void test_newest_state_wins_without_a_backlog(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1\nfirst CDS\n< CDS a=1\nack CDS\nview CDS a=2\nview CDS a=3\nview CDS a=4\n< "
+         "CDS a=4\n-\nview CDS a=5\n"
+         "< CDS a=5\nack CDS\n-\nidle");
+    sotw("view CDS a=1\nfirst CDS\n< CDS a=1\nack CDS\nview CDS a=2\nview CDS a=1\n-\nidle");
+}
+
+/* ---- make before break ---- */
+
+static void test_vanished_cluster_stays_until_listeners_and_routes_are_answered(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 LDS l=1 RDS r=1\nfirst CDS\n< CDS a=1\nack CDS\nfirst LDS\n< LDS l=1\nack "
+         "LDS\nfirst RDS r\n< RDS r=1\n"
+         "ack RDS r\nidle\nview CDS b=1 LDS l=2 RDS r=2\n< CDS a=1 b=1\n-\nack CDS\n< LDS l=2\n< "
+         "RDS r=2\n-\nack LDS\n-\ndue\n"
+         "ack RDS r\n< CDS b=1\n-\nack CDS\n-\nidle");
+    delta("view CDS a=1 EDS a=1 LDS l=1 RDS r=1\nsub CDS\n< CDS a=1\ndack CDS\nsub EDS a\n< EDS "
+          "a=1\ndack EDS\nsub LDS\n"
+          "< LDS l=1\ndack LDS\nsub RDS r\n< RDS r=1\ndack RDS\nidle\nview CDS b=1 LDS l=2 RDS "
+          "r=2\n< CDS b=1\n-\ndack CDS\n"
+          "< LDS l=2\n< RDS r=2\n-\ndack LDS\n-\ndack RDS\n< CDS -a\n< EDS -a\n-\ndack CDS\ndack "
+          "EDS\nidle");
+}
+
+static void test_removal_without_references_goes_at_once(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 b=1\nfirst CDS\n< CDS a=1 b=1\nack CDS\nview CDS a=1\n< CDS a=1\nack "
+         "CDS\n-\nidle");
+    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nview CDS a=1\n< CDS -b\ndack "
+          "CDS\n-\nidle");
+}
+
+static void test_refused_routes_hold_the_old_cluster_until_a_good_state(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 RDS r=1\nfirst CDS\n< CDS a=1\nack CDS\nfirst RDS r\n< RDS r=1\nack RDS "
+         "r\nview CDS b=1 RDS r=2\n"
+         "< CDS a=1 b=1\nack CDS\n< RDS r=2\nnack RDS r\n-\nrefused\nidle\nview CDS b=2 RDS r=2\n< "
+         "CDS a=1 b=2\nack CDS\n-\n"
+         "view CDS b=2 RDS r=3\n< RDS r=3\nack RDS r\n< CDS b=2\nack CDS\n-\nidle\naccepted");
+    delta("view CDS a=1 RDS r=1\nsub CDS\n< CDS a=1\ndack CDS\nsub RDS r\n< RDS r=1\ndack "
+          "RDS\nview CDS b=1 RDS r=2\n"
+          "< CDS b=1\ndack CDS\n< RDS r=2\ndnack RDS\n-\nidle\nview CDS b=1 RDS r=3\n< RDS "
+          "r=3\ndack RDS\n< CDS -a\n"
+          "dack CDS\nidle");
+}
+
+static void test_refused_clusters_do_not_hold_back_a_revocation(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 RDS r=1\nfirst CDS\n< CDS a=1\nack CDS\nfirst RDS r\n< RDS r=1\nack RDS "
+         "r\nview CDS a=2 RDS r=2\n"
+         "< CDS a=2\n-\nnack CDS\n< RDS r=2\nack RDS r\n-\nrefused\nidle");
+}
+
+static void test_unanswered_clusters_hold_listeners_and_routes(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 LDS l=1\nfirst CDS\n< CDS a=1\nack CDS\nfirst LDS\n< LDS l=1\nack LDS\nview "
+         "CDS a=2 LDS l=2\n< CDS a=2\n"
+         "-\nwaits\nview CDS a=2 LDS l=3\n-\npatience\n< LDS l=3\n-\nack CDS\nack LDS\nidle");
+    /* Two of them: the answer to the newest counts. */
+    sotw("view CDS a=1 LDS l=1\nfirst CDS\n< CDS a=1\nack CDS\nfirst LDS\n< LDS l=1\nack LDS\nview "
+         "CDS a=2 LDS l=2\n< CDS a=2\n"
+         "-\nview CDS a=3 LDS l=3\n< CDS a=3\n-\nstale CDS\n-\nack CDS\n< LDS l=3\n-");
+    delta("view CDS a=1 LDS l=1\nsub CDS\n< CDS a=1\ndack CDS\nsub LDS\n< LDS l=1\ndack LDS\nview "
+          "CDS a=2 LDS l=2\n< CDS a=2\n"
+          "-\nview CDS a=3 LDS l=3\n< CDS a=3\n-\ndack CDS\n-\ndack CDS\n< LDS l=3\n-");
+}
+
+static void test_who_never_asks_for_clusters_waits_for_none(void **state)
+{
+    (void)state;
+    sotw("view CDS a=1 RDS r=1\nfirst RDS r\n< RDS r=1\nack RDS r\nview CDS a=2 RDS r=2\n< RDS "
+         "r=2\nack RDS r\n-\nidle");
+}
+
+static void test_missing_secret_and_endpoints_go_while_clusters_are_unanswered(void **state)
+{
+    (void)state;
+    /* The proxy answers the clusters when they are warm, and they warm on these. */
+    sotw("view CDS a=1 LDS l=1 SDS s=1\nforeign CDS\n< CDS a=1\nforeign LDS\n-\nfirst SDS s\n< SDS "
+         "s=1\nfirst EDS a\n-\n"
+         "view CDS a=1 EDS a=1 LDS l=1 SDS s=1\n< EDS a=1\nack SDS s\nack EDS a\n-\nack CDS\n< LDS "
+         "l=1\n-");
+}
+
+static void test_reconnect_in_the_middle_of_a_swap(void **state)
+{
+    (void)state;
+    /* The client has cluster a and a route to it; both have changed while it was away. */
+    sotw("view CDS b=1 RDS r=2\nforeign CDS\n< CDS b=1\nforeign RDS r\n-\nack CDS\n< RDS r=2\nack "
+         "RDS r\nidle");
+    delta("view CDS b=1 RDS r=2\nclaim CDS a=1\nclaim RDS r=1\nsub RDS r\n< RDS r=2\nsub CDS\n< "
+          "CDS b=1\n-\ndack CDS\n-\n"
+          "dack RDS\n< CDS -a\ndack CDS\nidle");
+    delta("view CDS b=1 RDS r=2\nclaim CDS a=1\nsub CDS\n< CDS b=1 -a\n-\nclaim RDS r=1\nsub RDS "
+          "r\n-\ndack CDS\n< RDS r=2\n-");
+}
+
+static void test_cluster_that_comes_back_is_not_removed(void **state)
+{
+    (void)state;
+    delta("view CDS a=1 b=1 RDS r=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nsub RDS r\n< RDS r=1\ndack "
+          "RDS\nview CDS b=1 RDS r=2\n"
+          "< RDS r=2\n-\nview CDS a=1 b=1 RDS r=2\ndack RDS\n-\nidle");
+}
+
+static void test_vanished_route_and_secret_go_after_what_refers_to_them(void **state)
+{
+    (void)state;
+    delta("view LDS l=1 RDS r=1 s=1\nsub LDS\n< LDS l=1\ndack LDS\nsub RDS r s\n< RDS r=1 "
+          "s=1\ndack RDS\n"
+          "view LDS l=2 RDS r=1\n< LDS l=2\n-\ndack LDS\n< RDS -s\ndack RDS\n-\nidle");
+    delta("view CDS a=1 b=1 SDS s=1 t=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nsub SDS s t\n< SDS s=1 "
+          "t=1\ndack SDS\n"
+          "view CDS a=1 SDS s=1\n< CDS -b\n-\ndack CDS\n< SDS -t\ndack SDS\nidle");
+}
+
+/* ---- delta ---- */
+
+static void test_a_xds_15_delta_subscribes_one_by_one(void **state)
+{
+    (void)state;
+    delta("view EDS a=1 b=1\nsub EDS a\n< EDS a=1\ndack EDS\n-\nsub EDS b\n< EDS b=1\ndack "
+          "EDS\n-\nidle");
+}
+
+static void test_a_xds_16_delta_sends_only_what_changed(void **state)
+{
+    (void)state;
+    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nview CDS a=1 b=2\n< CDS "
+          "b=2\n-\nview CDS a=1 b=2 c=1\n< CDS c=1\n"
+          "dack CDS\ndack CDS\n-\nidle");
+    delta("view\nsub CDS\n< CDS\n-\ndack CDS\nidle");
+}
+
+static void test_a_xds_17_delta_tells_once_what_does_not_exist(void **state)
+{
+    (void)state;
+    delta("view\nsub EDS ghost\n< EDS -ghost\n-\ndack EDS\n-\nview EDS other=1\n-\nview EDS "
+          "ghost=1\n< EDS ghost=1\ndack EDS\n-\n"
+          "idle");
+    delta("view\nsub EDS ghost\n< EDS -ghost\ndack EDS\nsub EDS ghost\n< EDS -ghost\n-");
+}
+
+static void test_a_xds_18_delta_deletion(void **state)
+{
+    (void)state;
+    delta("view EDS a=1 b=1\nsub EDS a b\n< EDS a=1 b=1\ndack EDS\nview EDS a=1\n< EDS -b\ndack "
+          "EDS\n-\nview EDS a=1 b=1\n"
+          "< EDS b=1\ndack EDS\nidle");
+}
+
+static void test_a_xds_19_delta_unsubscribe_forgets(void **state)
+{
+    (void)state;
+    delta("view EDS a=1 b=1\nsub EDS a b\n< EDS a=1 b=1\ndack EDS\nunsub EDS a\n-\nview EDS a=2 "
+          "b=1\n-\nsub EDS a\n< EDS a=2\n"
+          "dack EDS\nunsub EDS a\nsub EDS a\n< EDS a=2\n-");
+}
+
+static void test_a_xds_20_delta_several_types(void **state)
+{
+    (void)state;
+    delta("view CDS a=1 EDS a=1\nsub EDS a\n< EDS a=1\nsub CDS\n< CDS a=1\n< EDS a=1\n-\ndack "
+          "CDS\ndack EDS\ndack EDS\nidle\n"
+          "view CDS a=1 EDS a=2\n< EDS a=2\n-");
+}
+
+static void test_delta_subscribing_again_is_answered_though_unchanged(void **state)
+{
+    (void)state;
+    delta("view EDS a=1\nsub EDS a\n< EDS a=1\ndack EDS\n-\nsub EDS a\n< EDS a=1\ndack EDS\n-");
+}
+
+static void test_delta_claims_are_skipped_and_vanished_ones_removed(void **state)
+{
+    (void)state;
+    delta("view CDS a=1 b=2 d=1\nclaim CDS a=1 b=1 c=1\nsub CDS\n< CDS b=2 d=1 -c\n-\ndack "
+          "CDS\nidle");
+    delta("view CDS a=1\nclaim CDS a=1\nsub CDS\n-\nidle");
+    delta("view EDS a=1 b=1\nclaim EDS a=1 b=1 stray=1\nsub EDS a b\n-\nidle\nview EDS a=1 b=2\n< "
+          "EDS b=2\n-");
+    delta("view EDS a=1\nclaim EDS a=1\nsub EDS a\n-\nsub EDS a\n< EDS a=1\n-"); /* only the first
+                                                                                    request skips */
+    delta("view SDS s=fp.99\nclaim SDS s=fp.99\nsub SDS s\n-\nidle");
+}
+
+static void test_delta_wildcard_forms(void **state)
+{
+    (void)state;
+    delta("view CDS a=1 b=1\nsub CDS *\n< CDS a=1 b=1\n-");
+    delta("view CDS a=1 b=1\nsub CDS a\n< CDS a=1\ndack CDS\nsub CDS *\n< CDS a=1 b=1\ndack "
+          "CDS\nunsub CDS *\n-\nview CDS a=2 b=2\n"
+          "< CDS a=2\n-");
+    /* The empty form stays while names are added, and a name that is given up stays part of it. */
+    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nsub CDS a\n< CDS a=1\ndack "
+          "CDS\nunsub CDS a\n< CDS a=1\ndack CDS\n"
+          "view CDS a=2 b=2\n< CDS a=2 b=2\n-");
+    delta("view CDS a=1\nsub CDS * ghost\n< CDS a=1 -ghost\ndack CDS\nunsub CDS ghost\n-\nidle");
+    /* Other types have no empty form. */
+    delta("view EDS a=1\nsub EDS\n-\nidle\nsub EDS *\n< EDS a=1\n-");
+}
+
+static void test_delta_refusal_makes_its_resources_unknown(void **state)
+{
+    (void)state;
+    /* Only what the refused response held; all of it, with the next change of the type. */
+    delta("view CDS a=1 b=1 c=1\nsub CDS\n< CDS a=1 b=1 c=1\ndack CDS\nview CDS a=2 b=2 c=1\n< CDS "
+          "a=2 b=2\ndnack CDS\n-\nrefused\n"
+          "idle\nview CDS a=2 b=2 c=2\n< CDS a=2 b=2 c=2\ndack CDS\naccepted\n-\nidle");
+    /* Back to the versions before: sent, since Envoy may have applied some. */
+    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nview CDS a=2 b=2\n< CDS a=2 "
+          "b=2\ndnack CDS\nview CDS a=1 b=1\n"
+          "< CDS a=1 b=1\n-");
+    /* Refused and then gone: it may be there. */
+    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndnack CDS\n-\nview CDS a=1\n< CDS a=1 -b\n-");
+    /* A removal that was refused with the rest is sent again with the next change. */
+    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nview CDS a=2\n< CDS a=2 -b\ndnack "
+          "CDS\n-\nidle\nview CDS a=3\n"
+          "< CDS a=3 -b\ndack CDS\nidle\nview CDS a=3 b=1\n< CDS b=1\n-");
+    /* Two on the way: the refusal of the newer leaves the older alone. */
+    delta("view CDS a=1\nsub CDS\n< CDS a=1\nview CDS a=1 b=1\n< CDS b=1\ndnack-last CDS\nview CDS "
+          "a=1 b=2\n< CDS b=2\n-");
+}
+
+static void test_delta_unanswered_responses_are_bounded(void **state)
+{
+    (void)state;
+    struct client *c = client_new(OSM_STREAM_DELTA);
+    char line[64];
+    (void)snprintf(line, sizeof line, "sub EDS a");
+    step(c, line, 0);
+    int sent = 0;
+    for (int i = 0; i < 40; i++) {
+        (void)snprintf(line, sizeof line, "view EDS a=%d", i);
+        step(c, line, i);
+        struct osm_stream_response r;
+        int rc = osm_stream_next(c->stream, &r);
+        assert_true(rc >= 0);
+        if (rc) {
+            sent++;
+            note_nonce(c, &r);
+            osm_stream_response_clear(&r);
+        }
+    }
+    assert_in_range(sent, 2, 16);
+    (void)snprintf(line, sizeof line, "dack EDS");
+    step(c, line, 0);
+    expect_next(c, "< EDS a=39", 0);
+    client_free(c);
+}
+
+/* ---- secrets ---- */
+
+static void test_leaf_under_both_names(void **state)
+{
+    (void)state;
+    delta("view SDS root=1\nleaf service-cert=1 ~service-cert:red/caller=1\nsub SDS "
+          "service-cert:red/caller root\n"
+          "< SDS root=1 service-cert:red/caller=1\ndack SDS\n-\nsub SDS service-cert\n< SDS "
+          "service-cert=1\ndack SDS\n"
+          "leaf service-cert=2 ~service-cert:red/caller=2\n< SDS service-cert=2 "
+          "service-cert:red/caller=2\ndack SDS\n-\nidle");
+    /* Another identity's name does not exist; a wildcard does not hold the second name. */
+    delta("view\nleaf service-cert=1 ~service-cert:red/caller=1\nsub SDS service-cert:red/other\n< "
+          "SDS -service-cert:red/other\n"
+          "dack SDS\nidle");
+    delta("view SDS root=1\nleaf service-cert=1 ~service-cert:red/caller=1\nsub SDS *\n< SDS "
+          "root=1 service-cert=1\n-");
+    sotw("view SDS root=1\nleaf service-cert=1 ~service-cert:red/caller=1\nfirst SDS "
+         "service-cert:red/other\n-\nidle");
+}
+
+static void test_leaf_to_come_is_waited_for(void **state)
+{
+    (void)state;
+    delta("view SDS root=1\nleaf service-cert=?\nsub SDS service-cert root\n< SDS root=1\n-\ndack "
+          "SDS\ndue\nleaf service-cert=5\n"
+          "< SDS service-cert=5\ndack SDS\nidle");
+    sotw("view SDS root=1\nleaf service-cert=?\nfirst SDS service-cert root\n< SDS root=1\nack SDS "
+         "service-cert root\n-\ndue\n"
+         "leaf service-cert=5\n< SDS root=1 service-cert=5\nack SDS service-cert root\n-\nidle");
+}
+
+static void test_wants_secret_until_it_is_there(void **state)
+{
+    (void)state;
+    struct client *c = client_new(OSM_STREAM_DELTA);
+    assert_false(osm_stream_wants_secret(c->stream, "service-cert"));
+    char a[] = "leaf service-cert=?", b[] = "sub SDS service-cert", d[] = "leaf service-cert=1";
+    step(c, a, 1);
+    step(c, b, 2);
+    assert_true(osm_stream_wants_secret(c->stream, "service-cert"));
+    assert_false(osm_stream_wants_secret(c->stream, "other"));
+    step(c, d, 3);
+    expect_next(c, "< SDS service-cert=1", 4);
+    assert_false(osm_stream_wants_secret(c->stream, "service-cert"));
+    client_free(c);
+}
+
+/* ---- bookkeeping ---- */
+
+static void test_before_the_first_view_all_waits(void **state)
+{
+    (void)state;
+    struct osm_stream *s = osm_stream_new(OSM_STREAM_SOTW, 1);
+    char url[128];
+    url_of(OSM_XDS_CDS, url, sizeof url);
+    struct osm_stream_response r;
+    assert_true(osm_stream_due(s)); /* it has said nothing yet */
+    struct osm_stream_request request = {.type_url = url, .version = "", .nonce = "", .error = ""};
+    assert_int_equal(0, osm_stream_request(s, &request, NULL, NULL));
+    assert_int_equal(0, osm_stream_next(s, &r));
+    assert_true(osm_stream_due(s));
+    osm_stream_free(s);
+}
+
+static void test_expected_type_is_due_until_subscribed(void **state)
+{
+    (void)state;
+    struct client *c = client_new(OSM_STREAM_SOTW);
+    char a[] = "view CDS a=1", b[] = "first CDS", d[] = "ack CDS", e[] = "first LDS",
+         f[] = "ack LDS";
+    osm_stream_expect(c->stream, OSM_XDS_LDS);
+    step(c, a, 1);
+    step(c, b, 2);
+    expect_next(c, "< CDS a=1", 3);
+    step(c, d, 4);
+    assert_true(osm_stream_due(c->stream));
+    step(c, e, 5);
+    expect_next(c, "< LDS", 6);
+    step(c, f, 7);
+    assert_false(osm_stream_due(c->stream));
+    client_free(c);
+}
+
+static void test_type_state_tells_what_was_accepted_and_refused(void **state)
+{
+    (void)state;
+    struct client *c = client_new(OSM_STREAM_SOTW);
+    char script[][32] = {"view CDS a=1", "first CDS", "ack CDS",
+                         "view CDS a=2", "nack CDS",  "view CDS a=1"};
+    step(c, script[0], 0);
+    assert_false(osm_stream_type_state(c->stream, OSM_XDS_CDS).subscribed);
+    step(c, script[1], 0);
+    assert_true(osm_stream_type_state(c->stream, OSM_XDS_CDS).due);
+    expect_next(c, "< CDS a=1", 0);
+    char v1[OSM_VERSION_SIZE];
+    (void)snprintf(v1, sizeof v1, "%s", c->types[OSM_XDS_CDS].version);
+    step(c, script[2], 0);
+    struct osm_stream_type_state s = osm_stream_type_state(c->stream, OSM_XDS_CDS);
+    assert_true(s.subscribed && s.acked && !s.nacked && !s.due);
+    assert_string_equal(v1, s.acked_version);
+    step(c, script[3], 0);
+    expect_next(c, "< CDS a=2", 0);
+    assert_string_not_equal(v1, c->types[OSM_XDS_CDS].version);
+    step(c, script[4], 0);
+    s = osm_stream_type_state(c->stream, OSM_XDS_CDS);
+    assert_true(s.acked && s.nacked && !s.due);
+    assert_string_equal(v1, s.acked_version);
+    assert_string_equal(c->types[OSM_XDS_CDS].version, s.nacked_version);
+    assert_string_equal("does not please", s.error);
+    step(c, script[5], 0);
+    expect_next(c, "< CDS a=1", 0);
+    assert_string_equal(v1, c->types[OSM_XDS_CDS].version); /* same content, same version */
+    client_free(c);
+}
+
+static void test_too_many_names_end_the_stream(void **state)
+{
+    (void)state;
+    struct client *c = client_new(OSM_STREAM_SOTW);
+    enum { N = 70000 };
+    const char **names = calloc(N, sizeof *names);
+    char(*texts)[16] = calloc(N, sizeof *texts);
+    for (int i = 0; i < N; i++) {
+        (void)snprintf(texts[i], sizeof texts[i], "n%d", i);
+        names[i] = texts[i];
+    }
+    char url[128];
+    url_of(OSM_XDS_EDS, url, sizeof url);
+    struct osm_stream_request r = {
+        .type_url = url, .version = "", .nonce = "", .error = "", .names = names, .names_len = N};
+    struct osm_err err = {0};
+    assert_int_equal(OSM_ELIMIT, osm_stream_request(c->stream, &r, NULL, &err));
+    free(names);
+    free(texts);
+    client_free(c);
+}
+
+/* Any allocation may fail: the stream reports it, nothing leaks, and asking again gives the answer.
+ */
+static void test_running_out_of_memory_changes_nothing(void **state)
+{
+    (void)state;
+    for (long n = 0; n < 40; n++) {
+        struct client *c = client_new(OSM_STREAM_DELTA);
+        char a[] = "view CDS a=1 b=1", b[] = "sub CDS", d[] = "view CDS b=2";
+        step(c, a, 1);
+        step(c, b, 2);
+        struct osm_stream_response r;
+        osm_mem_fail_at(n);
+        int rc = osm_stream_next(c->stream, &r);
+        osm_mem_fail_at(-1);
+        if (rc == OSM_ENOMEM) {
+            expect_next(c, "< CDS a=1 b=1", 3);
+        } else {
+            assert_int_equal(1, rc);
+            osm_stream_response_clear(&r);
+        }
+        step(c, d, 4);
+        osm_mem_fail_at(n);
+        rc = osm_stream_next(c->stream, &r);
+        osm_mem_fail_at(-1);
+        if (rc == OSM_ENOMEM)
+            expect_next(c, "< CDS b=2 -a", 5);
+        else
+            osm_stream_response_clear(&r);
+        client_free(c);
+    }
+    char url[128];
+    url_of(OSM_XDS_EDS, url, sizeof url);
+    const char *names[] = {"x", "y", "z"};
+    struct osm_stream_claim claims[] = {{"x", "1"}, {"y", "2"}};
+    for (long n = 0; n < 20; n++) {
+        struct osm_stream *s = osm_stream_new(OSM_STREAM_DELTA, 1);
+        struct osm_stream_request r = {.type_url = url,
+                                       .version = "",
+                                       .nonce = "",
+                                       .error = "",
+                                       .names = names,
+                                       .names_len = 3,
+                                       .claims = claims,
+                                       .claims_len = 2};
+        osm_mem_fail_at(n);
+        int rc = osm_stream_request(s, &r, NULL, NULL);
+        osm_mem_fail_at(-1);
+        assert_true(rc == 0 || rc == OSM_ENOMEM);
+        osm_stream_free(s);
+    }
+}
+
+static int no_memory_left_behind(void **state)
+{
+    (void)state;
+    return osm_mem_live() == 0 ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_xds_01_wildcard_gets_all_in_one_response_then_silence),
+        cmocka_unit_test(test_a_xds_02_03_update_and_new_resource_give_one_response),
+        cmocka_unit_test(test_a_xds_04_named_subscription_hears_of_its_names_only),
+        cmocka_unit_test(test_a_xds_05_grows_and_pushes_a_late_name),
+        cmocka_unit_test(test_name_that_never_exists_does_not_loop),
+        cmocka_unit_test(test_a_xds_06_unsubscribed_names_are_silent),
+        cmocka_unit_test(test_wildcard_ends_with_names_and_returns_with_star),
+        cmocka_unit_test(test_a_xds_07_types_have_their_own_nonces),
+        cmocka_unit_test(test_a_xds_08_full_push_goes_in_order),
+        cmocka_unit_test(test_a_xds_09_refusal_is_silent_until_the_content_changes),
+        cmocka_unit_test(test_refusal_of_an_older_content_is_answered_with_the_newer),
+        cmocka_unit_test(test_a_xds_10_stale_nonce_is_ignored),
+        cmocka_unit_test(test_a_xds_12_reconnect_gets_the_full_state),
+        cmocka_unit_test(test_a_xds_13_type_urls),
+        cmocka_unit_test(test_changed_cluster_makes_its_endpoints_due),
+        cmocka_unit_test(test_newest_state_wins_without_a_backlog),
+        cmocka_unit_test(test_vanished_cluster_stays_until_listeners_and_routes_are_answered),
+        cmocka_unit_test(test_removal_without_references_goes_at_once),
+        cmocka_unit_test(test_refused_routes_hold_the_old_cluster_until_a_good_state),
+        cmocka_unit_test(test_refused_clusters_do_not_hold_back_a_revocation),
+        cmocka_unit_test(test_unanswered_clusters_hold_listeners_and_routes),
+        cmocka_unit_test(test_who_never_asks_for_clusters_waits_for_none),
+        cmocka_unit_test(test_missing_secret_and_endpoints_go_while_clusters_are_unanswered),
+        cmocka_unit_test(test_reconnect_in_the_middle_of_a_swap),
+        cmocka_unit_test(test_cluster_that_comes_back_is_not_removed),
+        cmocka_unit_test(test_vanished_route_and_secret_go_after_what_refers_to_them),
+        cmocka_unit_test(test_a_xds_15_delta_subscribes_one_by_one),
+        cmocka_unit_test(test_a_xds_16_delta_sends_only_what_changed),
+        cmocka_unit_test(test_a_xds_17_delta_tells_once_what_does_not_exist),
+        cmocka_unit_test(test_a_xds_18_delta_deletion),
+        cmocka_unit_test(test_a_xds_19_delta_unsubscribe_forgets),
+        cmocka_unit_test(test_a_xds_20_delta_several_types),
+        cmocka_unit_test(test_delta_subscribing_again_is_answered_though_unchanged),
+        cmocka_unit_test(test_delta_claims_are_skipped_and_vanished_ones_removed),
+        cmocka_unit_test(test_delta_wildcard_forms),
+        cmocka_unit_test(test_delta_refusal_makes_its_resources_unknown),
+        cmocka_unit_test(test_delta_unanswered_responses_are_bounded),
+        cmocka_unit_test(test_leaf_under_both_names),
+        cmocka_unit_test(test_leaf_to_come_is_waited_for),
+        cmocka_unit_test(test_wants_secret_until_it_is_there),
+        cmocka_unit_test(test_before_the_first_view_all_waits),
+        cmocka_unit_test(test_expected_type_is_due_until_subscribed),
+        cmocka_unit_test(test_type_state_tells_what_was_accepted_and_refused),
+        cmocka_unit_test(test_too_many_names_end_the_stream),
+        cmocka_unit_test(test_running_out_of_memory_changes_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, no_memory_left_behind);
+}
