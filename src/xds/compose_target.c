@@ -1,0 +1,471 @@
+/* From the items that are selected of one target to its bytes: precedence, headers, duplicates,
+ * concatenation. The result hangs at the target under a hash of what was selected, so that groups
+ * that select the same share it. */
+#include "xds/compose_priv.h"
+#include "xds/wire.h"
+
+#include "envoy/config/endpoint/v3/endpoint.pb-c.h"
+#include "envoy/config/listener/v3/listener.pb-c.h"
+#include "envoy/config/route/v3/route.pb-c.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { RESOURCE_MAX = 64 << 20 };
+
+const char *osm__type_word(enum osm_xds_type type)
+{
+    static const char *const words[] = {"cluster", "load assignment", "listener",
+                                        "route configuration", "secret"};
+    return words[type];
+}
+
+uint32_t osm__element_field(enum osm_xds_type type, const char **word)
+{
+    static const struct {
+        enum osm_xds_type type;
+        const ProtobufCMessageDescriptor *message;
+        const char *field, *word;
+    } rows[] = {
+        {OSM_XDS_LDS, &envoy__config__listener__v3__listener__descriptor, "filter_chains",
+         "filter chain"},
+        {OSM_XDS_RDS, &envoy__config__route__v3__route_configuration__descriptor, "virtual_hosts",
+         "virtual host"},
+        {OSM_XDS_EDS, &envoy__config__endpoint__v3__cluster_load_assignment__descriptor,
+         "endpoints", "locality"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].type != type)
+            continue;
+        if (word)
+            *word = rows[i].word;
+        const ProtobufCFieldDescriptor *field =
+            protobuf_c_message_descriptor_get_field_by_name(rows[i].message, rows[i].field);
+        return field ? field->id : 0;
+    }
+    return 0;
+}
+
+int osm__report(json_t **list, const struct osm__entry *entry, const char *fmt, ...)
+{
+    const struct osm_item *item = entry->item;
+    const char *place = item->place ? item->place : "", *colon = strrchr(place, ':'), *word = NULL;
+    char what[512];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    (void)osm__element_field(item->type, &word);
+    if (!*list)
+        *list = json_array();
+    json_t *message =
+        item->element
+            ? json_sprintf("%s \"%s\", %s \"%s\": %s", osm__type_word(item->type), item->resource,
+                           word, item->element, what)
+            : json_sprintf("%s \"%s\": %s", osm__type_word(item->type), item->resource, what);
+    json_t *report = json_pack("{s:s, s:o, s:s%, s:i}", "where", item->key, "message", message,
+                               "module", place, colon ? (size_t)(colon - place) : strlen(place),
+                               "line", colon ? (int)strtol(colon + 1, NULL, 10) : 0);
+    if (!*list || json_array_append_new(*list, report))
+        return OSM_ENOMEM;
+    return 0;
+}
+
+/* ---- counted results ---- */
+
+static void resource_unuse(struct osm_compose *compose, struct osm__resource *r)
+{
+    if (!r || --r->uses)
+        return;
+    (void)osm_map_deln(&compose->resources, r->key, r->key_len);
+    osm_resource_unref(r->resource);
+    osm_free(r->key);
+    osm_free(r);
+}
+
+void osm__composed_unref(struct osm__composed *c)
+{
+    if (!c || --c->refs)
+        return;
+    (void)osm_map_deln(&c->target->composed, &c->key, sizeof c->key);
+    resource_unuse(c->target->owner, c->shared);
+    for (size_t i = 0; i < c->referring.len; i++)
+        osm__entry_unref(c->referring.list[i]);
+    osm__ptrs_clear(&c->referring);
+    json_decref(c->reports);
+    osm__target_unref(c->target);
+    osm_free(c);
+}
+
+/* The one resource of that type, name and content. Takes @p body. */
+static int resource_get(struct osm_compose *compose, const struct osm__target *target,
+                        struct osm_bytes *body, struct osm__resource **out)
+{
+    char hex[OSM_HASH_HEX_SIZE];
+    struct osm__resource *r = NULL;
+    char *key = osm_strf("%s%s", osm_hash_hex(osm_bytes_hash(body), hex), target->key);
+    if (!key)
+        goto fail;
+    r = osm_map_get(&compose->resources, key);
+    if (r) {
+        r->uses++;
+        osm_free(key);
+        osm_bytes_unref(body);
+        *out = r;
+        return 0;
+    }
+    r = osm_alloc(sizeof *r);
+    if (!r)
+        goto fail;
+    *r = (struct osm__resource){osm_resource_new(target->name, osm_bytes_ref(body)), 1, key,
+                                strlen(key)};
+    if (!r->resource || osm_map_put(&compose->resources, key, r, NULL))
+        goto fail;
+    osm_bytes_unref(body);
+    *out = r;
+    return 0;
+fail:
+    if (r)
+        osm_resource_unref(r->resource);
+    osm_free(r);
+    osm_free(key);
+    osm_bytes_unref(body);
+    return OSM_ENOMEM;
+}
+
+/* ---- choosing ---- */
+
+static int slot_order(const struct osm_item *x, const struct osm_item *y)
+{
+    if (x->part != y->part)
+        return x->part < y->part ? -1 : 1;
+    return x->element ? strcmp(x->element, y->element) : 0;
+}
+
+static int precedence(const struct osm__candidate *x, const struct osm__candidate *y)
+{
+    return x->rank != y->rank ? y->rank - x->rank
+                              : strcmp(x->entry->item->key, y->entry->item->key);
+}
+
+static int by_slot(const void *a, const void *b)
+{
+    const struct osm__candidate *x = a, *y = b;
+    int order = slot_order(x->entry->item, y->entry->item);
+    return order ? order : precedence(x, y);
+}
+
+static int by_precedence(const void *a, const void *b)
+{
+    return precedence(a, b);
+}
+
+static bool same_content(const struct osm_item *x, const struct osm_item *y)
+{
+    if (!x->body || !y->body)
+        return !x->body && !y->body && !strcmp(x->header_rule, y->header_rule);
+    return osm_hash_equal(osm_bytes_hash(x->body), osm_bytes_hash(y->body));
+}
+
+/* Keeps one candidate of each (part, element), in their order; the winners go to the front. */
+static int choose(struct osm__composed *c, struct osm__candidate *list, size_t *len)
+{
+    size_t kept = 0;
+    if (*len)
+        qsort(list, *len, sizeof *list, by_slot);
+    for (size_t i = 0; i < *len; i++) {
+        const struct osm__candidate *winner = kept ? &list[kept - 1] : NULL;
+        if (!winner || slot_order(winner->entry->item, list[i].entry->item)) {
+            list[kept++] = list[i];
+            continue;
+        }
+        if (winner->rank == list[i].rank &&
+            !same_content(winner->entry->item, list[i].entry->item) &&
+            osm__report(&c->reports, list[i].entry,
+                        "left out: %s gives other content for the same readers and comes first",
+                        winner->entry->item->key))
+            return OSM_ENOMEM;
+    }
+    *len = kept;
+    return 0;
+}
+
+/* ---- duplicates among elements ---- */
+
+/* Domains are compared without regard to case, as Envoy does. */
+static char *claim_key(char kind, const char *name)
+{
+    char *key = osm_strf("%c%s", kind, name);
+    for (char *at = key; at && kind == 'd' && *at; at++)
+        *at = (char)tolower((unsigned char)*at);
+    return key;
+}
+
+/* Who holds the name; with @p item, it is claimed for that where nobody does. */
+static int claim(struct osm_map *claimed, char kind, const char *name, const struct osm_item *item,
+                 const struct osm_item **holder)
+{
+    char *key = claim_key(kind, name);
+    if (!key)
+        return OSM_ENOMEM;
+    *holder = osm_map_get(claimed, key);
+    int rc = *holder || !item ? 0 : osm_map_put(claimed, key, (void *)(uintptr_t)item, NULL);
+    osm_free(key);
+    return rc;
+}
+
+/* Claims all that the element may share with nobody, or nothing: then *taken says who has it, and
+ * *domain which, NULL where it is the match. */
+static int claim_all(struct osm_map *claimed, const struct osm_item *item,
+                     const struct osm_item **taken, const char **domain)
+{
+    const char *const *domains = item->domains;
+    const struct osm_item *ignored;
+    int rc = 0;
+    *taken = NULL;
+    *domain = NULL;
+    if (item->unique)
+        rc = claim(claimed, 'u', item->unique, NULL, taken);
+    for (size_t i = 0; domains && domains[i] && !rc && !*taken; i++) {
+        *domain = domains[i];
+        rc = claim(claimed, 'd', domains[i], NULL, taken);
+        for (size_t k = 0; k < i && !*taken;
+             k++) /* named twice by itself, which Envoy refuses too */
+            if (!strcasecmp(domains[i], domains[k]))
+                *taken = item;
+    }
+    if (rc || *taken)
+        return rc;
+    if (item->unique)
+        rc = claim(claimed, 'u', item->unique, item, &ignored);
+    for (size_t i = 0; domains && domains[i] && !rc; i++)
+        rc = claim(claimed, 'd', domains[i], item, &ignored);
+    return rc;
+}
+
+/* Drops elements that clash with one of higher precedence. @p list stays in element order. */
+static int drop_duplicates(struct osm__composed *c, struct osm__candidate *list, size_t *len)
+{
+    struct osm_map claimed = OSM_MAP_INIT;
+    size_t kept = 0;
+    struct osm__candidate *order = osm_alloc_array(*len, sizeof *order);
+    int rc = order ? 0 : OSM_ENOMEM;
+    if (!rc)
+        memcpy(order, list, *len * sizeof *order);
+    if (!rc && *len)
+        qsort(order, *len, sizeof *order, by_precedence);
+    for (size_t i = 0; i < *len && !rc; i++) {
+        const struct osm_item *item = order[i].entry->item, *taken = NULL;
+        const char *domain = NULL;
+        if (!item->unique && !item->domains)
+            continue;
+        rc = claim_all(&claimed, item, &taken, &domain);
+        if (rc || !taken)
+            continue;
+        rc = domain ? osm__report(&c->reports, order[i].entry,
+                                  "left out: domain \"%s\" belongs to virtual host \"%s\" of %s",
+                                  domain, taken->element, taken->key)
+                    : osm__report(&c->reports, order[i].entry,
+                                  "left out: its match equals that of \"%s\" of %s", taken->element,
+                                  taken->key);
+        for (size_t k = 0; k < *len; k++)
+            if (list[k].entry == order[i].entry)
+                list[k].rank = -1;
+    }
+    for (size_t i = 0; i < *len && !rc; i++)
+        if (list[i].rank >= 0)
+            list[kept++] = list[i];
+    if (!rc)
+        *len = kept;
+    osm_free(order);
+    osm_map_clear(&claimed);
+    return rc;
+}
+
+/* ---- headers ---- */
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+void osm__headers_clear(struct osm_compose *compose)
+{
+    osm_map_each (&compose->headers, e) {
+        struct osm__header *h = e->value;
+        osm_bytes_unref(h->bytes);
+        osm_free(h);
+    }
+    osm_map_clear(&compose->headers);
+}
+
+/* Sorted and distinct; the strings are the items'. */
+static int tags_of(const struct osm__candidate *list, size_t len, struct osm__ptrs *tags)
+{
+    for (size_t i = 0; i < len; i++) {
+        const char *const *own = list[i].entry->item->tags;
+        for (size_t k = 0; own && own[k]; k++)
+            if (osm__ptrs_push(tags, (void *)(uintptr_t)own[k]))
+                return OSM_ENOMEM;
+    }
+    if (!tags->len)
+        return 0;
+    qsort(tags->list, tags->len, sizeof *tags->list, by_text);
+    size_t kept = 1;
+    for (size_t i = 1; i < tags->len; i++)
+        if (strcmp(tags->list[i], tags->list[kept - 1]) != 0)
+            tags->list[kept++] = tags->list[i];
+    tags->len = kept;
+    return 0;
+}
+
+/* *out: borrowed from the memo, or from the item; NULL: the rule failed. */
+static int header_bytes(struct osm_compose *compose, const struct osm_item *item,
+                        const struct osm__candidate *elements, size_t len, struct osm_bytes **out)
+{
+    enum { MEMO_MAX = 4096 };
+    struct osm__ptrs tags = {0};
+    struct osm_buf key = OSM_BUF_INIT(16u << 20);
+    *out = item->body;
+    if (!item->header_rule)
+        return 0;
+    int rc = tags_of(elements, len, &tags);
+    (void)osm_buf_add(&key, item->header_rule, strlen(item->header_rule) + 1);
+    (void)osm_buf_add(&key, item->resource, strlen(item->resource) + 1);
+    for (size_t i = 0; i < tags.len; i++)
+        (void)osm_buf_add(&key, tags.list[i], strlen(tags.list[i]) + 1);
+    if (!rc)
+        rc = key.failed;
+    struct osm__header *h = rc ? NULL : osm_map_getn(&compose->headers, key.data, key.len);
+    if (!rc && !h) {
+        if (compose->headers.count >=
+            MEMO_MAX) /* it may only grow with what is served, not with history */
+            osm__headers_clear(compose);
+        h = osm_alloc(sizeof *h);
+        if (!h || osm_map_putn(&compose->headers, key.data, key.len, h, NULL)) {
+            osm_free(h);
+            rc = OSM_ENOMEM;
+        } else {
+            h->bytes = compose->header(compose->ud, item, (const char *const *)tags.list, tags.len);
+        }
+    }
+    if (!rc)
+        *out = h->bytes;
+    osm__ptrs_clear(&tags);
+    osm_buf_clear(&key);
+    return rc;
+}
+
+/* ---- bytes ---- */
+
+static int refers(struct osm__composed *c, struct osm__entry *entry)
+{
+    if (!entry->item->refs_len)
+        return 0;
+    int rc = osm__ptrs_push(&c->referring, entry);
+    entry->refs += !rc;
+    return rc;
+}
+
+static int compose_whole(struct osm_compose *compose, struct osm__composed *c,
+                         const struct osm__candidate *list, size_t len)
+{
+    if (len > 1 &&
+        osm__report(&c->reports, list[0].entry,
+                    "is emitted whole, and its parts by %s are left out", list[1].entry->item->key))
+        return OSM_ENOMEM;
+    int rc = resource_get(compose, c->target, osm_bytes_ref(list[0].entry->item->body), &c->shared);
+    return rc ? rc : refers(c, list[0].entry);
+}
+
+static int compose_parts(struct osm_compose *compose, struct osm__composed *c,
+                         struct osm__candidate *list, size_t len)
+{
+    bool headed = list[0].entry->item->part == OSM_ITEM_HEADER;
+    struct osm__candidate *elements = list + headed;
+    size_t n = len - headed;
+    struct osm_buf out = OSM_BUF_INIT(RESOURCE_MAX);
+    struct osm_bytes *header = NULL, *body = NULL;
+    uint32_t field = osm__element_field(c->target->type, NULL);
+    int rc = drop_duplicates(c, elements, &n);
+    if (!rc && !headed)
+        rc = osm__report(&c->reports, list[0].entry,
+                         "left out: nothing emits the header of its resource to the same readers");
+    if (rc || !headed || (!n && !list[0].entry->item->alone))
+        goto out;
+    rc = header_bytes(compose, list[0].entry->item, elements, n, &header);
+    if (rc || !header)
+        goto out;
+    (void)osm_buf_add(&out, osm_bytes_data(header), osm_bytes_len(header));
+    for (size_t i = 0; i < n; i++) {
+        const struct osm_bytes *element = elements[i].entry->item->body;
+        osm_wire_put_bytes(&out, field, osm_bytes_data(element), osm_bytes_len(element));
+    }
+    if (out.failed == OSM_ELIMIT)
+        rc =
+            osm__report(&c->reports, list[0].entry, "left out: larger than %d bytes", RESOURCE_MAX);
+    if (out.failed) {
+        rc = rc ? rc : out.failed == OSM_ELIMIT ? 0 : out.failed;
+        goto out;
+    }
+    body = osm_bytes_new(out.data ? out.data : "", out.len);
+    rc = body ? resource_get(compose, c->target, body, &c->shared) : OSM_ENOMEM;
+    if (!rc)
+        rc = refers(c, list[0].entry);
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = refers(c, elements[i].entry);
+out:
+    osm_buf_clear(&out);
+    return rc;
+}
+
+/* Independent of the order of the list. */
+static struct osm__composed_key key_of(const struct osm_compose *compose,
+                                       const struct osm__candidate *list, size_t len)
+{
+    struct osm__composed_key key = {{0, 0}, 0};
+    for (size_t i = 0; i < len; i++) {
+        const struct {
+            struct osm_hash id;
+            uint64_t rank;
+        } seed = {list[i].entry->id, (uint64_t)list[i].rank};
+        struct osm_hash h = osm_hash_bytes(&seed, sizeof seed);
+        key.items.hi += h.hi;
+        key.items.lo += h.lo;
+        if (list[i].entry->item->header_rule)
+            key.headers = compose->header_generation + 1;
+    }
+    return key;
+}
+
+int osm__composed_get(struct osm_compose *compose, struct osm__target *target,
+                      struct osm__candidate *list, size_t len, struct osm__composed **out)
+{
+    struct osm__composed_key key = key_of(compose, list, len);
+    struct osm__composed *c = osm_map_getn(&target->composed, &key, sizeof key);
+    if (c) {
+        c->refs++;
+        *out = c;
+        return 0;
+    }
+    c = osm_alloc(sizeof *c);
+    if (!c)
+        return OSM_ENOMEM;
+    *c = (struct osm__composed){.refs = 1, .target = target, .key = key};
+    target->refs++;
+    int rc = choose(c, list, &len);
+    if (!rc && len)
+        rc = list[0].entry->item->part == OSM_ITEM_WHOLE ? compose_whole(compose, c, list, len)
+                                                         : compose_parts(compose, c, list, len);
+    if (!rc)
+        rc = osm_map_putn(&target->composed, &key, sizeof key, c, NULL);
+    if (rc)
+        osm__composed_unref(c); /* not in the map yet: nothing else has this key */
+    else
+        *out = c;
+    return rc;
+}
