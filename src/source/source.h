@@ -1,4 +1,5 @@
-/* A source of objects: a directory of manifests now, an API server beside it later. It tells a sink what exists. */
+/* A source of objects: a directory of manifests now, an API server beside it later. It tells a sink
+ * what exists. */
 #pragma once
 
 #include "loop/loop.h"
@@ -19,14 +20,18 @@ struct osm_source_sink {
 
 struct osm_source;
 
-/** Watches @p path (a directory, recursively; *.yaml, *.yml, *.json; dot files and editor left-overs are skipped).
- *  Errors: OSM_ENOENT/OSM_EINVAL when it is not a directory at the start. */
-OSM_MUST_USE int osm_source_dir_start(struct osm_source **out, struct osm_loop *loop, const char *path,
-                                      const struct osm_source_sink *sink, struct osm_err *err);
+/** Watches @p path (a directory, recursively; *.yaml, *.yml, *.json; dot files and editor
+ * left-overs are skipped). Errors: OSM_ENOENT/OSM_EINVAL when it is not a directory at the start.
+ */
+OSM_MUST_USE int osm_source_dir_start(struct osm_source **out, struct osm_loop *loop,
+                                      const char *path, const struct osm_source_sink *sink,
+                                      struct osm_err *err);
 /** Loop thread; the sink is not called any more. NULL is accepted. */
 void osm_source_stop(struct osm_source *source);
-/** {"kind": "dir", "path": ..., "state": "ok"|"degraded"|"failed", "reason": ..., "files": n, "objects": n, "generation": n,
- *   "errors": [{"file": ..., "line": n, "column": n, "message": ..., "kept": true|false}]}. Caller: json_decref. */
+/** {"kind": "dir", "path": ..., "state": "ok"|"degraded"|"failed", "reason": ..., "files": n,
+ * "objects": n, "generation": n, "errors": [{"file": ..., "line": n, "column": n, "message": ...,
+ * "kept": true|false}]}. Caller: json_decref. */
 json_t *osm_source_status(const struct osm_source *source);
-/** Reads everything again now, whatever inotify said; when it returns, the sink has been told all that is in the files. */
+/** Reads everything again now, whatever inotify said; when it returns, the sink has been told all
+ * that is in the files. */
 void osm_source_refresh(struct osm_source *source);

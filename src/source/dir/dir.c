@@ -1,0 +1,627 @@
+/* A directory of manifests as a source of objects.
+ *
+ *   inotify --.
+ *   poll -----+--> scan: walk the tree, read what changed --> files --> settle: one owner per key
+ * --> sink refresh --'
+ *
+ * A scan always looks at the whole tree, so whatever woke it does not matter and a lost event is
+ * made up for by the next poll. A file is one unit: with any error in it, it keeps the objects that
+ * it last gave (none, if it never gave any). Of one object in several files the first file, by
+ * path, owns it; the others are reported and stand in when it goes. A directory that cannot be read
+ * keeps what was in it; when that is the root, the source has failed and holds everything. So does
+ * a root that was replaced by another, empty directory: that is what a file system that was
+ * unmounted looks like. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "source/dir/manifest.h"
+#include "source/dir/walk.h"
+#include "source/dir/watch.h"
+#include "source/source_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    QUIET_MS = 20,      /* no event for so long: a burst is over */
+    BURST_MAX_MS = 200, /* but a burst waits no longer than this */
+    POLL_MS = 3000,
+    POLL_FAILED_MS = 250,    /* the root is missing */
+    POLL_UNWATCHED_MS = 500, /* there is no inotify */
+    WRITER_MAX_MS = 1000,    /* a file that is open for writing is read after this all the same */
+    RACY_MS = 50,            /* a younger file may change without its time or size telling */
+    OBJECTS_MAX = 200000
+};
+
+struct file {
+    char *path; /* relative */
+    struct osm__file_id id;
+    struct osm_hash bytes;
+    bool is_read; /* bytes says what was read last, well formed or not */
+    bool racy;
+    unsigned scan;               /* the last that saw it */
+    struct osm_object **objects; /* the last good ones */
+    size_t len;
+    bool ever_good;
+    bool broken;
+    struct osm__manifest_problem problem; /* where broken */
+};
+
+struct dir {
+    struct osm_source source; /* first: the two share their address */
+    char *path;
+    struct osm_source_sink sink;
+    struct osm__watch *watch; /* NULL: none to be had */
+    struct osm_timer *quiet, *poll;
+    struct osm_map files;   /* path -> struct file * */
+    struct osm_map told;    /* key -> the object that the sink was told of; one reference */
+    struct osm_map writing; /* path -> when it was last written to, struct stamp * */
+    json_t *dir_errors, *conflicts;
+    struct osm__file_id root;
+    size_t objects_len;      /* in all files */
+    uint64_t burst_since_ms; /* 0: no burst */
+    unsigned scan;
+    uint64_t generation;
+    bool unsettled; /* files changed, the sink does not know yet */
+    bool scanning, synced, has_root, watch_full;
+    char failure[512]; /* "" or why the source has failed */
+};
+
+struct stamp {
+    uint64_t ms;
+};
+
+/* --- files --- */
+
+static void drop_objects(struct dir *d, struct file *file)
+{
+    d->objects_len -= file->len;
+    for (size_t i = 0; i < file->len; i++)
+        osm_object_unref(file->objects[i]);
+    osm_free(file->objects);
+    file->objects = NULL;
+    file->len = 0;
+}
+
+static void free_file(struct dir *d, struct file *file)
+{
+    drop_objects(d, file);
+    osm_free(file->path);
+    osm_free(file);
+}
+
+static struct file *file_at(struct dir *d, const char *path)
+{
+    struct file *file = osm_map_get(&d->files, path);
+    if (file)
+        return file;
+    file = osm_alloc(sizeof *file);
+    if (!file)
+        return NULL;
+    file->path = osm_strdup(path);
+    if (!file->path || osm_map_put(&d->files, path, file, NULL)) {
+        osm_free(file->path);
+        osm_free(file);
+        return NULL;
+    }
+    return file;
+}
+
+static void set_problem(struct file *file, const struct osm__manifest_problem *problem)
+{
+    bool news = !file->broken || file->problem.line != problem->line ||
+                strcmp(file->problem.message, problem->message) != 0;
+    file->broken = true;
+    file->problem = *problem;
+    if (news)
+        osm_log(OSM_LOG_SOURCE, OSM_LOG_WARN,
+                file->ever_good ? "manifest is in error; its last good objects stay"
+                                : "manifest is in error; its objects are absent",
+                OSM_S("file", file->path), OSM_I("line", problem->line),
+                OSM_I("column", problem->column), OSM_S("error", problem->message));
+}
+
+static void set_well(struct file *file)
+{
+    if (file->broken)
+        osm_log(OSM_LOG_SOURCE, OSM_LOG_INFO, "manifest is well again", OSM_S("file", file->path));
+    file->broken = false;
+}
+
+static bool is_racy(const struct osm__file_id *id)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return now_ns - id->mtime_ns < (int64_t)RACY_MS * 1000000;
+}
+
+static void take_objects(struct dir *d, struct file *file, struct osm__manifest *manifest)
+{
+    drop_objects(d, file);
+    file->objects = manifest->objects;
+    file->len = manifest->len;
+    d->objects_len += file->len;
+    manifest->objects = NULL;
+    manifest->len = 0;
+    file->ever_good = true;
+    d->unsettled = true;
+}
+
+/* Reads a file. Sets *gone where it vanished meanwhile. Errors: OSM_ENOMEM only; all else is the
+ * file's problem. */
+static int read_file(struct dir *d, struct file *file, bool *gone)
+{
+    struct osm__manifest manifest = {0};
+    struct osm__manifest_problem problem;
+    char *path = osm_strf("%s/%s", d->path, file->path);
+    int rc = OSM_ENOMEM;
+    if (path)
+        rc = osm__manifest_read(&manifest, path, file->path, file->is_read ? &file->bytes : NULL,
+                                &problem);
+    osm_free(path);
+    if (rc == OSM_ENOMEM)
+        return rc;
+    *gone = rc == OSM_ENOENT;
+    if (*gone)
+        return 0;
+    if (!rc && d->objects_len - file->len + manifest.len > OBJECTS_MAX) {
+        (void)snprintf(problem.message, sizeof problem.message,
+                       "with it the directory would hold more than %d objects", OBJECTS_MAX);
+        rc = OSM_ELIMIT;
+    }
+    if (manifest.id.ino) { /* it could be opened */
+        file->id = manifest.id;
+        file->racy = is_racy(&manifest.id);
+    }
+    file->is_read = manifest.bytes.hi || manifest.bytes.lo;
+    file->bytes = manifest.bytes;
+    if (!rc) {
+        take_objects(d, file, &manifest);
+        set_well(file);
+    } else if (rc != OSM_EEXIST) {
+        file->is_read =
+            file->is_read && rc != OSM_ELIMIT; /* what else the directory holds may change */
+        set_problem(file, &problem);
+    }
+    osm__manifest_clear(&manifest);
+    return 0;
+}
+
+/* --- settling: who owns which key --- */
+
+static json_t *error_entry(const char *file, int line, int column, const char *message, bool kept)
+{
+    return json_pack("{s:s, s:i, s:i, s:s, s:b}", "file", file, "line", line, "column", column,
+                     "message", message, "kept", kept);
+}
+
+static int line_of(const struct osm_object *object)
+{
+    const char *colon = strrchr(object->origin, ':');
+    int line = 0;
+    for (const char *c = colon ? colon + 1 : ""; *c >= '0' && *c <= '9'; c++)
+        line = line * 10 + (*c - '0');
+    return line;
+}
+
+static int add_conflict(json_t *conflicts, const struct file *file, const struct osm_object *object,
+                        const struct osm_object *owner)
+{
+    char message[512];
+    (void)snprintf(message, sizeof message, "%s %s%s%s (%s) is left out: %s has it already",
+                   object->kind, object->ns, *object->ns ? "/" : "", object->name, object->origin,
+                   owner->origin);
+    return json_array_append_new(conflicts,
+                                 error_entry(file->path, line_of(object), 1, message, false))
+               ? OSM_ENOMEM
+               : 0;
+}
+
+/* Fills @p owners (key -> object, borrowed) and lists the others. */
+static int find_owners(struct dir *d, struct osm_map *owners, json_t *conflicts)
+{
+    size_t n = 0;
+    const char **paths = osm_map_sorted_keys(&d->files, &n);
+    int rc = paths && conflicts ? 0 : OSM_ENOMEM;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct file *file = osm_map_get(&d->files, paths[i]);
+        for (size_t j = 0; j < file->len && !rc; j++) {
+            struct osm_object *object = file->objects[j], *owner = osm_map_get(owners, object->key);
+            rc = owner ? add_conflict(conflicts, file, object, owner)
+                       : osm_map_put(owners, object->key, object, NULL);
+        }
+    }
+    osm_free(paths);
+    return rc;
+}
+
+/* Tells the sink the difference; what is gone goes first, so that nothing lives longer than it has
+ * to. */
+static int tell_sink(struct dir *d, const struct osm_map *owners)
+{
+    bool news = false;
+    osm_map_each (&d->told, e) {
+        struct osm_object *object = e->value;
+        if (osm_map_has(owners, e->key))
+            continue;
+        (void)osm_map_del(&d->told, object->key);
+        d->sink.gone(d->sink.ud, object->key);
+        osm_object_unref(object);
+        news = true;
+    }
+    int rc = 0;
+    osm_map_each (owners, e) {
+        struct osm_object *object = e->value;
+        void *old = NULL;
+        if (rc || osm_map_get(&d->told, e->key) == object)
+            continue;
+        rc = osm_map_put(&d->told, e->key, object, &old);
+        if (rc)
+            continue;
+        (void)osm_object_ref(object);
+        d->sink.put(d->sink.ud, osm_object_ref(object));
+        osm_object_unref(old);
+        news = true;
+    }
+    d->generation += news;
+    return rc;
+}
+
+static int settle(struct dir *d)
+{
+    struct osm_map owners = OSM_MAP_INIT;
+    json_t *conflicts = json_array();
+    size_t before = json_array_size(d->conflicts);
+    int rc = find_owners(d, &owners, conflicts);
+    if (!rc) {
+        json_decref(d->conflicts);
+        d->conflicts = json_incref(conflicts);
+        if (json_array_size(conflicts) > before)
+            osm_log(OSM_LOG_SOURCE, OSM_LOG_WARN,
+                    "objects are in more than one file; the first file has them",
+                    OSM_U("objects", json_array_size(conflicts)));
+        rc = tell_sink(d, &owners);
+    }
+    osm_map_clear(&owners);
+    json_decref(conflicts);
+    d->unsettled = rc != 0;
+    return rc;
+}
+
+/* --- scanning --- */
+
+static void on_dir(void *ud, const char *path, const char *rel)
+{
+    struct dir *d = ud;
+    int rc = d->watch ? osm__watch_add(d->watch, path, rel) : 0;
+    if (rc == OSM_ELIMIT && !d->watch_full) {
+        osm_log(
+            OSM_LOG_SOURCE, OSM_LOG_WARN,
+            "no watch left (fs.inotify.max_user_watches); some changes are seen by polling only",
+            OSM_S("path", path));
+        d->watch_full = true;
+    }
+}
+
+/* Is somebody in the middle of writing this file? */
+static bool is_being_written(struct dir *d, const char *path)
+{
+    struct stamp *stamp = osm_map_get(&d->writing, path);
+    if (!stamp)
+        return false;
+    if (osm_now_ms() - stamp->ms < WRITER_MAX_MS)
+        return true;
+    osm_free(osm_map_del(&d->writing, path));
+    return false;
+}
+
+static bool same_id(const struct osm__file_id *a, const struct osm__file_id *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+           a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
+}
+
+/* Looks at one file of the walk; *wait is set where it has to be looked at again soon. */
+static int look_at(struct dir *d, const struct osm__walk_file *seen, bool force, bool *wait)
+{
+    struct osm__manifest_problem problem = {0};
+    bool gone = false;
+    struct file *file = file_at(d, seen->path);
+    if (!file)
+        return OSM_ENOMEM;
+    file->scan = d->scan;
+    if (seen->error) {
+        (void)snprintf(problem.message, sizeof problem.message, "cannot be read: %s",
+                       strerror(seen->error));
+        set_problem(file, &problem);
+        file->id = (struct osm__file_id){0};
+        file->is_read = false;
+        return 0;
+    }
+    if (seen->is_link &&
+        d->watch) { /* its own directory does not tell when what it points to is written */
+        char *path = osm_strf("%s/%s", d->path, seen->path);
+        if (path && osm__watch_add(d->watch, path, seen->path))
+            d->watch_full = d->watch_full || false;
+        osm_free(path);
+    }
+    if (!force && is_being_written(d, seen->path)) {
+        *wait = true;
+        return 0;
+    }
+    if (!force && !file->racy && same_id(&file->id, &seen->id))
+        return 0;
+    int rc = read_file(d, file, &gone);
+    if (gone)
+        file->scan = d->scan - 1;
+    else if (!rc && file->broken && !file->is_read)
+        file->id = seen->id; /* it could not even be opened: no use trying before it changes */
+    return rc;
+}
+
+static bool is_inside(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+    return !strncmp(path, dir, len) && path[len] == '/';
+}
+
+/* Files of a directory that cannot be read are as they were. */
+static int hold_unreadable(struct dir *d, const struct osm__walk *walk)
+{
+    json_t *errors = json_array();
+    int rc = errors ? 0 : OSM_ENOMEM;
+    for (size_t i = 0; i < walk->unreadable_len && !rc; i++) {
+        const struct osm__walk_file *dir = &walk->unreadable[i];
+        char message[200];
+        bool kept = false;
+        osm_map_each (&d->files, e) {
+            struct file *file = e->value;
+            if (is_inside(file->path, dir->path)) {
+                file->scan = d->scan;
+                kept = kept || file->len;
+            }
+        }
+        (void)snprintf(message, sizeof message, "directory cannot be read: %s",
+                       strerror(dir->error));
+        if (json_array_append_new(errors, error_entry(dir->path, 0, 0, message, kept)))
+            rc = OSM_ENOMEM;
+    }
+    if (rc) {
+        json_decref(errors);
+        return rc;
+    }
+    json_decref(d->dir_errors);
+    d->dir_errors = errors;
+    return 0;
+}
+
+static void forget_unseen(struct dir *d)
+{
+    osm_map_each (&d->files, e) {
+        struct file *file = e->value;
+        if (file->scan == d->scan)
+            continue;
+        d->unsettled = d->unsettled || file->len;
+        (void)osm_map_del(&d->files, file->path);
+        free_file(d, file);
+    }
+}
+
+static void set_failure(struct dir *d, const char *reason)
+{
+    if (strcmp(d->failure, reason) != 0) {
+        if (*reason)
+            osm_log(OSM_LOG_SOURCE, OSM_LOG_ERROR,
+                    "source has failed; everything it gave stays as it is", OSM_S("path", d->path),
+                    OSM_S("error", reason));
+        else
+            osm_log(OSM_LOG_SOURCE, OSM_LOG_INFO, "source has recovered", OSM_S("path", d->path));
+    }
+    (void)snprintf(d->failure, sizeof d->failure, "%s", reason);
+}
+
+static int scan_walk(struct dir *d, const struct osm__walk *walk, bool force, bool *wait,
+                     struct osm_err *err)
+{
+    bool replaced = d->has_root && (walk->root.dev != d->root.dev || walk->root.ino != d->root.ino);
+    if (replaced && !walk->len && !walk->unreadable_len && d->told.count)
+        return osm_fail(err, OSM_EMISMATCH, "%s: was replaced by an empty directory (unmounted?)",
+                        d->path);
+    int rc = 0;
+    for (size_t i = 0; i < walk->len && !rc; i++)
+        rc = look_at(d, &walk->files[i], force, wait);
+    if (!rc)
+        rc = hold_unreadable(d, walk);
+    if (rc)
+        return osm_fail(err, rc, "%s: %s", d->path, osm_code_text(rc));
+    d->root = walk->root;
+    d->has_root = true;
+    forget_unseen(d);
+    return 0;
+}
+
+static void scan(struct dir *d, bool force)
+{
+    struct osm__walk walk = {0};
+    struct osm_err err = {0};
+    bool wait = false;
+    if (d->scanning) /* asked for by the sink: what it is being told is what there is */
+        return;
+    d->scanning = true;
+    d->scan++;
+    d->burst_since_ms = 0;
+    osm_timer_stop(d->quiet);
+    if (d->watch)
+        osm__watch_begin(d->watch);
+    int rc = osm__walk(&walk, d->path, on_dir, d, &err);
+    if (!rc)
+        rc = scan_walk(d, &walk, force, &wait, &err);
+    if (!rc && d->watch)
+        osm__watch_end(d->watch);
+    if (!rc && d->unsettled && settle(d))
+        rc = osm_fail(&err, OSM_ENOMEM, "%s: %s", d->path, osm_code_text(OSM_ENOMEM));
+    osm__walk_clear(&walk);
+    set_failure(d, rc ? err.msg : "");
+    d->scanning = false;
+    if (!rc && !d->synced) {
+        d->synced = true;
+        d->sink.synced(d->sink.ud);
+    }
+    if (wait)
+        osm_timer_start(d->quiet, BURST_MAX_MS, 0);
+    osm_timer_start(d->poll, rc ? POLL_FAILED_MS : d->watch ? POLL_MS : POLL_UNWATCHED_MS, 0);
+}
+
+/* --- what wakes it --- */
+
+static void on_time(void *ud)
+{
+    scan(ud, false);
+}
+
+static void note_writing(struct dir *d, const char *rel)
+{
+    struct stamp *stamp = osm_map_get(&d->writing, rel);
+    if (!stamp) {
+        stamp = osm_alloc(sizeof *stamp);
+        if (!stamp || osm_map_put(&d->writing, rel, stamp, NULL)) {
+            osm_free(stamp); /* then it may be read half-written; the next event mends that */
+            return;
+        }
+    }
+    stamp->ms = osm_now_ms();
+}
+
+static void forget_writers(struct dir *d)
+{
+    osm_map_each (&d->writing, e)
+        osm_free(e->value);
+    osm_map_clear(&d->writing);
+}
+
+static void on_event(void *ud, enum osm__watch_event event, const char *rel)
+{
+    struct dir *d = ud;
+    uint64_t now_ms = osm_now_ms();
+    if (event == OSM__WATCH_WRITING)
+        note_writing(d, rel);
+    else if (event == OSM__WATCH_CHANGED)
+        osm_free(osm_map_del(&d->writing, rel));
+    else
+        forget_writers(d);
+    if (!d->burst_since_ms)
+        d->burst_since_ms = now_ms;
+    uint64_t age_ms = now_ms - d->burst_since_ms;
+    uint64_t left_ms = age_ms < BURST_MAX_MS ? BURST_MAX_MS - age_ms : 0;
+    osm_timer_start(d->quiet, left_ms < QUIET_MS ? left_ms : QUIET_MS, 0);
+}
+
+static void dir_refresh(struct osm_source *source)
+{
+    struct dir *d = (struct dir *)source;
+    if (d->watch)
+        osm__watch_drain(d->watch);
+    scan(d, true);
+}
+
+/* --- status and life --- */
+
+static json_t *dir_errors(const struct dir *d)
+{
+    size_t n = 0;
+    const char **paths = osm_map_sorted_keys(&d->files, &n);
+    json_t *errors = paths ? json_array() : NULL;
+    bool failed = !errors;
+    for (size_t i = 0; i < n && !failed; i++) {
+        const struct file *file = osm_map_get(&d->files, paths[i]);
+        if (file->broken)
+            failed = json_array_append_new(
+                errors, error_entry(file->path, file->problem.line, file->problem.column,
+                                    file->problem.message, file->ever_good));
+    }
+    if (!failed)
+        failed = (d->conflicts && json_array_extend(errors, d->conflicts)) ||
+                 (d->dir_errors && json_array_extend(errors, d->dir_errors));
+    osm_free(paths);
+    if (failed) {
+        json_decref(errors);
+        errors = NULL;
+    }
+    return errors;
+}
+
+static json_t *dir_status(const struct osm_source *source)
+{
+    const struct dir *d = (const struct dir *)source;
+    json_t *errors = dir_errors(d);
+    if (!errors)
+        return NULL;
+    size_t n = json_array_size(errors);
+    char reason[560] = "";
+    if (*d->failure)
+        (void)snprintf(reason, sizeof reason, "%s", d->failure);
+    else if (n)
+        (void)snprintf(reason, sizeof reason, "%zu error%s in its files", n, n == 1 ? "" : "s");
+    else if (!d->synced)
+        (void)snprintf(reason, sizeof reason, "not read yet");
+    const char *state = *d->failure ? "failed" : n || !d->synced ? "degraded" : "ok";
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "kind", "dir", "path", d->path,
+                     "state", state, "reason", reason, "files", (json_int_t)d->files.count,
+                     "objects", (json_int_t)d->told.count, "generation", (json_int_t)d->generation,
+                     "errors", errors);
+}
+
+static void dir_stop(struct osm_source *source)
+{
+    struct dir *d = (struct dir *)source;
+    osm__watch_free(d->watch);
+    osm_timer_free(d->quiet);
+    osm_timer_free(d->poll);
+    osm_map_each (&d->files, e)
+        free_file(d, e->value);
+    osm_map_each (&d->told, e)
+        osm_object_unref(e->value);
+    forget_writers(d);
+    osm_map_clear(&d->files);
+    osm_map_clear(&d->told);
+    json_decref(d->dir_errors);
+    json_decref(d->conflicts);
+    osm_free(d->path);
+    osm_free(d);
+}
+
+int osm_source_dir_start(struct osm_source **out, struct osm_loop *loop, const char *path,
+                         const struct osm_source_sink *sink, struct osm_err *err)
+{
+    struct stat st;
+    struct osm_err watch_err = {0};
+    if (stat(path, &st))
+        return osm_fail(err, OSM_ENOENT, "%s: no such directory", path);
+    if (!S_ISDIR(st.st_mode))
+        return osm_fail(err, OSM_EINVAL, "%s: is not a directory", path);
+    struct dir *d = osm_alloc(sizeof *d);
+    if (!d)
+        return osm_fail(err, OSM_ENOMEM, "%s: %s", path, osm_code_text(OSM_ENOMEM));
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    d->source.stop = dir_stop;
+    d->source.status = dir_status;
+    d->source.refresh = dir_refresh;
+    d->sink = *sink;
+    d->path = osm_strndup(path, len);
+    d->quiet = osm_timer_new(loop, on_time, d);
+    d->poll = osm_timer_new(loop, on_time, d);
+    if (!d->path || !d->quiet || !d->poll) {
+        dir_stop(&d->source);
+        return osm_fail(err, OSM_ENOMEM, "%s: %s", path, osm_code_text(OSM_ENOMEM));
+    }
+    if (osm__watch_new(&d->watch, loop, on_event, d, &watch_err))
+        osm_log(OSM_LOG_SOURCE, OSM_LOG_WARN, "changes are seen by polling only",
+                OSM_S("error", watch_err.msg));
+    osm_timer_start(d->poll, 0, 0); /* not now: the caller has nothing in its hands yet */
+    *out = &d->source;
+    return 0;
+}

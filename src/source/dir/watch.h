@@ -1,0 +1,30 @@
+/* inotify on the loop: tells which names under a set of directories changed. It is a hint and never
+ * the truth: events get lost (overflow, network file systems, links to elsewhere), so its user
+ * looks at the files anyway, now and then. */
+#pragma once
+
+#include "loop/loop.h"
+
+enum osm__watch_event {
+    OSM__WATCH_WRITING, /* a file is written to, its writer is not done */
+    OSM__WATCH_CHANGED, /* written and closed, created, renamed, deleted, touched */
+    OSM__WATCH_LOST     /* the queue overflowed; rel is "" */
+};
+
+/* @p rel is the path of the file or directory, as built from what osm__watch_add was given. */
+typedef void osm__watch_fn(void *ud, enum osm__watch_event event, const char *rel);
+
+struct osm__watch;
+
+/** Errors: OSM_EIO where the system has no inotify instance left; OSM_ENOMEM. */
+OSM_MUST_USE int osm__watch_new(struct osm__watch **out, struct osm_loop *loop, osm__watch_fn *fn,
+                                void *ud, struct osm_err *err);
+/** No call of fn from here on; memory goes in libuv's close callback. NULL is accepted. */
+void osm__watch_free(struct osm__watch *watch);
+/** A round: begin, add what is to be watched (again), end drops what was not added. */
+void osm__watch_begin(struct osm__watch *watch);
+/** Errors: OSM_ENOENT gone; OSM_ELIMIT the system's limit of watches; OSM_EIO; OSM_ENOMEM. */
+OSM_MUST_USE int osm__watch_add(struct osm__watch *watch, const char *path, const char *rel);
+void osm__watch_end(struct osm__watch *watch);
+/** Reads the events that are there now, without the loop. */
+void osm__watch_drain(struct osm__watch *watch);
