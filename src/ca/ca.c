@@ -122,6 +122,9 @@ static int describe(struct osm_ca *ca, struct osm_err *err)
         return osm__crypto_fail(err, OSM_ECRYPTO, "fingerprint of the root");
     for (unsigned i = 0; i < len && 2 * i + 2 < sizeof ca->fingerprint; i++)
         (void)snprintf(ca->fingerprint + 2 * (size_t)i, 3, "%02x", digest[i]);
+    /* OpenSSL reads a certificate's extensions when first asked and keeps them in it: ask now, on
+     * one thread. */
+    (void)X509_check_purpose(ca->cert, -1, 0);
     ca->not_after = osm__asn1_time_s(X509_get0_notAfter(ca->cert));
     ca->roots_pem = osm__cert_pem(ca->cert);
     return ca->roots_pem ? 0 : osm_fail(err, OSM_ENOMEM, "root certificate");

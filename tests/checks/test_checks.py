@@ -83,6 +83,7 @@ VIOLATIONS = [
     ("format", "tests/unit/base/test_b.h", "int  x;\n", "tests/unit/base/test_b.h:1:"),
     ("lua", "policies/b.lua", "x = 1\n", "policies/b.lua:1:1: (W111)"),
     ("lua", "policies/b.lua", "return os.time()\n", "accessing undefined variable 'os'"),
+    ("lua", "policies/b.lua", "return math.random()\n", "undefined field 'random'"),
     ("lua", "spec/a_spec.lua", "local unused = 1\n", "(W211)"),
     ("lua", "lua/b.lua", "return function( end\n", "lua/b.lua:1:"),
     ("shell", "broken", "#!/bin/bash\nls $undefined_thing |\n", "broken:"),

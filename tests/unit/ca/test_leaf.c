@@ -1,6 +1,8 @@
 /* Leaves: what is in them, whom a verifier accepts with them, and which names are never signed. */
 #include "ca_util.h"
 
+#include <pthread.h>
+
 #define PROXY_CN   UUID ".sidecar.caller.red." TD
 #define SERVICE_CN "caller.red." TD
 
@@ -360,6 +362,33 @@ static void test_leaf_lives_while_it_is_referenced(void **state)
     osm_leaf_unref(NULL);
 }
 
+static void *issue_some(void *ud)
+{
+    const struct osm_ca *ca = ud;
+    for (int i = 0; i < 20; i++) {
+        struct osm_leaf *leaf = NULL;
+        if (osm_ca_issue(ca, i % 2 ? &proxy : &service, &leaf, NULL))
+            return ud;
+        osm_leaf_unref(leaf);
+    }
+    return NULL;
+}
+
+static void test_threads_issue_from_one_ca_at_once(void **state)
+{
+    struct tmp *t = *state;
+    struct osm_ca *ca = must_open(t->state);
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, issue_some, ca), 0);
+    for (int i = 0; i < 4; i++) {
+        void *failed = ca;
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    osm_ca_free(ca);
+}
+
 static void test_issue_survives_any_failed_allocation(void **state)
 {
     struct tmp *t = *state;
@@ -400,6 +429,7 @@ int main(void)
         T(test_account_with_dots_is_signed),
         T(test_names_of_the_wrong_kind_are_never_signed),
         T(test_leaf_lives_while_it_is_referenced),
+        T(test_threads_issue_from_one_ca_at_once),
         T(test_issue_survives_any_failed_allocation),
     };
     return cmocka_run_group_tests_name("ca/leaf", tests, quiet, no_leak);
