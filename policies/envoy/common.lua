@@ -4,7 +4,7 @@ local id = require("mesh.id")
 local list = require("mesh.list")
 local str = require("mesh.str")
 
-local M = { api = 1 }
+local M = {}
 
 --- Everything that a proxy is told comes over the one ADS stream.
 M.ADS = { ads = {}, resource_api_version = "V3" }

@@ -2,7 +2,7 @@
 --- lets it.
 local list = require("mesh.list")
 
-local M = { api = 1 }
+local M = {}
 
 ---@param regex string  RE2, over the whole text
 ---@return table  StringMatcher

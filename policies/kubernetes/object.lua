@@ -1,7 +1,7 @@
 --- Plain helpers over manifests.
 local str = require("mesh.str")
 
-local M = { api = 1 }
+local M = {}
 
 --- The namespace an object lives in, as kubectl reads a manifest that names none.
 ---@param object table

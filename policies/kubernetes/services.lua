@@ -35,7 +35,19 @@ local function protocol_of(port)
 end
 
 M.kinds = {
-  Service = { group = "", versions = { "v1" }, schema = "crds/service.yaml" },
+  Service = {
+    group = "",
+    versions = { "v1" },
+    schema = "crds/service.yaml",
+    accept = function(service, reject)
+      for index, port in ipairs(service.spec.ports or {}) do
+        local target = port.targetPort
+        if type(target) == "number" and (target < 0 or target > 65535) then
+          reject({ "spec", "ports", index, "targetPort" }, "must be a port from 1 to 65535, or the name of one")
+        end
+      end
+    end,
+  },
 }
 
 M.indexes = {
@@ -43,9 +55,8 @@ M.indexes = {
   services_at = {
     of = "Service",
     keys = function(service)
-      local keys = {}
-      for _, port in ipairs(service.spec.ports or {}) do keys[#keys + 1] = { port.port } end
-      return keys
+      local numbers = list.map(service.spec.ports or {}, function(port) return port.port end)
+      return list.map(list.unique(list.sorted(numbers)), function(number) return { number } end)
     end,
   },
 }

@@ -6,7 +6,7 @@
 local object = require("kubernetes.object")
 local str = require("mesh.str")
 
-local M = { api = 1 }
+local M = {}
 
 local MAX_LENGTH = 1024 -- bytes
 local MAX_SIZE = 2000   -- estimated instructions of the program; our bootstrap lets a proxy accept 4096
