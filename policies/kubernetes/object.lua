@@ -18,6 +18,20 @@ function M.quote(text)
   return '"' .. text .. '"'
 end
 
+--- Whether an object may have this name. Names reach identities and audiences, so what is none must not get there.
+---@param text string
+---@return boolean
+function M.is_name(text)
+  return #text >= 1 and #text <= 253 and not string.find(text, "[^a-z0-9.%-]")
+end
+
+--- Whether a namespace may have this name. It has no dot: "a.b" as a namespace would make another's identity of "x" in it.
+---@param text string
+---@return boolean
+function M.is_namespace(text)
+  return #text <= 63 and M.is_name(text) and not string.find(text, ".", 1, true)
+end
+
 ---@param text string
 ---@return boolean  whether it is four numbers of 0 to 255
 function M.is_ipv4(text)

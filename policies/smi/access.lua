@@ -35,6 +35,13 @@ M.kinds = {
         if source.kind ~= "ServiceAccount" then
           reject({ "spec", "sources", index, "kind" }, object.quote(source.kind) .. " is not ServiceAccount")
         end
+        if not object.is_name(source.name) then
+          reject({ "spec", "sources", index, "name" }, object.quote(source.name) .. " is not the name of an account")
+        end
+        if not object.is_namespace(source.namespace) then
+          reject({ "spec", "sources", index, "namespace" }, object.quote(source.namespace) .. " is not the name of a "
+            .. "namespace")
+        end
       end
       if #(spec.rules or {}) == 0 then reject({ "spec", "rules" }, "is empty: nothing is granted") end
       for index, rule in ipairs(spec.rules or {}) do

@@ -17,7 +17,7 @@ local MAX_TOTAL = 4294967295 -- the proxy adds weights up in 32 bits
 ---@return string? name  nil where it is no name of a Service in this namespace
 local function local_service(text, namespace)
   local where, name = id.service(text, namespace)
-  return where == namespace and name or nil
+  return where == namespace and object.is_name(name) and name or nil
 end
 
 M.kinds = {

@@ -1,0 +1,126 @@
+--- What a mesh service is: ports, protocols, addresses.
+local w1 = require("spec.policies.w1")
+
+--- Chains that the proxies of namespace red get, in permissive mode, for a Service "s" with these ports.
+local function chains(ports, address)
+  local mesh = w1.world(w1.PERMISSIVE, w1.service("s", address or "10.96.2.90", "app: shop", ports))
+  local found = {}
+  for _, name in ipairs(mesh:chains("red/caller-1", "outbound-listener")) do
+    local short = string.match(name, "^outbound_blue/s_(.*)$")
+    if short then found[#found + 1] = short end
+  end
+  return found, mesh
+end
+
+describe("the protocol of a port (a_rte_06)", function()
+  it("is its appProtocol, in any case of letters", function()
+    assert.same({ "80_grpc" }, chains("{name: tcp-x, port: 80, appProtocol: gRPC}"))
+    assert.same({ "80_tcp" }, chains("{name: http-x, port: 80, appProtocol: TCP}"))
+  end)
+
+  it("is else what its name begins with", function()
+    local cases = { ["tcp-x"] = "tcp", ["http-x"] = "http", ["grpc-x"] = "grpc", ["tcp-server-first-x"] = "tcp-server-first" }
+    for name, protocol in pairs(cases) do
+      assert.same({ "80_" .. protocol }, chains("{name: " .. name .. ", port: 80}"))
+    end
+  end)
+
+  it("is else http", function()
+    assert.same({ "80_http" }, chains("{port: 80}"))
+    assert.same({ "80_http" }, chains("{name: tcp, port: 80}"))
+    assert.same({ "80_http" }, chains('{name: x, port: 80, appProtocol: ""}'))
+  end)
+
+  it("is refused where the mesh does not carry it", function()
+    local found, mesh = chains("{name: a, port: 80}, {name: b, port: 443, appProtocol: https}")
+    assert.same({ "80_http" }, found)
+    assert.same({ 'Service blue/s spec.ports[1].appProtocol: "https" is not carried by the mesh; use http, grpc, tcp or '
+      .. "tcp-server-first" }, mesh:rejects())
+  end)
+end)
+
+describe("the ports of a Service", function()
+  it("are each carried (a_rte_04)", function()
+    assert.same({ "80_http", "90_tcp" }, chains("{name: a, port: 80}, {name: tcp-b, port: 90}"))
+  end)
+
+  it("are left alone where they are not TCP, also beside a TCP port of that number", function()
+    local found, mesh = chains("{name: dns, port: 53, protocol: UDP}, {name: tcp-dns, port: 53, protocol: TCP}")
+    assert.same({ "53_tcp" }, found)
+    assert.same({}, mesh:rejects())
+  end)
+
+  it("may share a target port: then they share one inbound chain and answer to both ports", function()
+    local _, mesh = chains("{name: a, port: 80, targetPort: 8081}, {name: b, port: 81, targetPort: 8081}")
+    assert.same({ "inbound_blue/s_8081_http", "inbound_blue/shop_8080_http" }, mesh:chains("blue/shop-1", "inbound-listener"))
+    local host = mesh:virtual_host("blue/shop-1", "rds-inbound.8081", "s")
+    assert.equal(15, #host.domains)
+    assert.same({ ["blue/s|8081"] = 100 }, mesh:shares("red/caller-1", "rds-outbound.80", "s"))
+    assert.same({ ["blue/s|8081"] = 100 }, mesh:shares("red/caller-1", "rds-outbound.81", "s"))
+    assert.same({}, mesh:errors())
+  end)
+
+  it("may not share it with two protocols: the first by name stays", function()
+    local found, mesh = chains("{name: tcp-b, port: 81, targetPort: 8081}, {name: http-a, port: 80, targetPort: 8081}")
+    assert.same({ "80_http" }, found)
+    assert.same({ 'Service blue/s spec.ports[0].name: "tcp" cannot share target port 8081 with "http"; the first by name is used' },
+      mesh:rejects())
+    assert.same({ "inbound_blue/s_8081_http", "inbound_blue/shop_8080_http" }, mesh:chains("blue/shop-1", "inbound-listener"))
+  end)
+
+  it("keep the inspectors off where the server speaks first (a_rte_08)", function()
+    local ports = "{name: tcp-server-first-a, port: 3306}, {name: tcp-server-first-b, port: 3307}, {name: c, port: 80}"
+    local _, mesh = chains(ports)
+    local filters = mesh:resource("red/caller-1", "listeners", "outbound-listener").listener_filters
+    assert.equal("original_dst", filters[1].name)
+    assert.is_nil(filters[1].filter_disabled)
+    for at = 2, 3 do
+      assert.same({ or_match = { rules = {
+        { destination_port_range = { start = 3306, ["end"] = 3307 } },
+        { destination_port_range = { start = 3307, ["end"] = 3308 } },
+      } } }, filters[at].filter_disabled)
+    end
+    _, mesh = chains("{name: tcp-server-first-a, port: 3306}")
+    filters = mesh:resource("red/caller-1", "listeners", "outbound-listener").listener_filters
+    assert.same({ destination_port_range = { start = 3306, ["end"] = 3307 } }, filters[3].filter_disabled)
+  end)
+end)
+
+describe("the address of a Service", function()
+  local function addresses(mesh, prefix)
+    local found = {}
+    for _, name in ipairs(mesh:chains("red/caller-1", "outbound-listener")) do
+      if string.sub(name, 1, #prefix) == prefix then
+        local match = mesh:chain("red/caller-1", "outbound-listener", name).filter_chain_match
+        assert.equal(1, #match.prefix_ranges)
+        found[#found + 1] = match.prefix_ranges[1].address_prefix .. "/" .. match.prefix_ranges[1].prefix_len
+      end
+    end
+    table.sort(found)
+    return found
+  end
+
+  it("is its ClusterIP", function()
+    local _, mesh = chains("{port: 80}")
+    assert.same({ "10.96.2.90/32" }, addresses(mesh, "outbound_blue/s_80_http"))
+  end)
+
+  it("is that of each ready pod where it is headless (a_rte_10)", function()
+    local _, mesh = chains("{port: 80}", "None")
+    assert.same({ "10.244.2.21/32", "10.244.2.22/32" }, addresses(mesh, "outbound_blue/s_80_http"))
+    assert.same({}, mesh:rejects())
+  end)
+
+  it("is reported where it cannot be matched", function()
+    local cases = {
+      ['""'] = "is absent",
+      ["fd00::1"] = '"fd00::1" is not an IPv4 address',
+      ["10.0.0.256"] = '"10.0.0.256" is not an IPv4 address',
+    }
+    for address, problem in pairs(cases) do
+      local found, mesh = chains("{port: 80}", address)
+      assert.same({}, found)
+      assert.same({ "Service blue/s spec.clusterIP: " .. problem .. ": no client can be led to this Service" }, mesh:rejects())
+    end
+  end)
+end)
