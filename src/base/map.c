@@ -1,5 +1,6 @@
 #include "base/map.h"
 
+#include "base/check.h"
 #include "base/hash.h"
 
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static size_t find_slot(const struct osm_map *map, const void *key, size_t key_l
     size_t i = hash & (map->slots_cap - 1);
     for (;; i = (i + 1) & (map->slots_cap - 1)) {
         uint32_t at = map->slots[i];
-        if (!at)
+        if (!at || !map->entries)
             return i;
         const struct osm_map_entry *e = &map->entries[at - 1];
         if (e->key && e->hash == hash && e->key_len == key_len && !memcmp(e->key, key, key_len))
@@ -103,6 +104,7 @@ int osm_map_putn(struct osm_map *map, const void *key, size_t key_len, void *val
             return rc;
         }
     }
+    OSM_DCHECK(map->entries && map->entries_len < map->entries_cap);
     uint64_t hash = osm_hash_bytes(key, key_len).lo;
     map->entries[map->entries_len++] = (struct osm_map_entry){copy, key_len, value, hash};
     map->slots[find_slot(map, key, key_len, hash)] = (uint32_t)map->entries_len;

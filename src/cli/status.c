@@ -35,8 +35,8 @@ static void print_table(const char *rows)
                     widths[column] = len;
                 bool last = cell[len] != '\t';
                 if (pass == 1)
-                    (void)printf("%s%-*.*s", column ? "  " : "  ",
-                                 last ? (int)len : (int)widths[column], (int)len, cell);
+                    (void)printf("%s%-*.*s", "  ", last ? (int)len : (int)widths[column], (int)len,
+                                 cell);
                 if (last)
                     break;
                 cell += len + 1;

@@ -1,9 +1,11 @@
-/* The policy engine: a bundle of Lua modules, the world it reads, and what it emits. Synchronous and single-threaded;
- * policy/host.h runs it on a thread of its own. The specs (busted) run this very library.
+/* The policy engine: a bundle of Lua modules, the world it reads, and what it emits. Synchronous
+ * and single-threaded; policy/host.h runs it on a thread of its own. The specs (busted) run this
+ * very library.
  *
  *   changes --> world --> input cells (objects, buckets, key lists, facts)
  *                            |  recorded reads
- *                         rule cells (Lua, memoised) --> emit cells (items with audiences) --> compose --> snapshot
+ *                         rule cells (Lua, memoised) --> emit cells (items with audiences) -->
+ * compose --> snapshot
  */
 #pragma once
 
@@ -21,19 +23,22 @@ struct osm_engine_config {
     size_t memory_max_bytes;   /* of the Lua state; 0: 512 MiB */
 };
 
-/** Loads and checks the bundle. Errors: OSM_ELUA "file:line: text"; nothing of the bundle runs then. */
-OSM_MUST_USE int osm_engine_new(struct osm_engine **out, const struct osm_engine_config *config, struct osm_err *err);
+/** Loads and checks the bundle. Errors: OSM_ELUA "file:line: text"; nothing of the bundle runs
+ * then. */
+OSM_MUST_USE int osm_engine_new(struct osm_engine **out, const struct osm_engine_config *config,
+                                struct osm_err *err);
 void osm_engine_free(struct osm_engine *engine);
 
-/** Applies a batch of object changes (not taken), runs what is dirty and asked for, composes. *out is a new reference to the
- *  snapshot, numbered one above the last; NULL when nothing that is served or reported differs from the last one.
- *  Errors of rules are contained in the snapshot. Errors: OSM_ENOMEM, OSM_ELUA (state lost; the engine must be thrown away). */
-OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_changes *changes, struct osm_snapshot **out,
-                                struct osm_err *err);
+/** Applies a batch of object changes (not taken), runs what is dirty and asked for, composes. *out
+ * is a new reference to the snapshot, numbered one above the last; NULL when nothing that is served
+ * or reported differs from the last one. Errors of rules are contained in the snapshot. Errors:
+ * OSM_ENOMEM, OSM_ELUA (state lost; the engine must be thrown away). */
+OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_changes *changes,
+                                struct osm_snapshot **out, struct osm_err *err);
 /** Replaces the trusted roots (public PEM); the next run fills them in. */
 OSM_MUST_USE int osm_engine_set_roots(struct osm_engine *engine, const char *roots_pem);
 
-/** Asks one question, as a rule would: name "backends", keys ["blue", "shop", 80]. *out: the answer as JSON.
- *  Errors: OSM_ELUA with the rule's error; OSM_ENOENT no such name. */
-OSM_MUST_USE int osm_engine_ask(struct osm_engine *engine, const char *name, const json_t *keys, json_t **out,
-                                struct osm_err *err);
+/** Asks one question, as a rule would: name "backends", keys ["blue", "shop", 80]. *out: the answer
+ * as JSON. Errors: OSM_ELUA with the rule's error; OSM_ENOENT no such name. */
+OSM_MUST_USE int osm_engine_ask(struct osm_engine *engine, const char *name, const json_t *keys,
+                                json_t **out, struct osm_err *err);

@@ -1,4 +1,5 @@
-/* Runs an engine on a thread of its own. At most one batch is under way; while it runs, changes collect in the store. */
+/* Runs an engine on a thread of its own. At most one batch is under way; while it runs, changes
+ * collect in the store. */
 #pragma once
 
 #include "loop/loop.h"
@@ -8,16 +9,19 @@ struct osm_policy;
 
 struct osm_policy_callbacks {
     void *ud;
-    /** A run has ended; @p snapshot is a reference to take, or NULL when nothing differs from the last. @p error: NULL, or why
-     *  the run failed (the last snapshot stays). Loop thread. */
+    /** A run has ended; @p snapshot is a reference to take, or NULL when nothing differs from the
+     * last. @p error: NULL, or why the run failed (the last snapshot stays). Loop thread. */
     void (*done)(void *ud, struct osm_snapshot *snapshot, const char *error);
 };
 
 /** Starts the thread, loads the bundle (waits for it: start-up only). Errors: as osm_engine_new. */
-OSM_MUST_USE int osm_policy_start(struct osm_policy **out, struct osm_loop *loop, const struct osm_engine_config *config,
-                                  const struct osm_policy_callbacks *callbacks, struct osm_err *err);
+OSM_MUST_USE int osm_policy_start(struct osm_policy **out, struct osm_loop *loop,
+                                  const struct osm_engine_config *config,
+                                  const struct osm_policy_callbacks *callbacks,
+                                  struct osm_err *err);
 /** Hands over a batch (taken in every case). Only while not busy. Thread: loop. */
 void osm_policy_submit(struct osm_policy *policy, struct osm_changes *changes);
 bool osm_policy_busy(const struct osm_policy *policy);
-/** Joins the thread; a run under way ends first (at most its wall budget). done is not called any more. NULL is accepted. */
+/** Joins the thread; a run under way ends first (at most its wall budget). done is not called any
+ * more. NULL is accepted. */
 void osm_policy_stop(struct osm_policy *policy);

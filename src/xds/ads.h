@@ -1,5 +1,6 @@
-/* The aggregated discovery service on gRPC core's C API (the only file pair of the tree that includes grpc headers), over the pure
- * state machine of xds/stream.h. Completion-queue threads only wait and post; everything else is on the loop thread. */
+/* The aggregated discovery service on gRPC core's C API (the only file pair of the tree that
+ * includes grpc headers), over the pure state machine of xds/stream.h. Completion-queue threads
+ * only wait and post; everything else is on the loop thread. */
 #pragma once
 
 #include "loop/loop.h"
@@ -10,37 +11,44 @@ struct osm_ads;
 
 struct osm_ads_callbacks {
     void *ud;
-    /** A stream has opened with a certificate that verifies against the roots and is not expired. 0 admits; an error ends the stream with
-     *  PERMISSION_DENIED and the text. Must check that a live pod has this uuid, account and namespace. */
+    /** A stream has opened with a certificate that verifies against the roots and is not expired. 0
+     * admits; an error ends the stream with PERMISSION_DENIED and the text. Must check that a live
+     * pod has this uuid, account and namespace. */
     int (*admit)(void *ud, const struct osm_proxy_id *id, struct osm_err *err);
-    /** The proxy needs the leaf certificate of its account: answer with osm_ads_set_leaf, now or later. Called again when it is near its
-     *  renewal. */
+    /** The proxy needs the leaf certificate of its account: answer with osm_ads_set_leaf, now or
+     * later. Called again when it is near its renewal. */
     void (*want_leaf)(void *ud, const char *ns, const char *account);
     /** A proxy has acknowledged, refused, come or gone: whoever waits may look again. */
     void (*changed)(void *ud);
 };
 
 struct osm_ads_config {
-    const char *listen;       /* "0.0.0.0:15128" */
+    const char *listen; /* "0.0.0.0:15128" */
     const char *trust_domain;
     /* Material at the start; osm_ads_set_tls replaces it. Copied. */
     const char *chain_pem, *key_pem, *roots_pem;
 };
 
 /** Errors: OSM_EIO "cannot listen on HOST:PORT: in use or not permitted..."; OSM_ECRYPTO. */
-OSM_MUST_USE int osm_ads_start(struct osm_ads **out, struct osm_loop *loop, const struct osm_ads_config *config,
+OSM_MUST_USE int osm_ads_start(struct osm_ads **out, struct osm_loop *loop,
+                               const struct osm_ads_config *config,
                                const struct osm_ads_callbacks *callbacks, struct osm_err *err);
-/** Serves @p snapshot (takes a reference of its own) to all streams, in slices. Streams whose pod is not in it any more are ended. */
+/** Serves @p snapshot (takes a reference of its own) to all streams, in slices. Streams whose pod
+ * is not in it any more are ended. */
 void osm_ads_publish(struct osm_ads *ads, struct osm_snapshot *snapshot);
-/** The leaf of an account, as a complete SDS resource named "service-cert" (bytes secret), replaced for all streams of that account. */
-void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account, struct osm_resource *secret);
+/** The leaf of an account, as a complete SDS resource named "service-cert" (bytes secret), replaced
+ * for all streams of that account. */
+void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account,
+                      struct osm_resource *secret);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */
 void osm_ads_drop(struct osm_ads *ads, const char *uuid, const char *reason);
-/** Every stream, sorted by namespace/pod: [{"uuid","pod","namespace","account","mode":"delta"|"sotw","connected_s","snapshot": n (the newest that
- *   it has applied whole), "types": {"CDS": {"acked": version or null, "nacked": version or null, "error": text, "due": bool}}}]. */
+/** Every stream, sorted by namespace/pod:
+ * [{"uuid","pod","namespace","account","mode":"delta"|"sotw","connected_s","snapshot": n (the
+ * newest that it has applied whole), "types": {"CDS": {"acked": version or null, "nacked": version
+ * or null, "error": text, "due": bool}}}]. */
 json_t *osm_ads_status(const struct osm_ads *ads);
-/** True when each connected stream has ACKed all that the current snapshot has for it and nothing is due. A NACK counts as an answer;
- *  *nacked says how many streams have one outstanding. */
+/** True when each connected stream has ACKed all that the current snapshot has for it and nothing
+ * is due. A NACK counts as an answer; *nacked says how many streams have one outstanding. */
 bool osm_ads_applied(const struct osm_ads *ads, size_t *streams, size_t *nacked);
 /** Stops listening, ends streams, joins the thread; then done(ud) on the loop. At most 3 s. */
 void osm_ads_stop(struct osm_ads *ads, osm_task_fn *done, void *ud);
