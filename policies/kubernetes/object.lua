@@ -22,10 +22,10 @@ end
 ---@param text string
 ---@return boolean
 function M.is_name(text)
-  return #text >= 1 and #text <= 253 and not string.find(text, "[^a-z0-9.%-]")
+  return #text >= 1 and #text <= 253 and not string.find(text, "[^%l%d.%-]")
 end
 
---- Whether a namespace may have this name. It has no dot: "a.b" as a namespace would make another's identity of "x" in it.
+--- Whether a namespace may have this name. It has no dot: account "x" in "a.b" would have the identity of "x.a" in "b".
 ---@param text string
 ---@return boolean
 function M.is_namespace(text)

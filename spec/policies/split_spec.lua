@@ -38,6 +38,7 @@ metadata: {name: all, namespace: blue}
 spec: {matches: {}}
 ]]
 
+local HTTP = "{name: http, port: 80, targetPort: 8080}"
 local BOTH = ALL .. "---\n" .. grant("v1", "shop-v1") .. "---\n" .. grant("v2", "shop-v2")
 
 --- Shares of the requests that caller-1 sends to a Service of namespace blue.
@@ -98,8 +99,8 @@ describe("a split", function()
   end)
 
   it("counts where its Service selects the pods of the backends too (a_spl_10)", function()
-    local mesh = w1.world(BOTH, split("s", "shop-apex", { { "shop-v1", 50 }, { "shop-v2", 50 } }), w1.service("shop-apex",
-      "10.96.2.9", "app: versions", "{name: http, port: 80, targetPort: 8080}"))
+    local mesh = w1.world(BOTH, split("s", "shop-apex", { { "shop-v1", 50 }, { "shop-v2", 50 } }),
+      w1.service("shop-apex", "10.96.2.9", "app: versions", HTTP))
     assert.same({ ["blue/shop-v1|8080"] = 50, ["blue/shop-v2|8080"] = 50 }, shares(mesh))
     assert.same({}, mesh:rejects())
     assert.same({}, mesh:errors())
@@ -111,7 +112,7 @@ describe("a split", function()
 
   it("gives equal bytes to a pod behind two of its backends with one account", function()
     local twin = w1.pod("blue", "twin-1", "shop-v1", "10.244.2.77", "app: versions, version: v1, also: v2")
-    local mesh = w1.world(BOTH, twin, w1.service("shop-v2", "10.96.2.3", "also: v2", "{name: http, port: 80, targetPort: 8080}"),
+    local mesh = w1.world(BOTH, twin, w1.service("shop-v2", "10.96.2.3", "also: v2", HTTP),
       split("s", "shop-apex", { { "shop-v1", 50 }, { "shop-v2", 50 } }))
     assert.same({}, mesh:errors())
     local host = mesh:virtual_host("blue/twin-1", "rds-inbound.8080", "shop-apex")
@@ -159,7 +160,8 @@ describe("a split", function()
   end)
 
   it("grants nothing: a backend without a target gets a cluster without endpoints (a_spl_16)", function()
-    local mesh = w1.world(ALL, grant("v1", "shop-v1"), split("s", "shop-apex", { { "shop-v1", 50 }, { "shop-v2", 50 } }))
+    local mesh = w1.world(ALL, grant("v1", "shop-v1"),
+      split("s", "shop-apex", { { "shop-v1", 50 }, { "shop-v2", 50 } }))
     assert.same({ ["blue/shop-v1|8080"] = 50, ["blue/shop-v2|8080"] = 50 }, shares(mesh))
     assert.same({ "10.244.2.41:8080" }, mesh:endpoints("red/caller-1", "blue/shop-v1|8080"))
     assert.same({}, mesh:endpoints("red/caller-1", "blue/shop-v2|8080"))
@@ -191,7 +193,8 @@ describe("a split", function()
     local mesh = w1.world(ALL, grant("v1", "shop-v1"), grant("v2", "shop-v2", "caller2"),
       split("s", "shop-apex", { { "shop-v1", 50 }, { "shop-v2", 50 } }))
     for _, pod in ipairs({ "red/caller-1", "red/caller2-1" }) do
-      assert.same({ ["blue/shop-v1|8080"] = 50, ["blue/shop-v2|8080"] = 50 }, mesh:shares(pod, "rds-outbound.80", "shop-apex"))
+      assert.same({ ["blue/shop-v1|8080"] = 50, ["blue/shop-v2|8080"] = 50 },
+        mesh:shares(pod, "rds-outbound.80", "shop-apex"))
     end
     assert.same({ "10.244.2.42:8080" }, mesh:endpoints("red/caller2-1", "blue/shop-v2|8080"))
     assert.same({}, mesh:endpoints("red/caller2-1", "blue/shop-v1|8080"))
@@ -204,8 +207,8 @@ describe("a split", function()
     local mesh = w1.world(BOTH, split("a", "shop-apex", { { "shop-v1", 1 } }, born(2024)),
       split("b", "shop-apex.blue", { { "shop-v2", 1 } }, born(2023)))
     assert.same({ ["blue/shop-v2|8080"] = 1 }, shares(mesh))
-    assert.same({ 'TrafficSplit blue/a spec.service: "blue/shop-apex" is split by TrafficSplit "b" already; the older one counts' },
-      mesh:rejects())
+    assert.same({ 'TrafficSplit blue/a spec.service: "blue/shop-apex" is split by TrafficSplit "b" already; '
+      .. "the older one counts" }, mesh:rejects())
     mesh:apply(split("b", "shop-apex", { { "shop-v2", 1 } }, born(2024)))
     assert.same({ ["blue/shop-v1|8080"] = 1 }, shares(mesh))
   end)
@@ -218,18 +221,20 @@ describe("a split", function()
       { "4294967295", "spec.backends: the weights add up to more than 4294967295" },
     }
     for _, case in ipairs(cases) do
-      local mesh = w1.world(ALL, grant("t", "shop"), split("s", "shop", { { "shop-v1", case[1] }, { "shop-v2", 1 } }))
+      local mesh = w1.world(ALL, grant("t", "shop"),
+        split("s", "shop", { { "shop-v1", case[1] }, { "shop-v2", 1 } }))
       assert.same({ "TrafficSplit blue/s " .. case[2] }, mesh:rejects())
       assert.same({ ["blue/shop|8080"] = 100 }, shares(mesh, "shop")) -- as if there were no split
     end
     local mesh = w1.world(ALL, grant("t", "shop"), split("s", "shop", { { "shop-v1", 0 }, { "shop-v2", 0 } }))
-    assert.same({ "TrafficSplit blue/s spec.backends: the weights add up to 0; at least one must be more" }, mesh:rejects())
+    assert.same({ "TrafficSplit blue/s spec.backends: the weights add up to 0; at least one must be more" },
+      mesh:rejects())
     assert.same({ ["blue/shop|8080"] = 100 }, shares(mesh, "shop"))
   end)
 
   it("says so where its Service is not there", function()
     local mesh = w1.world(BOTH, split("s", "gone", { { "shop-v1", 1 } }))
-    assert.same({ 'TrafficSplit blue/s spec.service: there is no Service "blue/gone" with a port that the mesh carries: '
-      .. "the split has no effect" }, mesh:rejects())
+    assert.same({ 'TrafficSplit blue/s spec.service: there is no Service "blue/gone" with a port that the mesh '
+      .. "carries: the split has no effect" }, mesh:rejects())
   end)
 end)

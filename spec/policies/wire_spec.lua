@@ -49,7 +49,10 @@ describe("a client in permissive mode (a_gld_01)", function()
         safe_regex = { regex = ".*" },
         headers = { { name = ":method", string_match = { safe_regex = { regex = ".*" } } } },
       },
-      route = { timeout = "0s", weighted_clusters = { clusters = { { name = "httpbin/httpbin|14001", weight = 100 } } } },
+      route = {
+        timeout = "0s",
+        weighted_clusters = { clusters = { { name = "httpbin/httpbin|14001", weight = 100 } } },
+      },
     } }, host.routes)
   end)
 
