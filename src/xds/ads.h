@@ -1,6 +1,6 @@
-/* The aggregated discovery service on gRPC core's C API (the only file pair of the tree that
- * includes grpc headers), over the pure state machine of xds/stream.h. Completion-queue threads
- * only wait and post; everything else is on the loop thread. */
+/* The aggregated discovery service on gRPC core's C API (ads*.c are the only files of the tree that
+ * include grpc headers), over the pure state machine of xds/stream.h. The completion-queue thread
+ * only waits and posts; everything else is on the loop thread. */
 #pragma once
 
 #include "loop/loop.h"
@@ -27,17 +27,25 @@ struct osm_ads_config {
     const char *trust_domain;
     /* Material at the start; osm_ads_set_tls replaces it. Copied. */
     const char *chain_pem, *key_pem, *roots_pem;
+    uint32_t connection_age_s; /* connections must reconnect after about this long; 0: 6 hours */
 };
 
 /** Errors: OSM_EIO "cannot listen on HOST:PORT: in use or not permitted..."; OSM_ECRYPTO. */
 OSM_MUST_USE int osm_ads_start(struct osm_ads **out, struct osm_loop *loop,
                                const struct osm_ads_config *config,
                                const struct osm_ads_callbacks *callbacks, struct osm_err *err);
+/** The port that it listens on (where the configuration says 0). */
+uint16_t osm_ads_port(const struct osm_ads *ads);
+/** New server certificate and roots, for connections and streams from now on. Copied. What cannot
+ * be used is logged, and the old ones stay. */
+void osm_ads_set_tls(struct osm_ads *ads, const char *chain_pem, const char *key_pem,
+                     const char *roots_pem);
 /** Serves @p snapshot (takes a reference of its own) to all streams, in slices. Streams whose pod
  * is not in it any more are ended. */
 void osm_ads_publish(struct osm_ads *ads, struct osm_snapshot *snapshot);
 /** The leaf of an account, as a complete SDS resource named "service-cert" (bytes secret), replaced
- * for all streams of that account. */
+ * for all streams of that account. Takes a reference of its own. Its version should be
+ * "<root fingerprint>.<notAfter>": then a client that comes with a current one is left alone. */
 void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account,
                       struct osm_resource *secret);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */

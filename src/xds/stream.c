@@ -550,9 +550,16 @@ bool osm_stream_refused(const struct osm_stream *stream)
     return false;
 }
 
-bool osm_stream_wants_secret(const struct osm_stream *stream, const char *name)
+bool osm_stream_asks(const struct osm_stream *stream, enum osm_xds_type type, const char *name)
 {
-    const struct osm__type *t = &stream->types[OSM_XDS_SDS];
+    const struct osm__type *t = &stream->types[type];
     const struct osm__entry *e = osm__entry_find(t, name);
-    return t->subscribed && (e ? (e->named || t->wildcard) && e->state != OSM__HAS : t->wildcard);
+    return t->subscribed && (t->wildcard || (e && e->named));
+}
+
+const char *osm_stream_has(const struct osm_stream *stream, enum osm_xds_type type,
+                           const char *name)
+{
+    const struct osm__entry *e = osm__entry_find(&stream->types[type], name);
+    return e && e->state == OSM__HAS ? e->resource->version : NULL;
 }

@@ -116,8 +116,12 @@ bool osm_stream_due(struct osm_stream *stream);
 bool osm_stream_refused(const struct osm_stream *stream);
 /** LDS or RDS wait for the answer to a CDS. */
 bool osm_stream_waits(struct osm_stream *stream);
-/** The client has asked for this secret and it has not come. */
-bool osm_stream_wants_secret(const struct osm_stream *stream, const char *name);
+/** The client subscribes to the resource, by name or by a wildcard. */
+bool osm_stream_asks(const struct osm_stream *stream, enum osm_xds_type type, const char *name);
+/** The version of the resource that the client has; NULL: none, or not known. Borrowed until the
+ * next call. */
+const char *osm_stream_has(const struct osm_stream *stream, enum osm_xds_type type,
+                           const char *name);
 
 struct osm_stream_type_state {
     bool subscribed, due;
