@@ -1,0 +1,96 @@
+"""How the daemon talks about itself, and how it ends: without a leak, also after work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from rig import World
+from rig.daemon import ROOT, build_dir
+from rig.xds import CDS, EDS, LDS, SDS, Delta, Sotw
+
+
+def test_version_and_help_need_no_other_flag() -> None:
+    """Both print to standard output and end with 0."""
+    for program in ("osm-controller", "osm"):
+        usage = subprocess.run([build_dir() / program, "--help"], capture_output=True, text=True, check=True)
+        assert program in usage.stdout
+        assert not usage.stderr
+    version = subprocess.run([build_dir() / "osm-controller", "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("osm-controller ")
+
+
+def test_every_log_record_is_one_line_of_json() -> None:
+    """Level, component, time and message in each; nothing else is written."""
+    with World(real=False) as world:
+        world.namespace("red")
+        world.apply("{kind: Broken, apiVersion: v1, metadata: {name: x, namespace: red}, spec: [}".replace("[}", "[]}"))
+        world.daemon.applied()
+        world.daemon.stop()
+        lines = world.daemon.log().splitlines()
+    assert len(lines) >= 3
+    for line in lines:
+        record = json.loads(line)
+        assert {"level", "component", "time", "message"} <= record.keys()
+    messages = [json.loads(line)["message"] for line in lines]
+    assert messages[0] != messages[-1] == "stopped"
+    assert "started" in messages
+
+
+def policies(world: World) -> None:
+    """Two workloads, one may call the other, and a split."""
+    world.namespace("red")
+    for name in ("caller", "shop", "shop-v2"):
+        world.service("red", name, 8080, {"app": name})
+        world.pod("red", name, account=name, labels={"app": name}, app="http=8080")
+    world.apply("""
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: HTTPRouteGroup
+metadata: {name: all, namespace: red}
+spec: {matches: [{name: all, pathRegex: ".*", methods: ["*"]}]}
+---
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {name: t, namespace: red}
+spec:
+  destination: {kind: ServiceAccount, name: shop, namespace: red}
+  sources: [{kind: ServiceAccount, name: caller, namespace: red}]
+  rules: [{kind: HTTPRouteGroup, name: all, matches: [all]}]
+---
+apiVersion: split.smi-spec.io/v1alpha2
+kind: TrafficSplit
+metadata: {name: s, namespace: red}
+spec: {service: shop, backends: [{service: shop, weight: 50}, {service: shop-v2, weight: 50}]}
+""")
+
+
+@pytest.mark.skipif(not (ROOT / "build" / "asan" / "osm-controller").exists(), reason="build/asan is not built")
+def test_no_leak_at_exit_after_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Built with address and undefined-behaviour sanitizers: objects come, change, break and go, clients of both forms
+    come and go, the CLI asks everything; then SIGTERM. The sanitizers end a process that leaks with an error."""
+    monkeypatch.setenv("OSM_BUILD", str(ROOT / "build" / "asan"))
+    with World(real=False) as world:
+        policies(world)
+        world.start()
+        caller = world.pods["red/caller"]
+        with Delta(world, caller) as delta, Sotw(world, world.pods["red/shop"]) as sotw:
+            delta.fetch(CDS, ["*"])
+            delta.fetch(LDS, ["*"])
+            delta.fetch(SDS, ["service-cert"])
+            sotw.fetch(CDS)
+            sotw.fetch(EDS, ["red/shop|8080"])
+            world.mesh_config(permissive=True)
+            world.delete("TrafficSplit", "red", "s")
+            world.write(world.files / "broken.yaml", "kind: [")
+            world.daemon.osm("status")
+            world.daemon.osm("proxy", "get", "config", "red/caller")
+            world.daemon.osm("proxy", "bootstrap", "red/caller", "--out", str(tmp_path / "sidecar"))
+        world.delete("Pod", "red", "caller")
+        world.daemon.applied()
+        status = world.daemon.stop(timeout=30.0)
+        log = world.daemon.log()
+    assert status == 0, log[-4000:]
+    assert "Sanitizer" not in log
+    assert json.loads(log.splitlines()[-1])["open_handles"] == 0
