@@ -1,6 +1,6 @@
-/* Included before every C file by tidy.sh, never compiled: what the analyser cannot see from one file alone. osm_fail
- * returns and stores the code it is given, and no caller gives 0; without that each `return osm_fail(...)` would look like a success
- * whose results are missing. */
+/* Included before every C file by tidy.sh, never compiled: what the analyser cannot see from one
+ * file alone. osm_fail returns and stores the code it is given, and no caller gives 0; without that
+ * each `return osm_fail(...)` would look like a success whose results are missing. */
 #pragma once
 
 #include "base/err.h"

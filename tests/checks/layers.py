@@ -48,9 +48,9 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
     ("lua.h", ("src/policy/*",)),
     ("lauxlib.h", ("src/policy/*",)),
     ("lualib.h", ("src/policy/*",)),
-    ("grpc/*", ("src/xds/ads*.c", "src/xds/ads_priv.h")),
-    ("absl/*", ("src/xds/ads_absl.cc",)),
-    ("openssl/*", ("src/ca/*", "src/http/*", "src/xds/ads*.c")),
+    ("grpc/*", ("src/xds/ads*.c", "src/xds/ads_priv.h")),  # never ads.h: whoever includes it would depend on gRPC
+    ("absl/*", ("src/xds/ads*.cc",)),
+    ("openssl/*", ("src/ca/*", "src/http/*", "src/xds/ads*.c", "src/xds/ads_priv.h")),
     ("curl/*", ("src/http/*",)),
     ("libwebsockets.h", ("src/http/*",)),
     ("yaml.h", ("src/base/yaml.c",)),

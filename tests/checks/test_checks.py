@@ -93,7 +93,7 @@ VIOLATIONS = [
     ("python", "script", "#!/usr/bin/env python3\nimport os\n", "script:2:8: F401"),
 ]
 
-SCRIPTS = {"layers": "py", "banned": "py", "names": "py"}
+SCRIPTS = {"layers": "py", "banned": "py", "names": "py", "tidy": "py"}
 
 
 def plant(top: Path, files: dict[str, str | bytes]) -> None:
@@ -161,10 +161,11 @@ def test_a_missing_tool_is_no_pass(check: str, tree: Path) -> None:
                 (tools / name).symlink_to(Path(folder) / name)
                 break
     environment = {"PATH": str(tools), "OSM_PYTHON": "none/python"}
-    command = [str(HERE / f"{check}.sh"), str(tree)]
+    suffix = SCRIPTS.get(check, "sh")
+    command = [sys.executable] * (suffix == "py") + [str(HERE / f"{check}.{suffix}"), str(tree)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
-    assert done.returncode != 0
-    assert "not installed" in done.stderr
+    assert done.returncode == 1
+    assert "not installed" in done.stdout + done.stderr
 
 
 def test_a_file_in_a_build_folder_does_not_count(tree: Path) -> None:
@@ -257,13 +258,29 @@ def test_tidy_refuses_a_file_that_is_not_compiled(compiled: Callable[[dict[str, 
     assert "src/base/late.c:1: is not compiled" in said
 
 
-def test_tidy_looks_again_when_a_header_changes(compiled: Callable[[dict[str, str]], Path]) -> None:
-    top = compiled({})
+def test_tidy_looks_again_when_a_header_below_changes(compiled: Callable[[dict[str, str]], Path]) -> None:
+    top = compiled({"src/base/b.c": '#include "base/b.h"\n', "src/base/b.h": '#include "base/err.h"\n'})
     assert run("tidy", top)[0] == 0
-    plant(top, {"src/base/err.h": CLEAN["src/base/err.h"] + "static inline int g(int a)\n{\n    return a == a;\n}\n"})
+    text = str(CLEAN["src/base/err.h"]) + "static inline int g(int a)\n{\n    return a == a;\n}\n"
+    plant(top, {"src/base/err.h": text})
     code, said = run("tidy", top)
-    assert code != 0
+    assert code == 1
     assert "err.h" in said
+
+
+def test_tidy_looks_again_when_the_checks_change(compiled: Callable[[dict[str, str]], Path]) -> None:
+    top = compiled({"src/base/b.c": "int f(int a);\nint f(int a)\n{\n    return a == a;\n}\n"})
+    checks = (top / ".clang-tidy").read_text()
+    (top / ".clang-tidy").write_text("Checks: '-*,bugprone-posix-return'\n")
+    assert run("tidy", top) == (0, "")
+    (top / ".clang-tidy").write_text(checks)
+    assert run("tidy", top)[0] == 1
+
+
+def test_tidy_needs_a_configured_build(tree: Path) -> None:
+    code, said = run("tidy", tree)
+    assert code == 1
+    assert "configure first" in said
 
 
 def test_run_says_one_line_per_check_and_shows_only_what_failed(compiled: Callable[[dict[str, str]], Path]) -> None:

@@ -1,0 +1,32 @@
+/* OpenAPI v3 schemas in the form that custom resource definitions have ("structural"): prune,
+ * default, validate, in the API server's order, so that an object from a directory is the object
+ * that an API server would have stored.
+ *
+ * Supported: type, properties, required, items, additionalProperties, enum, default, nullable,
+ * minimum, maximum, exclusiveMinimum, exclusiveMaximum (booleans), minLength, maxLength, minItems,
+ * maxItems, minProperties, maxProperties, pattern (RE2), format (int32, int64, float, double),
+ * oneOf, anyOf, allOf, not, x-kubernetes-preserve-unknown-fields, x-kubernetes-int-or-string; texts
+ * (description, title, example) and list and map types are ignored. Anything else is an error:
+ * better no check at start-up than one that is silently not done. */
+#pragma once
+
+#include "base/err.h"
+
+#include <jansson.h>
+
+struct osm_schema;
+
+/** Compiles @p openapi (borrowed for the call), whose root must be an object's. Errors: OSM_EINVAL,
+ * OSM_ENOTSUP with the path of the keyword ("spec.weight: not supported: multipleOf"). Thread: any;
+ * the result is immutable. */
+OSM_MUST_USE int osm_schema_new(struct osm_schema **out, const json_t *openapi,
+                                struct osm_err *err);
+void osm_schema_free(struct osm_schema *schema);
+
+/** Makes @p value (a whole object, changed in place) what the schema says: drops unknown properties
+ * and nulls, writes defaults, turns 3.0 into 3 where an integer is wanted; then checks. apiVersion,
+ * kind and metadata of the root are left alone. Errors: OSM_EINVAL "spec.backends[0].weight:
+ * expected integer, got string", the first in the object's order; the value may have been changed
+ * by then. OSM_ELIMIT: over 64 deep. */
+OSM_MUST_USE int osm_schema_apply(const struct osm_schema *schema, json_t *value,
+                                  struct osm_err *err);
