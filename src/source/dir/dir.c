@@ -61,9 +61,11 @@ struct dir {
     struct osm__file_id root;
     size_t objects_len;      /* in all files */
     uint64_t burst_since_ms; /* 0: no burst */
+    uint64_t scanned_ms;     /* when the last scan ended */
     unsigned scan;
     uint64_t generation;
     bool unsettled; /* files changed, the sink does not know yet */
+    bool in_steps;  /* the burst holds more than files that were written */
     bool scanning, synced, has_root, watch_full;
     char failure[512]; /* "" or why the source has failed */
 };
@@ -129,12 +131,12 @@ static void set_well(struct file *file)
     file->broken = false;
 }
 
-static bool is_racy(const struct osm__file_id *id)
+static bool is_younger(const struct osm__file_id *id, int64_t age_ms)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    return now_ns - id->mtime_ns < (int64_t)RACY_MS * 1000000;
+    return now_ns - id->mtime_ns < age_ms * 1000000;
 }
 
 static void take_objects(struct dir *d, struct file *file, struct osm__manifest *manifest)
@@ -166,23 +168,23 @@ static int read_file(struct dir *d, struct file *file, bool *gone)
     *gone = rc == OSM_ENOENT;
     if (*gone)
         return 0;
-    if (!rc && d->objects_len - file->len + manifest.len > OBJECTS_MAX) {
+    bool too_many = !rc && d->objects_len - file->len + manifest.len > OBJECTS_MAX;
+    if (too_many) {
         (void)snprintf(problem.message, sizeof problem.message,
                        "with it the directory would hold more than %d objects", OBJECTS_MAX);
         rc = OSM_ELIMIT;
     }
     if (manifest.id.ino) { /* it could be opened */
         file->id = manifest.id;
-        file->racy = is_racy(&manifest.id);
+        file->racy = is_younger(&manifest.id, RACY_MS);
     }
-    file->is_read = manifest.bytes.hi || manifest.bytes.lo;
+    file->is_read = !too_many && (manifest.bytes.hi || manifest.bytes.lo);
+    file->racy = file->racy || too_many; /* another file may make room */
     file->bytes = manifest.bytes;
     if (!rc) {
         take_objects(d, file, &manifest);
         set_well(file);
     } else if (rc != OSM_EEXIST) {
-        file->is_read =
-            file->is_read && rc != OSM_ELIMIT; /* what else the directory holds may change */
         set_problem(file, &problem);
     }
     osm__manifest_clear(&manifest);
@@ -292,7 +294,20 @@ static int settle(struct dir *d)
 
 /* --- scanning --- */
 
-static void on_dir(void *ud, const char *path, const char *rel)
+/* Forgets who has not written for so long. */
+static void forget_writers(struct dir *d, uint64_t age_ms)
+{
+    uint64_t now_ms = osm_now_ms();
+    osm_map_each (&d->writing, e) {
+        struct stamp *stamp = e->value;
+        if (now_ms - stamp->ms < age_ms)
+            continue;
+        (void)osm_map_deln(&d->writing, e->key, e->key_len);
+        osm_free(stamp);
+    }
+}
+
+static void watch_path(void *ud, const char *path, const char *rel)
 {
     struct dir *d = ud;
     int rc = d->watch ? osm__watch_add(d->watch, path, rel) : 0;
@@ -305,16 +320,13 @@ static void on_dir(void *ud, const char *path, const char *rel)
     }
 }
 
-/* Is somebody in the middle of writing this file? */
-static bool is_being_written(struct dir *d, const char *path)
+/* Is somebody in the middle of writing this file? Its first step is often to make the file empty.
+ */
+static bool is_being_written(struct dir *d, const struct file *file, const struct osm__file_id *id)
 {
-    struct stamp *stamp = osm_map_get(&d->writing, path);
-    if (!stamp)
-        return false;
-    if (osm_now_ms() - stamp->ms < WRITER_MAX_MS)
+    if (osm_map_has(&d->writing, file->path))
         return true;
-    osm_free(osm_map_del(&d->writing, path));
-    return false;
+    return file->len && !id->size && is_younger(id, WRITER_MAX_MS);
 }
 
 static bool same_id(const struct osm__file_id *a, const struct osm__file_id *b)
@@ -340,14 +352,14 @@ static int look_at(struct dir *d, const struct osm__walk_file *seen, bool force,
         file->is_read = false;
         return 0;
     }
-    if (seen->is_link &&
-        d->watch) { /* its own directory does not tell when what it points to is written */
+    if (seen->is_link && d->watch) {
+        /* its own directory does not tell when what it points to is written */
         char *path = osm_strf("%s/%s", d->path, seen->path);
-        if (path && osm__watch_add(d->watch, path, seen->path))
-            d->watch_full = d->watch_full || false;
+        if (path)
+            watch_path(d, path, seen->path);
         osm_free(path);
     }
-    if (!force && is_being_written(d, seen->path)) {
+    if (!force && is_being_written(d, file, &seen->id)) {
         *wait = true;
         return 0;
     }
@@ -452,10 +464,12 @@ static void scan(struct dir *d, bool force)
     d->scanning = true;
     d->scan++;
     d->burst_since_ms = 0;
+    d->in_steps = false;
+    forget_writers(d, WRITER_MAX_MS);
     osm_timer_stop(d->quiet);
     if (d->watch)
         osm__watch_begin(d->watch);
-    int rc = osm__walk(&walk, d->path, on_dir, d, &err);
+    int rc = osm__walk(&walk, d->path, watch_path, d, &err);
     if (!rc)
         rc = scan_walk(d, &walk, force, &wait, &err);
     if (!rc && d->watch)
@@ -465,6 +479,7 @@ static void scan(struct dir *d, bool force)
     osm__walk_clear(&walk);
     set_failure(d, rc ? err.msg : "");
     d->scanning = false;
+    d->scanned_ms = osm_now_ms();
     if (!rc && !d->synced) {
         d->synced = true;
         d->sink.synced(d->sink.ud);
@@ -494,28 +509,31 @@ static void note_writing(struct dir *d, const char *rel)
     stamp->ms = osm_now_ms();
 }
 
-static void forget_writers(struct dir *d)
-{
-    osm_map_each (&d->writing, e)
-        osm_free(e->value);
-    osm_map_clear(&d->writing);
-}
-
 static void on_event(void *ud, enum osm__watch_event event, const char *rel)
 {
     struct dir *d = ud;
     uint64_t now_ms = osm_now_ms();
     if (event == OSM__WATCH_WRITING)
         note_writing(d, rel);
-    else if (event == OSM__WATCH_CHANGED)
-        osm_free(osm_map_del(&d->writing, rel));
+    else if (event == OSM__WATCH_LOST)
+        forget_writers(d, 0);
     else
-        forget_writers(d);
+        osm_free(osm_map_del(&d->writing, rel));
+
     if (!d->burst_since_ms)
         d->burst_since_ms = now_ms;
+    if (event == OSM__WATCH_TREE || event == OSM__WATCH_LOST ||
+        (event == OSM__WATCH_CHANGED && osm_map_has(&d->files, rel)))
+        d->in_steps = true;
     uint64_t age_ms = now_ms - d->burst_since_ms;
-    uint64_t left_ms = age_ms < BURST_MAX_MS ? BURST_MAX_MS - age_ms : 0;
-    osm_timer_start(d->quiet, left_ms < QUIET_MS ? left_ms : QUIET_MS, 0);
+    uint64_t delay_ms = age_ms < BURST_MAX_MS ? BURST_MAX_MS - age_ms : 0;
+    if (delay_ms > QUIET_MS)
+        delay_ms = QUIET_MS;
+    /* A finished file out of the blue is read at once. After anything else more may follow: a name
+     * that vanishes is often about to be written anew. */
+    if (event == OSM__WATCH_DONE && !d->in_steps && now_ms - d->scanned_ms >= QUIET_MS)
+        delay_ms = 0;
+    osm_timer_start(d->quiet, delay_ms, 0);
 }
 
 static void dir_refresh(struct osm_source *source)
@@ -583,7 +601,8 @@ static void dir_stop(struct osm_source *source)
         free_file(d, e->value);
     osm_map_each (&d->told, e)
         osm_object_unref(e->value);
-    forget_writers(d);
+    forget_writers(d, 0);
+    osm_map_clear(&d->writing);
     osm_map_clear(&d->files);
     osm_map_clear(&d->told);
     json_decref(d->dir_errors);

@@ -35,6 +35,15 @@ static void drop_target(struct osm__watch *watch, int wd)
     osm_free(target);
 }
 
+static enum osm__watch_event event_of(uint32_t mask)
+{
+    if (mask & (IN_ISDIR | IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
+        return OSM__WATCH_TREE;
+    if (mask & IN_MODIFY)
+        return OSM__WATCH_WRITING;
+    return mask & (IN_CLOSE_WRITE | IN_MOVED_TO) ? OSM__WATCH_DONE : OSM__WATCH_CHANGED;
+}
+
 static void tell(struct osm__watch *watch, const struct inotify_event *event)
 {
     int wd = event->wd;
@@ -53,8 +62,7 @@ static void tell(struct osm__watch *watch, const struct inotify_event *event)
     if (!rel)
         watch->fn(watch->ud, OSM__WATCH_LOST, "");
     else
-        watch->fn(watch->ud, event->mask & IN_MODIFY ? OSM__WATCH_WRITING : OSM__WATCH_CHANGED,
-                  rel);
+        watch->fn(watch->ud, event_of(event->mask), rel);
     osm_free(rel);
 }
 

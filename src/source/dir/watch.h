@@ -7,7 +7,9 @@
 
 enum osm__watch_event {
     OSM__WATCH_WRITING, /* a file is written to, its writer is not done */
-    OSM__WATCH_CHANGED, /* written and closed, created, renamed, deleted, touched */
+    OSM__WATCH_DONE,    /* a file is complete: written and closed, or renamed to this name */
+    OSM__WATCH_CHANGED, /* a file was created, renamed away, deleted, touched */
+    OSM__WATCH_TREE,    /* the same of a directory */
     OSM__WATCH_LOST     /* the queue overflowed; rel is "" */
 };
 
