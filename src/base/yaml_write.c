@@ -6,6 +6,7 @@
 #include "base/yaml_priv.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -123,16 +124,20 @@ static int add_string(struct osm_buf *out, const json_t *value, int columns)
     return out->failed;
 }
 
+/* The fewest digits that read back as the same number, with a point: without one some readers see
+ * an integer or a text. */
 static int add_real(struct osm_buf *out, double value)
 {
     char text[40];
-    (void)snprintf(text, sizeof text, "%.17g", value);
-    (void)osm_buf_add_str(out, text);
-    /* "1" or "1e+30" would read as an integer, or not at all, to some */
-    char *power = strchr(text, 'e');
-    if (!strchr(text, '.') && !power)
+    int digits = 15;
+    do
+        (void)snprintf(text, sizeof text, "%.*g", digits, value);
+    while (strtod(text, NULL) != value && digits++ < 17);
+    size_t whole = strcspn(text, ".e");
+    (void)osm_buf_add(out, text, whole);
+    if (text[whole] != '.')
         (void)osm_buf_add_str(out, ".0");
-    return out->failed;
+    return osm_buf_add_str(out, text + whole);
 }
 
 static bool is_block(const json_t *value)
