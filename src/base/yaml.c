@@ -513,7 +513,8 @@ static bool read_as_json(const char *text, size_t len, struct osm_yaml_docs *doc
 int osm_yaml_parse(const char *text, size_t len, struct osm_yaml_docs *out,
                    struct osm_yaml_place *place, struct osm_err *err)
 {
-    struct reader r = {.place = place, .err = err, .text = text, .len = len};
+    struct osm_err problem = {0};
+    struct reader r = {.place = place, .err = &problem, .text = text, .len = len};
     struct osm_yaml_docs docs = {NULL, 0};
     bool more = true;
     int rc = 0;
@@ -522,7 +523,7 @@ int osm_yaml_parse(const char *text, size_t len, struct osm_yaml_docs *out,
     if (len > OSM_YAML_BYTES_MAX)
         return osm_fail(err, OSM_ELIMIT, "%zu bytes; at most %d are read", len, OSM_YAML_BYTES_MAX);
     if (!yaml_parser_initialize(&r.parser))
-        return no_memory(&r);
+        return osm_fail(err, OSM_ENOMEM, "reading YAML: %s", osm_code_text(OSM_ENOMEM));
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text ? text : ""), len);
     while (!rc && more) {
@@ -546,9 +547,10 @@ int osm_yaml_parse(const char *text, size_t len, struct osm_yaml_docs *out,
             rc = 0;
         }
     }
-    if (!rc)
-        *out = docs;
-    return rc;
+    if (rc)
+        return osm_fail(err, rc, "%s", problem.msg);
+    *out = docs;
+    return 0;
 }
 
 void osm_yaml_docs_clear(struct osm_yaml_docs *docs)
