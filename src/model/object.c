@@ -157,29 +157,50 @@ static int hash_content(const json_t *body, struct osm_hash *out)
     return rc;
 }
 
-static const json_t *ready_status(const json_t *status)
+static bool is_text_or_absent(const json_t *value)
 {
-    const json_t *conditions = osm_json_at(status, "conditions", NULL);
+    return !value || json_is_null(value) || json_is_string(value);
+}
+
+/* Of the conditions only Ready counts, and its status alone: times and messages change every few
+ * seconds. A malformed one counts as it stands, since it makes the whole Pod malformed for facts.
+ */
+static int add_conditions(struct osm_buf *out, const json_t *conditions)
+{
     size_t i;
     json_t *each;
+    int rc = 0;
+    if (!json_is_array(conditions))
+        return add_canonical(out, conditions, 1);
     json_array_foreach (conditions, i, each) {
-        const char *type = osm_json_str_at(each, "type", NULL);
-        if (type && !strcmp(type, "Ready"))
-            return osm_json_at(each, "status", NULL);
+        const json_t *type = json_object_get(each, "type"),
+                     *status = json_object_get(each, "status");
+        bool well_formed =
+            json_is_object(each) && is_text_or_absent(type) && is_text_or_absent(status);
+        bool ready = json_is_string(type) && !strcmp(json_string_value(type), "Ready");
+        if (!rc && !well_formed)
+            rc = add_canonical(out, each, 1);
+        else if (!rc && ready)
+            rc = status ? add_canonical(out, status, 1) : osm_buf_add_char(out, '-');
     }
-    return NULL;
+    return rc;
 }
 
 static int hash_live(const json_t *body, struct osm_hash *out)
 {
-    const json_t *status = osm_json_at(body, "status", NULL);
-    const json_t *parts[] = {osm_json_at(status, "podIP", NULL),
-                             osm_json_at(status, "podIPs", NULL),
-                             osm_json_at(status, "phase", NULL), ready_status(status)};
+    static const char *const fields[] = {"podIP", "podIPs", "phase", "conditions"};
+    const json_t *status = json_object_get(body, "status");
     struct osm_buf text = OSM_BUF_INIT(CANONICAL_MAX_BYTES);
-    int rc = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && !rc; i++)
-        rc = parts[i] ? add_canonical(&text, parts[i], 1) : osm_buf_add_char(&text, '-');
+    int rc = osm_buf_add_char(&text, '(');
+    if (status && !json_is_object(status))
+        rc = add_canonical(&text, status, 1);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields && !rc; i++) {
+        const json_t *part = osm_json_at(status, fields[i], NULL);
+        if (!part)
+            rc = osm_buf_add_char(&text, '-');
+        else
+            rc = i == 3 ? add_conditions(&text, part) : add_canonical(&text, part, 1);
+    }
     if (!rc)
         *out = osm_hash_bytes(text.data, text.len);
     osm_buf_clear(&text);

@@ -25,8 +25,8 @@ struct osm_object {
      * status and without metadata.managedFields, resourceVersion and generation */
     struct osm_hash content;
     /* of the little of a v1 Pod's status that host facts are derived from: podIP, podIPs, phase,
-     * and the status of the Ready condition. Zero for every other kind. A Pod that becomes ready is
-     * a change although its content is equal. */
+     * and the status of the Ready condition (and whatever makes any of these malformed). Zero for
+     * every other kind. A Pod that becomes ready is a change although its content is equal. */
     struct osm_hash live;
 };
 
