@@ -53,6 +53,12 @@ M.ACCESS_LOG = {
   },
 }
 
+---@param regex string  RE2, over the whole text
+---@return table  StringMatcher
+function M.matching(regex)
+  return { safe_regex = { regex = regex } }
+end
+
 ---@param protocol string  services.Port.protocol
 ---@return boolean
 function M.is_http(protocol)

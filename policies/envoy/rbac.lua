@@ -1,14 +1,9 @@
 --- Authorisation in Envoy's words: each grant becomes one policy, and a connection or request passes if any of them
 --- lets it.
+local common = require("envoy.common")
 local list = require("mesh.list")
 
 local M = {}
-
----@param regex string  RE2, over the whole text
----@return table  StringMatcher
-local function matching(regex)
-  return { safe_regex = { regex = regex } }
-end
 
 ---@param mesh mesh.Reader
 ---@param grant access.Grant
@@ -23,12 +18,12 @@ end
 ---@return table  Permission: path, method and headers together
 local function permission_of(match)
   local rules = {}
-  if match.path ~= ".*" then rules[#rules + 1] = { url_path = { path = matching(match.path) } } end
+  if match.path ~= ".*" then rules[#rules + 1] = { url_path = { path = common.matching(match.path) } } end
   if match.methods[1] ~= "*" then
-    rules[#rules + 1] = { header = { name = ":method", string_match = matching(table.concat(match.methods, "|")) } }
+    rules[#rules + 1] = { header = { name = ":method", string_match = common.matching(table.concat(match.methods, "|")) } }
   end
   for _, header in ipairs(match.headers) do
-    rules[#rules + 1] = { header = { name = header.name, string_match = matching(header.value) } }
+    rules[#rules + 1] = { header = { name = header.name, string_match = common.matching(header.value) } }
   end
   if #rules == 0 then return { any = true } end
   return { and_rules = { rules = rules } }

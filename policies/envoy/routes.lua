@@ -7,20 +7,14 @@ local rbac = require("envoy.rbac")
 
 local M = { api = 1 }
 
----@param regex string
----@return table  StringMatcher
-local function matching(regex)
-  return { safe_regex = { regex = regex } }
-end
-
 ---@param path string
 ---@param method string  RE2; ".*" for any
 ---@param headers { name: string, value: string }[]
 ---@return table  RouteMatch
 local function match_of(path, method, headers)
-  local matchers = { { name = ":method", string_match = matching(method) } }
+  local matchers = { { name = ":method", string_match = common.matching(method) } }
   for _, header in ipairs(headers) do
-    matchers[#matchers + 1] = { name = header.name, string_match = matching(header.value) }
+    matchers[#matchers + 1] = { name = header.name, string_match = common.matching(header.value) }
   end
   return { safe_regex = { regex = path }, headers = matchers }
 end
