@@ -20,7 +20,8 @@ local function permission_of(match)
   local rules = {}
   if match.path ~= ".*" then rules[#rules + 1] = { url_path = { path = common.matching(match.path) } } end
   if match.methods[1] ~= "*" then
-    rules[#rules + 1] = { header = { name = ":method", string_match = common.matching(table.concat(match.methods, "|")) } }
+    local methods = table.concat(match.methods, "|")
+    rules[#rules + 1] = { header = { name = ":method", string_match = common.matching(methods) } }
   end
   for _, header in ipairs(match.headers) do
     rules[#rules + 1] = { header = { name = header.name, string_match = common.matching(header.value) } }
