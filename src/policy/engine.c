@@ -1,0 +1,389 @@
+#include "policy/engine.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include "policy/bundle.h"
+#include "policy/cells.h"
+#include "policy/emit.h"
+#include "policy/facts.h"
+#include "policy/key.h"
+#include "policy/kinds.h"
+#include "policy/mesh_api.h"
+#include "policy/report.h"
+#include "policy/sandbox.h"
+#include "policy/value.h"
+
+#include <string.h>
+
+enum {
+    MEMORY_DEFAULT = 512 << 20,
+    SCRATCH_MAX = 64 << 20,
+    TAGS_MAX_BYTES = 4096,
+    MUTATION_CHECK_EVERY = 64
+};
+
+/* --- life --- */
+
+static int l_make_tables(lua_State *L)
+{
+    osm_mesh_api_make(L);
+    osm_emit_make_out(L);
+    return 0;
+}
+
+static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
+                                     const char *const *tags, size_t tags_len);
+
+static int copy_config(struct osm_engine *e, const struct osm_engine_config *config)
+{
+    e->policies_dir = osm_strdup(config->policies_dir);
+    e->mesh_name = osm_strdup(config->mesh_name);
+    e->osm_namespace = osm_strdup(config->osm_namespace);
+    e->trust_domain = osm_strdup(config->trust_domain);
+    e->roots_pem = osm_strdup(config->roots_pem ? config->roots_pem : "");
+    e->memory_max = config->memory_max_bytes ? config->memory_max_bytes : MEMORY_DEFAULT;
+    e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
+    e->run = 1;
+    if (!e->policies_dir || !e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
+        return OSM_ENOMEM;
+    e->settings = json_pack("{s:s, s:s, s:s}", "mesh_name", e->mesh_name, "osm_namespace",
+                            e->osm_namespace, "trust_domain", e->trust_domain);
+    struct osm_world_config world = {e->mesh_name, e->osm_namespace};
+    e->world = osm_world_new(&world);
+    e->compose = osm_compose_new(make_header, e);
+    return e->settings && e->world && e->compose ? 0 : OSM_ENOMEM;
+}
+
+int osm_engine_new(struct osm_engine **out, const struct osm_engine_config *config,
+                   struct osm_err *err)
+{
+    struct osm_engine *e = osm_alloc(sizeof *e);
+    if (!e)
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    int rc = copy_config(e, config);
+    if (rc) {
+        (void)osm_fail(err, rc, "out of memory");
+        goto out;
+    }
+    e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
+    rc = osm_sandbox_open(e, err);
+    if (!rc)
+        rc = osm_facts_declare(e, err);
+    if (!rc)
+        rc = osm_bundle_load(e, err);
+    if (!rc)
+        rc = osm_lua_run(e, l_make_tables, NULL, err);
+    if (!rc)
+        *out = osm_take_ptr(&e);
+out:
+    osm_engine_free(e);
+    return rc;
+}
+
+void osm_engine_free(struct osm_engine *e)
+{
+    if (!e)
+        return;
+    /* Composition first: cells then have nothing to take out of it one by one. */
+    osm_compose_free(e->compose);
+    e->compose = NULL;
+    osm_cells_clear(e);
+    osm_bundle_free(e);
+    osm_sandbox_close(e);
+    osm_world_free(e->world);
+    osm_snapshot_unref(e->last);
+    osm_buf_clear(&e->keys_scratch);
+    osm_free(e->headers);
+    json_decref(e->settings);
+    osm_free(e->policies_dir);
+    osm_free(e->mesh_name);
+    osm_free(e->osm_namespace);
+    osm_free(e->trust_domain);
+    osm_free(e->roots_pem);
+    osm_free(e);
+}
+
+int osm_engine_set_roots(struct osm_engine *e, const char *roots_pem)
+{
+    char *copy = osm_strdup(roots_pem);
+    if (!copy)
+        return OSM_ENOMEM;
+    osm_free(e->roots_pem);
+    e->roots_pem = copy;
+    e->roots_version++;
+    return 0;
+}
+
+/* --- failures that end the engine --- */
+
+static int lost(struct osm_engine *e, struct osm_err *err)
+{
+    switch (e->abort) {
+    case OSM_ABORT_LUA_MEMORY:
+        return osm_fail(err, OSM_ELUA, "the policies need more than %zu bytes of memory",
+                        e->memory_max);
+    case OSM_ABORT_STUCK:
+        return osm_fail(err, OSM_ELUA, "a run of the policies has taken longer than %d s",
+                        OSM_WALL_MAX_MS / 1000);
+    case OSM_ABORT_NONE:
+    case OSM_ABORT_CYCLE:
+    case OSM_ABORT_DEPTH:
+    case OSM_ABORT_NOMEM:
+    default:
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    }
+}
+
+/* --- headers that depend on their content --- */
+
+struct header_question {
+    struct osm_cell *cell;
+    const char *resource;
+    struct osm_bytes *bytes;
+};
+
+static int l_encode_header(lua_State *L)
+{
+    struct header_question *q = lua_touserdata(L, 1);
+    struct osm_err err = {0};
+    osm_cells_push(L, q->cell);
+    if (!lua_istable(L, -1))
+        return luaL_error(L, "listener \"%s\": its header rule must answer a message, got %s",
+                          q->resource, luaL_typename(L, -1));
+    q->bytes = osm_emit_encode_header(L, lua_gettop(L), q->resource, &err);
+    if (!q->bytes)
+        return luaL_error(L, "listener \"%s\": %s", q->resource, err.msg);
+    return 0;
+}
+
+static int keep_header(struct osm_engine *e, struct osm_cell *cell)
+{
+    for (size_t i = 0; i < e->headers_len; i++)
+        if (e->headers[i] == cell)
+            return 0;
+    if (e->headers_len == e->headers_cap) {
+        size_t cap = e->headers_cap ? e->headers_cap * 2 : 8;
+        struct osm_cell **grown = osm_realloc_array(e->headers, cap, sizeof(struct osm_cell *));
+        if (!grown)
+            return OSM_ENOMEM;
+        e->headers = grown;
+        e->headers_cap = cap;
+    }
+    e->headers[e->headers_len++] = cell;
+    return 0;
+}
+
+/* For composition: header->header_rule asked as rule(mesh, resource, "tag,tag"). */
+static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
+                                     const char *const *tags, size_t tags_len)
+{
+    struct osm_engine *e = ud;
+    struct osm_buf joined = OSM_BUF_INIT(TAGS_MAX_BYTES);
+    struct osm_err err = {0};
+    const char *why = NULL;
+    for (size_t i = 0; i < tags_len; i++)
+        (void)osm_buf_addf(&joined, "%s%s", i ? "," : "", tags[i]);
+    struct osm_key key = {.n = 2};
+    key.at[0] = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = header->resource};
+    key.at[1] = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = joined.data ? joined.data : ""};
+    struct osm_decl *rule = osm_map_get(&e->names, header->header_rule);
+    struct header_question q = {.resource = header->resource};
+    if (!joined.failed)
+        q.cell = osm_cells_get(e, rule, &key, &why);
+    osm_buf_clear(&joined);
+    if (!q.cell || keep_header(e, q.cell))
+        return NULL;
+    osm_cells_bring(e, q.cell);
+    if (e->abort || q.cell->failed)
+        return NULL;
+    osm_free(q.cell->header_error);
+    q.cell->header_error = NULL;
+    if (osm_lua_run(e, l_encode_header, &q, &err) && !e->abort)
+        q.cell->header_error = osm_strdup(err.msg);
+    return q.bytes;
+}
+
+/* Composition memoises headers; they are asked for again when any of them, or what it was made
+ * from, has changed. */
+static void check_headers(struct osm_engine *e)
+{
+    bool changed = false;
+    for (size_t i = 0; i < e->headers_len && !e->abort; i++) {
+        struct osm_hash before = e->headers[i]->hash;
+        osm_cells_bring(e, e->headers[i]);
+        changed = changed || !osm_hash_equal(before, e->headers[i]->hash);
+    }
+    if (!changed || e->abort)
+        return;
+    e->headers_len = 0;
+    osm_compose_forget_headers(e->compose);
+}
+
+/* --- a run --- */
+
+struct intake {
+    struct osm_engine *e;
+    int rc;
+};
+
+static void on_visible(void *ud, struct osm_object *old, struct osm_object *now)
+{
+    struct intake *in = ud;
+    if (!in->rc && !in->e->abort)
+        in->rc = osm_kinds_change(in->e, old, now);
+}
+
+static int compose(struct osm_engine *e, struct osm_snapshot_proxy **proxies, size_t *n,
+                   json_t *errors, struct osm_err *err)
+{
+    const struct osm_world_proxy *list = osm_world_proxies(e->world, n);
+    struct osm_reader *readers = osm_alloc_array(*n, sizeof *readers);
+    if (!readers)
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < *n; i++)
+        readers[i] = (struct osm_reader){.uuid = list[i].uuid,
+                                         .pod = list[i].pod,
+                                         .ns = list[i].ns,
+                                         .account = list[i].account,
+                                         .services = list[i].services,
+                                         .services_len = list[i].services_len};
+    int rc = osm_compose_run(e->compose, readers, *n, proxies, errors, err);
+    osm_free(readers);
+    return rc;
+}
+
+static bool checks_mutations(const struct osm_engine *e)
+{
+#ifdef OSM_DEBUG
+    (void)e;
+    return true;
+#else
+    return e->mutated || e->run % MUTATION_CHECK_EVERY == 0;
+#endif
+}
+
+static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
+{
+    struct intake in = {.e = e};
+    int rc = osm_world_apply(e->world, changes, on_visible, &in);
+    if (rc || in.rc || e->abort)
+        return rc == OSM_ENOMEM || in.rc == OSM_ENOMEM ? osm_fail(err, OSM_ENOMEM, "out of memory")
+                                                       : lost(e, err);
+    rc = osm_emit_run_all(e);
+    if (!rc && !e->abort)
+        check_headers(e);
+    if (e->abort)
+        return lost(e, err);
+    if (!rc)
+        rc = osm_fill_all(e);
+    return rc ? osm_fail(err, rc, "out of memory") : 0;
+}
+
+int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
+                   struct osm_snapshot **out, struct osm_err *err)
+{
+    uint64_t start_us = osm_now_us();
+    struct osm_snapshot_proxy *proxies = NULL;
+    size_t proxies_len = 0;
+    if (e->abort)
+        return lost(e, err);
+    e->run++;
+    e->rules_run = 0;
+    e->prints = 0;
+    e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
+    int rc = evaluate(e, changes, err);
+    if (rc)
+        return rc;
+    json_t *errors = json_array();
+    rc = errors ? compose(e, &proxies, &proxies_len, errors, err)
+                : osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (!rc && e->abort)
+        rc = lost(e, err);
+    if (rc) {
+        json_decref(errors);
+        return rc;
+    }
+    if (checks_mutations(e))
+        osm_cells_check_mutations(e);
+    uint64_t run_us = osm_now_us() - start_us;
+    if (run_us > OSM_WALL_SOFT_MS * 1000U)
+        osm_log(OSM_LOG_POLICY, OSM_LOG_WARN, "a run has taken long", OSM_U("run_us", run_us),
+                OSM_U("rules_run", e->rules_run));
+    return osm_report_snapshot(e, proxies, proxies_len, errors, run_us, out, err);
+}
+
+/* --- one question --- */
+
+static const char *key_of_json(const json_t *keys, struct osm_key *out)
+{
+    size_t i;
+    const json_t *v;
+    *out = (struct osm_key){0};
+    if (keys && !json_is_array(keys))
+        return "keys are a list";
+    if (json_array_size(keys) > OSM_KEYS_MAX)
+        return "a key has at most three parts";
+    json_array_foreach ((json_t *)(uintptr_t)keys, i, v) {
+        struct osm_scalar *s = &out->at[out->n++];
+        if (json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v))
+            *s = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = json_string_value(v)};
+        else if (json_is_integer(v))
+            *s = (struct osm_scalar){.type = OSM_SCALAR_INT, .i = json_integer_value(v)};
+        else if (json_is_boolean(v))
+            *s = (struct osm_scalar){.type = OSM_SCALAR_BOOL, .i = json_is_true(v)};
+        else
+            return "a key is a string, an integer or a boolean";
+    }
+    return NULL;
+}
+
+struct question {
+    struct osm_cell *cell;
+    json_t *answer;
+    int rc;
+    struct osm_err *err;
+};
+
+static int l_answer(lua_State *L)
+{
+    struct question *q = lua_touserdata(L, 1);
+    osm_cells_push(L, q->cell);
+    q->rc = osm_value_json(L, -1, "the answer", &q->answer, q->err);
+    return 0;
+}
+
+int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, json_t **out,
+                   struct osm_err *err)
+{
+    struct osm_decl *d = osm_map_get(&e->names, name);
+    struct osm_key key;
+    if (e->abort)
+        return lost(e, err);
+    if (!d)
+        return osm_fail(err, OSM_ENOENT, "%s: nobody declares it", name);
+    const char *why = key_of_json(keys, &key);
+    if (!why)
+        why = osm_mesh_check_key(d, &key);
+    if (why)
+        return osm_fail(err, OSM_EINVAL, "%s: %s", name, why);
+    e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
+    struct question q = {.cell = osm_cells_get(e, d, &key, &why), .err = err};
+    if (!q.cell)
+        return osm_fail(err, e->abort ? OSM_ENOMEM : OSM_EINVAL, "%s: %s", name, why);
+    osm_cells_bring(e, q.cell);
+    if (e->abort)
+        return lost(e, err);
+    if (q.cell->failed)
+        return osm_fail(err, OSM_ELUA, "%s", q.cell->error);
+    int rc = osm_lua_run(e, l_answer, &q, err);
+    if (e->abort) {
+        json_decref(q.answer);
+        return lost(e, err);
+    }
+    if (!rc)
+        rc = q.rc;
+    if (!rc)
+        *out = q.answer;
+    return rc;
+}

@@ -1,0 +1,198 @@
+/* What the files of the policy engine share: declarations, keys, frames, the engine itself.
+ *
+ *   engine.c   a run, from changes to a snapshot        cells.c    memo, reads, verification,
+ * cycles, depth bundle.c   files, modules, require                  declare.c  what a module's
+ * table declares kinds.c    objects, buckets, key lists              facts.c    what C derives from
+ * the world mesh_api.c the `mesh` table                         emit.c     the `out` table; fill.c
+ * what C fills in sandbox.c  the Lua state, its limits, its library   value.c    hashes, JSON and
+ * Lua report.c   rejects, errors, the snapshot
+ *
+ * Lua is entered in one place, osm_lua_call, and each evaluation runs on a coroutine of its own.
+ * That gives each its own stack limit, instruction count and depth of C calls, so that what a rule
+ * may do does not depend on who asked for it first; nested pcalls on one stack would end at 197 and
+ * make the answer a function of the path. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/map.h"
+#include "model/world.h"
+#include "policy/engine.h"
+#include "xds/compose.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+
+enum {
+    OSM_KEYS_MAX = 3,
+    OSM_KEY_BYTES = 1024, /* canonical form of a key */
+    OSM_DEPTH_MAX = 150,  /* rules in a chain */
+    OSM_NEST_MAX = 300, /* frames: twice the depth, so that a cut chain is known to be too deep from
+                           its first half on */
+    OSM_VALUE_DEPTH = 32,
+    OSM_HOOK_COUNT = 10000,
+    OSM_BUDGET = 5000000,
+    OSM_WALL_SOFT_MS = 2000,
+    OSM_WALL_MAX_MS = 10000,
+    OSM_ITEMS_MAX = 10000,     /* per emit cell */
+    OSM_MESSAGE_MAX = 4 << 20, /* bytes of one encoded message */
+};
+
+struct osm_cell;
+struct osm_engine;
+struct osm_schema;
+
+struct osm_scalar {
+    enum osm_scalar_type { OSM_SCALAR_BOOL, OSM_SCALAR_INT, OSM_SCALAR_STR } type;
+    int64_t i;       /* integer, boolean */
+    const char *str; /* NUL-terminated, without NUL inside; borrowed */
+};
+
+struct osm_key {
+    size_t n;
+    struct osm_scalar at[OSM_KEYS_MAX];
+};
+
+/* A module file. */
+struct osm_module {
+    char *name; /* "smi/split" */
+    char *path; /* "smi/split.lua", below the bundle's folder */
+    char *text;
+    size_t text_len;
+    enum { OSM_MODULE_NEW, OSM_MODULE_LOADING, OSM_MODULE_LOADED } state;
+    int ref; /* what it returned */
+};
+
+enum osm_decl_type { OSM_DECL_KIND, OSM_DECL_INDEX, OSM_DECL_FACT, OSM_DECL_RULE, OSM_DECL_EMIT };
+
+typedef json_t *osm_fact_fn(struct osm_engine *engine, const struct osm_key *key);
+
+/* One name that can be asked for, or an emitter. */
+struct osm_decl {
+    enum osm_decl_type type;
+    uint32_t id; /* position in engine->decls */
+    char *name;
+    const struct osm_module *module; /* NULL: a fact of the host */
+    int line;                        /* of the function, 0 unknown */
+    int fn;                          /* reference: rule, keys of an index, run of an emitter */
+    const char *signature;           /* fact: "ssi": string, string, integer */
+    osm_fact_fn *fact;
+
+    /* kind */
+    char *group;
+    char **versions;             /* NULL-terminated, preferred first */
+    struct osm_schema **schemas; /* by version, entries may be NULL */
+    int *from;                   /* references by version, LUA_NOREF none */
+    int accept;                  /* reference or LUA_NOREF */
+    struct osm_decl **indexes;   /* of this kind */
+    size_t indexes_len;
+    struct osm_map objects; /* canonical key -> struct osm_thing */
+    uint64_t members_version;
+
+    /* index */
+    struct osm_decl *of;
+    struct osm_map buckets; /* canonical key -> struct osm_bucket */
+
+    /* key list of a kind or index */
+    uint64_t keys_hashed_version;
+    struct osm_hash keys_hash;
+
+    /* emit */
+    char *each_name;
+    struct osm_decl *each;
+    struct osm_cell *each_cell;
+    bool each_failed;
+    char *each_error;             /* its answer is no list of keys */
+    struct osm_hash each_seen;    /* of the answer that emit_cells are made from */
+    struct osm_cell **emit_cells; /* in the order of the keys */
+    size_t emit_cells_len;
+};
+
+struct osm_read {
+    struct osm_cell *cell;
+    struct osm_hash seen;
+};
+
+struct osm_reads {
+    struct osm_read *list;
+    size_t len, cap;
+};
+
+/* One evaluation under way, or a cell whose reads are being verified. */
+struct osm_frame {
+    struct osm_cell *cell;  /* NULL: loading, accept, from, keys */
+    bool running;           /* false: verifying */
+    size_t at;              /* verifying: the read being looked at */
+    struct osm_reads reads; /* running; the array is kept for the next user of this level */
+    uint32_t depth;
+    uint64_t serial;
+    json_t *rejects;
+    lua_State *co;
+    int64_t budget;
+    bool exhausted;
+    struct osm_cell *raised; /* the cell whose error was raised here last */
+    struct osm_emission *emission;
+    int new_ref;
+    struct osm_hash new_hash;
+};
+
+/* Why everything down to `level` unwinds; no pcall of an author stops it. */
+enum osm_abort {
+    OSM_ABORT_NONE,
+    OSM_ABORT_CYCLE,
+    OSM_ABORT_DEPTH,
+    OSM_ABORT_NOMEM, /* the rest: the state is lost */
+    OSM_ABORT_LUA_MEMORY,
+    OSM_ABORT_STUCK,
+};
+
+struct osm_engine {
+    char *policies_dir, *mesh_name, *osm_namespace, *trust_domain, *roots_pem;
+    json_t *settings;
+    uint64_t roots_version; /* grows with osm_engine_set_roots */
+
+    /* sandbox */
+    lua_State *L;
+    size_t memory, memory_max;
+    struct osm_frame frames[OSM_NEST_MAX];
+    size_t nest; /* frames in use */
+    enum osm_abort abort;
+    size_t abort_level;
+    uint64_t deadline_ms;
+    uint64_t serial;
+    unsigned prints; /* in this run */
+    bool mutated;    /* a rule has written into what it was given: look after every run */
+    int mesh_ref, out_ref, base_ref;
+
+    /* bundle */
+    struct osm_module *modules;
+    size_t modules_len;
+    struct osm_map modules_by_name;
+    char digest[OSM_HASH_HEX_SIZE];
+    struct osm_decl **decls;
+    size_t decls_len, decls_cap;
+    struct osm_map names;         /* name -> decl, all but emitters */
+    struct osm_map kinds_by_type; /* "group/Kind" -> decl */
+
+    /* memo */
+    struct osm_map cells;
+    uint64_t run; /* from 1 */
+    uint64_t rules_run;
+    struct osm_cell **headers; /* rule cells that composition has asked for */
+    size_t headers_len, headers_cap;
+    struct osm_buf keys_scratch;
+
+    struct osm_world *world;
+    struct osm_compose *compose;
+    uint64_t filled_revision, filled_roots;
+    struct osm_snapshot *last;
+};
+
+static inline struct osm_engine *osm_engine_of(lua_State *L)
+{
+    return *(struct osm_engine **)lua_getextraspace(L);
+}
+
+static inline struct osm_frame *osm_top(struct osm_engine *e)
+{
+    return e->nest ? &e->frames[e->nest - 1] : NULL;
+}

@@ -1,0 +1,598 @@
+#include "policy/kinds.h"
+
+#include "policy/key.h"
+#include "policy/sandbox.h"
+#include "policy/schema.h"
+#include "policy/value.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PATH_MAX_BYTES = 1024,
+    LABEL_MAX_BYTES = 1024,
+    KEYS_MAX_BYTES = 256 * 1024,
+    TYPE_MAX_BYTES = 512
+};
+
+/* --- buckets --- */
+
+static int by_name(const struct osm_thing *a, const struct osm_thing *b)
+{
+    int order = strcmp(a->object->ns, b->object->ns);
+    return order ? order : strcmp(a->object->name, b->object->name);
+}
+
+static int bucket_add(struct osm_decl *index, const unsigned char *key, size_t len,
+                      struct osm_thing *t)
+{
+    struct osm_bucket *b = osm_map_getn(&index->buckets, key, len);
+    if (!b) {
+        b = osm_alloc(sizeof *b + len);
+        if (!b || osm_map_putn(&index->buckets, key, len, b, NULL)) {
+            osm_free(b);
+            return OSM_ENOMEM;
+        }
+        b->index = index;
+        b->key_len = len;
+        memcpy(b->key, key, len);
+        index->members_version++;
+    }
+    size_t at = b->len;
+    while (at > 0 && by_name(b->list[at - 1], t) > 0)
+        at--;
+    if (at > 0 && b->list[at - 1] == t)
+        return 0; /* the same key twice */
+    if (b->len == b->cap) {
+        size_t cap = b->cap ? b->cap * 2 : 4;
+        struct osm_thing **grown = osm_realloc_array(b->list, cap, sizeof(struct osm_thing *));
+        if (!grown)
+            return OSM_ENOMEM;
+        b->list = grown;
+        b->cap = cap;
+    }
+    if (t->buckets_len == t->buckets_cap) {
+        size_t cap = t->buckets_cap ? t->buckets_cap * 2 : 4;
+        struct osm_bucket **grown = osm_realloc_array(t->buckets, cap, sizeof(struct osm_bucket *));
+        if (!grown)
+            return OSM_ENOMEM;
+        t->buckets = grown;
+        t->buckets_cap = cap;
+    }
+    memmove(b->list + at + 1, b->list + at, (b->len - at) * sizeof(struct osm_thing *));
+    b->list[at] = t;
+    b->len++;
+    b->hashed = false;
+    t->buckets[t->buckets_len++] = b;
+    return 0;
+}
+
+static void bucket_free(struct osm_bucket *b)
+{
+    if (b)
+        osm_free(b->list);
+    osm_free(b);
+}
+
+static void leave_buckets(struct osm_thing *t)
+{
+    for (size_t i = 0; i < t->buckets_len; i++) {
+        struct osm_bucket *b = t->buckets[i];
+        size_t at = 0;
+        while (at < b->len && b->list[at] != t)
+            at++;
+        if (at < b->len) {
+            memmove(b->list + at, b->list + at + 1, (b->len - at - 1) * sizeof(struct osm_thing *));
+            b->len--;
+            b->hashed = false;
+        }
+        if (b->len)
+            continue;
+        b->index->members_version++;
+        (void)osm_map_deln(&b->index->buckets, b->key, b->key_len);
+        bucket_free(b);
+    }
+    t->buckets_len = 0;
+}
+
+/* --- taking an object in --- */
+
+struct intake {
+    struct osm_engine *e;
+    struct osm_thing *thing;
+    size_t version;
+    const char *stage; /* where a Lua error comes from */
+    const struct osm_module *by;
+    bool rejected;
+    int rc;
+};
+
+static void label_of(const struct osm_object *o, struct osm_buf *out)
+{
+    (void)osm_buf_addf(out, "%s %s%s%s", o->kind, o->ns, o->ns[0] ? "/" : "", o->name);
+}
+
+static int add_reject(struct intake *in, const char *path, const char *reason)
+{
+    struct osm_thing *t = in->thing;
+    struct osm_buf label = OSM_BUF_INIT(LABEL_MAX_BYTES);
+    label_of(t->object, &label);
+    json_t *reject =
+        json_pack("{s:s?, s:o, s:o, s:o, s:s}", "object", label.data, "path", osm_text_json(path),
+                  "reason", osm_text_json(reason), "origin", osm_text_json(t->object->origin), "by",
+                  in->by ? in->by->name : "schema");
+    osm_buf_clear(&label);
+    if (!t->rejects)
+        t->rejects = json_array();
+    in->rejected = true;
+    return json_array_append_new(t->rejects, reject) ? OSM_ENOMEM : 0;
+}
+
+/* "spec.backends[0].weight: is not a number": path and reason. */
+static int reject_text(struct intake *in, const char *text)
+{
+    const char *colon = strstr(text, ": ");
+    char path[PATH_MAX_BYTES] = "";
+    if (colon && (size_t)(colon - text) < sizeof path) {
+        memcpy(path, text, (size_t)(colon - text));
+        text = colon + 2;
+    }
+    return add_reject(in, path, text);
+}
+
+static int apply_schema(struct intake *in, struct osm_schema *schema)
+{
+    struct osm_err err = {0};
+    int rc = schema ? osm_schema_apply(schema, in->thing->body, &err) : 0;
+    if (!rc)
+        return 0;
+    return rc == OSM_ENOMEM ? rc : reject_text(in, err.msg);
+}
+
+/* reject(path, reason) */
+static int l_reject(lua_State *L)
+{
+    struct intake *in = lua_touserdata(L, lua_upvalueindex(1));
+    struct osm_engine *e = osm_engine_of(L);
+    if (!in || e->nest != 1 ||
+        e->frames[0].serial != (uint64_t)lua_tointeger(L, lua_upvalueindex(2)))
+        return luaL_error(L, "reject can only be called within the accept that it was given to");
+    char text[PATH_MAX_BYTES];
+    struct osm_buf path = OSM_BUF_INIT(PATH_MAX_BYTES - 1);
+    const char *why = osm_value_path(L, 1, &path);
+    size_t len = path.len < sizeof text ? path.len : 0;
+    memcpy(text, path.data ? path.data : "", len);
+    text[len] = '\0';
+    osm_buf_clear(&path);
+    if (why)
+        return luaL_error(L, "reject: %s", why);
+    const char *reason = luaL_checkstring(L, 2);
+    in->rc = add_reject(in, text, reason);
+    return 0;
+}
+
+/* Lifts an older form: from[version](object) -> object, or nil and a reason. */
+static void lift(lua_State *L, struct intake *in)
+{
+    struct osm_thing *t = in->thing;
+    struct osm_err err = {0};
+    json_t *lifted = NULL;
+    in->stage = "from";
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->kind->from[in->version]);
+    osm_value_push(L, t->body);
+    lua_call(L, 1, 2);
+    if (lua_isnil(L, -2)) {
+        in->rc = add_reject(in, "",
+                            lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
+                                                           : "cannot be lifted to the newest form");
+        return;
+    }
+    lua_pop(L, 1);
+    int rc = osm_value_json(L, -1, "the lifted object", &lifted, &err);
+    lua_pop(L, 1);
+    if (rc == OSM_ENOMEM)
+        in->rc = rc;
+    if (rc)
+        luaL_error(L, "%s", err.msg);
+    json_decref(t->body);
+    t->body = lifted;
+    const char *group = t->kind->group;
+    if (!json_is_object(lifted) ||
+        json_object_set_new(
+            lifted, "apiVersion",
+            json_sprintf("%s%s%s", group, group[0] ? "/" : "", t->kind->versions[0])))
+        luaL_error(L, "from: an object is expected");
+    in->by = NULL;
+    in->rc = apply_schema(in, t->kind->schemas[0]);
+    in->by = t->kind->module;
+}
+
+static void push_table(lua_State *L, struct osm_thing *t)
+{
+    if (t->ref == LUA_NOREF) {
+        char label[LABEL_MAX_BYTES];
+        struct osm_buf text = OSM_BUF_INIT(LABEL_MAX_BYTES - 1);
+        label_of(t->object, &text);
+        memcpy(label, text.data ? text.data : "", text.len + (text.data != NULL));
+        if (!text.data)
+            label[0] = '\0';
+        osm_buf_clear(&text);
+        osm_value_push(L, t->body);
+        if (osm_value_content_hash(L, -1, &t->table_hash))
+            luaL_error(L, "%s: cannot be handed to a rule", label);
+        osm_identity_set(L, t->hash, label, t->object->origin);
+        t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    t->handed = osm_engine_of(L)->run;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->ref);
+}
+
+/* The keys that one index gives the object, appended to the scratch as (index id, length, bytes).
+ */
+static void collect_keys(lua_State *L, struct intake *in, struct osm_decl *index)
+{
+    struct osm_engine *e = in->e;
+    in->stage = "keys";
+    in->by = index->module;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, index->fn);
+    push_table(L, in->thing);
+    lua_call(L, 1, 1);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        return;
+    }
+    if (!lua_istable(L, -1))
+        luaL_error(L, "index %s: keys must return a list of keys", index->name);
+    lua_Unsigned n = lua_rawlen(L, -1);
+    for (lua_Unsigned i = 1; i <= n; i++) {
+        struct osm_key key;
+        unsigned char bytes[OSM_KEY_BYTES];
+        lua_rawgeti(L, -1, (lua_Integer)i);
+        const char *why = osm_key_from_value(L, -1, &key);
+        uint32_t len = why ? 0 : (uint32_t)osm_key_encode(&key, bytes);
+        if (!len)
+            luaL_error(L, "index %s: key %d: %s", index->name, (int)i,
+                       why ? why : "is longer than 1,000 bytes");
+        (void)osm_buf_add(&e->keys_scratch, &index->id, sizeof index->id);
+        (void)osm_buf_add(&e->keys_scratch, &len, sizeof len);
+        if (osm_buf_add(&e->keys_scratch, bytes, len))
+            luaL_error(L, "index %s: too many keys for one object", index->name);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+static int l_take_in(lua_State *L)
+{
+    struct intake *in = lua_touserdata(L, 1);
+    struct osm_thing *t = in->thing;
+    struct osm_decl *kind = t->kind;
+    in->by = kind->module;
+    if (kind->from[in->version] != LUA_NOREF)
+        lift(L, in);
+    if (in->rc || in->rejected)
+        return 0;
+    if (kind->accept != LUA_NOREF) {
+        in->stage = "accept";
+        lua_rawgeti(L, LUA_REGISTRYINDEX, kind->accept);
+        push_table(L, t);
+        lua_pushlightuserdata(L, in);
+        lua_pushinteger(L, (lua_Integer)osm_top(in->e)->serial);
+        lua_pushcclosure(L, l_reject, 2);
+        lua_call(L, 2, 0);
+    }
+    for (size_t i = 0; !in->rc && !in->rejected && i < kind->indexes_len; i++)
+        collect_keys(L, in, kind->indexes[i]);
+    return 0;
+}
+
+static int note_error(struct intake *in, const char *message, const char *module, int line)
+{
+    struct osm_buf label = OSM_BUF_INIT(LABEL_MAX_BYTES);
+    (void)osm_buf_addf(&label, "%s of ", in->stage ? in->stage : "intake");
+    label_of(in->thing->object, &label);
+    in->thing->error =
+        json_pack("{s:s?, s:o, s:s, s:i}", "where", label.data, "message", osm_text_json(message),
+                  "module", module[0] ? module : in->by->path, "line", line);
+    osm_buf_clear(&label);
+    return in->thing->error ? 0 : OSM_ENOMEM;
+}
+
+static int enter_buckets(struct intake *in)
+{
+    struct osm_engine *e = in->e;
+    int rc = 0;
+    for (size_t at = 0; !rc && at < e->keys_scratch.len;) {
+        uint32_t id, len;
+        memcpy(&id, e->keys_scratch.data + at, sizeof id);
+        memcpy(&len, e->keys_scratch.data + at + sizeof id, sizeof len);
+        at += sizeof id + sizeof len;
+        rc = bucket_add(e->decls[id], (const unsigned char *)e->keys_scratch.data + at, len,
+                        in->thing);
+        at += len;
+    }
+    return rc;
+}
+
+/* What is not part of an object's hash must not be readable either. */
+static json_t *visible_body(const struct osm_object *o)
+{
+    json_t *body = json_deep_copy(o->body);
+    json_t *metadata = json_object_get(body, "metadata");
+    (void)json_object_del(body, "status");
+    (void)json_object_del(metadata, "managedFields");
+    (void)json_object_del(metadata, "resourceVersion");
+    (void)json_object_del(metadata, "generation");
+    return body;
+}
+
+static int take_in(struct osm_engine *e, struct osm_thing *t)
+{
+    struct osm_decl *kind = t->kind;
+    struct intake in = {.e = e, .thing = t};
+    while (kind->versions[in.version] &&
+           strcmp(kind->versions[in.version], t->object->version) != 0)
+        in.version++;
+    if (!kind->versions[in.version]) {
+        struct osm_buf text = OSM_BUF_INIT(LABEL_MAX_BYTES);
+        (void)osm_buf_addf(&text, "version %s is not known here, but", t->object->version);
+        for (size_t i = 0; kind->versions[i]; i++)
+            (void)osm_buf_addf(&text, "%s %s", i ? "," : "", kind->versions[i]);
+        in.by = kind->module;
+        int rc = add_reject(&in, "apiVersion", text.data ? text.data : "unknown version");
+        osm_buf_clear(&text);
+        return rc;
+    }
+    t->body = visible_body(t->object);
+    if (!t->body)
+        return OSM_ENOMEM;
+    int rc = apply_schema(&in, kind->schemas[in.version]);
+    if (rc || in.rejected)
+        return rc;
+    osm_buf_reset(&e->keys_scratch);
+    if (kind->accept != LUA_NOREF || kind->indexes_len || kind->from[in.version] != LUA_NOREF) {
+        char *message = NULL, module[256];
+        int line = 0;
+        if (!osm_frame_push(e, NULL, true))
+            return OSM_ELIMIT;
+        rc = osm_lua_call(e, l_take_in, &in, &message, module, &line);
+        osm_frame_pop(e);
+        if (rc && !e->abort) {
+            rc = note_error(&in, message, module, line);
+            in.rejected = true;
+        }
+        osm_free(message);
+        if (rc)
+            return e->abort == OSM_ABORT_NOMEM ? OSM_ENOMEM : rc;
+    }
+    if (in.rc || in.rejected)
+        return in.rc;
+    t->present = true;
+    kind->members_version++;
+    return enter_buckets(&in);
+}
+
+/* --- the things of a kind --- */
+
+static size_t thing_key(const struct osm_object *o, unsigned char out[OSM_KEY_BYTES])
+{
+    struct osm_key key = {0};
+    if (o->ns[0])
+        key.at[key.n++] = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = o->ns};
+    key.at[key.n++] = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = o->name};
+    return osm_key_encode(&key, out);
+}
+
+static void drop_table(struct osm_engine *e, struct osm_thing *t)
+{
+    luaL_unref(e->L, LUA_REGISTRYINDEX, t->ref);
+    t->ref = LUA_NOREF;
+}
+
+static void thing_free(struct osm_thing *t)
+{
+    if (!t)
+        return;
+    osm_object_unref(t->object);
+    json_decref(t->body);
+    json_decref(t->rejects);
+    json_decref(t->error);
+    osm_free(t->buckets);
+    osm_free(t);
+}
+
+static void remove_thing(struct osm_engine *e, struct osm_decl *kind, const unsigned char *key,
+                         size_t len)
+{
+    struct osm_thing *t = osm_map_deln(&kind->objects, key, len);
+    if (!t)
+        return;
+    if (t->present)
+        kind->members_version++;
+    leave_buckets(t);
+    drop_table(e, t);
+    thing_free(t);
+}
+
+int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_object *now)
+{
+    const struct osm_object *any = now ? now : old;
+    struct osm_buf type = OSM_BUF_INIT(TYPE_MAX_BYTES);
+    (void)osm_buf_addf(&type, "%s/%s", any->group, any->kind);
+    struct osm_decl *kind = type.data ? osm_map_get(&e->kinds_by_type, type.data) : NULL;
+    osm_buf_clear(&type);
+    unsigned char key[OSM_KEY_BYTES];
+    size_t len = kind ? thing_key(any, key) : 0;
+    if (!len)
+        return 0;
+    remove_thing(e, kind, key, len);
+    if (!now)
+        return 0;
+    struct osm_thing *t = osm_alloc(sizeof *t + len);
+    if (!t || osm_map_putn(&kind->objects, key, len, t, NULL)) {
+        osm_free(t);
+        return OSM_ENOMEM;
+    }
+    t->object = osm_object_ref(now);
+    t->kind = kind;
+    t->ref = LUA_NOREF;
+    t->key_len = len;
+    memcpy(t->key, key, len);
+    t->hash = osm_hash_fold(osm_hash_bytes(now->key, strlen(now->key)), now->content);
+    int rc = take_in(e, t);
+    if (!t->present)
+        drop_table(e, t);
+    return rc;
+}
+
+void osm_kinds_clear(struct osm_decl *decl)
+{
+    osm_map_each (&decl->objects, entry)
+        thing_free(entry->value);
+    osm_map_clear(&decl->objects);
+    osm_map_each (&decl->buckets, entry)
+        bucket_free(entry->value);
+    osm_map_clear(&decl->buckets);
+}
+
+/* --- hashes and values of input cells --- */
+
+static struct osm_thing *present(struct osm_decl *kind, const unsigned char *key, size_t len)
+{
+    struct osm_thing *t = osm_map_getn(&kind->objects, key, len);
+    return t && t->present ? t : NULL;
+}
+
+struct osm_hash osm_kinds_object_hash(struct osm_decl *kind, const unsigned char *key, size_t len)
+{
+    struct osm_thing *t = present(kind, key, len);
+    return t ? t->hash : osm_hash_text('n', "");
+}
+
+struct osm_hash osm_kinds_bucket_hash(struct osm_decl *index, const unsigned char *key, size_t len)
+{
+    struct osm_bucket *b = osm_map_getn(&index->buckets, key, len);
+    if (!b)
+        return osm_hash_text('n', "");
+    if (!b->hashed) {
+        b->hash = osm_hash_text('l', "");
+        for (size_t i = 0; i < b->len; i++)
+            b->hash = osm_hash_fold(b->hash, b->list[i]->hash);
+        b->hashed = true;
+    }
+    return b->hash;
+}
+
+struct key_list {
+    struct osm_key *keys;
+    size_t len;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    return osm_key_compare(a, b);
+}
+
+/* NULL keys: no memory. The keys borrow from the maps. */
+static struct key_list sorted_keys(struct osm_decl *decl)
+{
+    const struct osm_map *map = decl->type == OSM_DECL_KIND ? &decl->objects : &decl->buckets;
+    struct key_list list = {osm_alloc_array(map->count, sizeof *list.keys), 0};
+    if (!list.keys)
+        return list;
+    osm_map_each (map, entry) {
+        if (decl->type == OSM_DECL_KIND && !((struct osm_thing *)entry->value)->present)
+            continue;
+        osm_key_decode((const unsigned char *)entry->key, entry->key_len, &list.keys[list.len++]);
+    }
+    qsort(list.keys, list.len, sizeof *list.keys, by_key);
+    return list;
+}
+
+struct osm_hash osm_kinds_keys_hash(struct osm_decl *decl)
+{
+    if (decl->keys_hashed_version == decl->members_version + 1)
+        return decl->keys_hash;
+    struct key_list list = sorted_keys(decl);
+    decl->keys_hash = osm_hash_text('l', "");
+    for (size_t i = 0; i < list.len; i++) {
+        unsigned char bytes[OSM_KEY_BYTES];
+        size_t len = osm_key_encode(&list.keys[i], bytes);
+        decl->keys_hash = osm_hash_fold(decl->keys_hash, osm_hash_bytes(bytes, len));
+    }
+    osm_free(list.keys);
+    decl->keys_hashed_version = decl->members_version + 1;
+    return decl->keys_hash;
+}
+
+void osm_kinds_push_object(lua_State *L, struct osm_decl *kind, const unsigned char *key,
+                           size_t len)
+{
+    struct osm_thing *t = present(kind, key, len);
+    if (t)
+        push_table(L, t);
+    else
+        lua_pushnil(L);
+}
+
+void osm_kinds_push_bucket(lua_State *L, struct osm_decl *index, const unsigned char *key,
+                           size_t len)
+{
+    struct osm_bucket *b = osm_map_getn(&index->buckets, key, len);
+    lua_createtable(L, b ? (int)b->len : 0, 0);
+    for (size_t i = 0; b && i < b->len; i++) {
+        push_table(L, b->list[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+}
+
+static int l_push_keys(lua_State *L)
+{
+    const struct key_list *list = lua_touserdata(L, 1);
+    lua_createtable(L, (int)list->len, 0);
+    for (size_t i = 0; i < list->len; i++) {
+        lua_createtable(L, (int)list->keys[i].n, 0);
+        int table = lua_gettop(L);
+        int n = osm_key_push(L, &list->keys[i]);
+        for (int k = n; k >= 1; k--)
+            lua_rawseti(L, table, k);
+        lua_rawseti(L, table - 1, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+/* The array of keys is C memory: an error on the way must not lose it. */
+void osm_kinds_push_keys(lua_State *L, struct osm_decl *decl)
+{
+    struct key_list list = sorted_keys(decl);
+    if (!list.keys)
+        luaL_error(L, "out of memory");
+    lua_pushcfunction(L, l_push_keys);
+    lua_pushlightuserdata(L, &list);
+    int status = lua_pcall(L, 1, 1, 0);
+    osm_free(list.keys);
+    if (status != LUA_OK)
+        (void)lua_error(L);
+}
+
+void osm_kinds_check_mutations(struct osm_engine *e,
+                               void (*changed)(void *ud, struct osm_thing *thing), void *ud)
+{
+    for (size_t i = 0; i < e->decls_len; i++) {
+        if (e->decls[i]->type != OSM_DECL_KIND)
+            continue;
+        osm_map_each (&e->decls[i]->objects, entry) {
+            struct osm_thing *t = entry->value;
+            if (t->handed != e->run || t->ref == LUA_NOREF)
+                continue;
+            struct osm_hash now = {0, 0};
+            lua_rawgeti(e->L, LUA_REGISTRYINDEX, t->ref);
+            int rc = osm_value_content_hash(e->L, -1, &now);
+            lua_pop(e->L, 1);
+            if (!rc && osm_hash_equal(now, t->table_hash))
+                continue;
+            changed(ud, t);
+            drop_table(e, t);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+/* Objects of the kinds that the bundle declares, and the indexes over them.
+ *
+ * An object exists for rules once its version is known, its schema fits, `from` has lifted it,
+ * `accept` has not rejected it, and every index could say its keys; otherwise it is absent
+ * everywhere, and the reason is a reject (bad data) or an error (bad program). Without this
+ * all-or-nothing, half of an object would be seen by one rule and not by another. */
+#pragma once
+
+#include "policy/engine_priv.h"
+
+struct osm_thing {
+    struct osm_object *object;
+    struct osm_decl *kind;
+    bool present;
+    struct osm_hash hash;        /* kind, key, content */
+    json_t *body;                /* what rules see: defaults filled in, lifted */
+    int ref;                     /* its table, LUA_NOREF not made yet */
+    struct osm_hash table_hash;  /* of the table when it was made */
+    uint64_t handed;             /* run */
+    json_t *rejects;             /* as in a snapshot; NULL none */
+    json_t *error;               /* as in a snapshot; NULL none */
+    struct osm_bucket **buckets; /* that hold it */
+    size_t buckets_len, buckets_cap;
+    size_t key_len;
+    unsigned char key[];
+};
+
+struct osm_bucket {
+    struct osm_thing **list; /* sorted by namespace, name */
+    size_t len, cap;
+    bool hashed;
+    struct osm_hash hash;
+    struct osm_decl *index;
+    size_t key_len;
+    unsigned char key[];
+};
+
+/** Takes in one change of what is visible. Errors: OSM_ENOMEM, OSM_ELUA when the state is lost. */
+OSM_MUST_USE int osm_kinds_change(struct osm_engine *e, struct osm_object *old,
+                                  struct osm_object *now);
+void osm_kinds_clear(struct osm_decl *decl);
+/** Today's hash of an input cell. */
+struct osm_hash osm_kinds_object_hash(struct osm_decl *kind, const unsigned char *key, size_t len);
+struct osm_hash osm_kinds_bucket_hash(struct osm_decl *index, const unsigned char *key, size_t len);
+struct osm_hash osm_kinds_keys_hash(struct osm_decl *decl);
+/** Pushes today's value. [-0, +1, m] */
+void osm_kinds_push_object(lua_State *L, struct osm_decl *kind, const unsigned char *key,
+                           size_t len);
+void osm_kinds_push_bucket(lua_State *L, struct osm_decl *index, const unsigned char *key,
+                           size_t len);
+void osm_kinds_push_keys(lua_State *L, struct osm_decl *decl);
+/** Re-hashes the tables handed out in this run; changed(ud, thing) for each that somebody wrote
+ * into (its table is made anew). */
+void osm_kinds_check_mutations(struct osm_engine *e,
+                               void (*changed)(void *ud, struct osm_thing *thing), void *ud);

@@ -1,0 +1,200 @@
+#include "policy/report.h"
+
+#include "policy/cells.h"
+#include "policy/kinds.h"
+#include "policy/value.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_MAX_BYTES = 4096 };
+
+struct lists {
+    json_t *rejects, *errors;
+    bool failed;
+};
+
+static void append(struct lists *l, json_t *list, json_t *item)
+{
+    if (!item || json_array_append_new(list, item))
+        l->failed = true;
+}
+
+static void add_error(struct lists *l, const char *where, const char *message, const char *module,
+                      int line)
+{
+    append(l, l->errors,
+           json_pack("{s:o, s:o, s:o, s:i}", "where", osm_text_json(where), "message",
+                     osm_text_json(message), "module", osm_text_json(module), "line", line));
+}
+
+/* An answer that only passes an error on is not told: the rule where it arose is. */
+static void report_cell(void *ud, struct osm_cell *c)
+{
+    struct lists *l = ud;
+    size_t i;
+    json_t *reject;
+    json_array_foreach (c->rejects, i, reject)
+        append(l, l->rejects, json_incref(reject));
+    bool own_error = c->failed && c->failed != OSM_CELL_PASSED_ON;
+    if (!own_error && !c->mutation && !c->header_error)
+        return;
+    struct osm_buf name = OSM_BUF_INIT(NAME_MAX_BYTES);
+    (void)osm_buf_add_str(&name, c->type == OSM_CELL_EMIT ? "emitter " : "rule ");
+    osm_cell_name(c, &name);
+    if (name.failed)
+        l->failed = true;
+    if (own_error && !name.failed)
+        add_error(l, name.data, c->error, c->error_module ? c->error_module : c->decl->module->path,
+                  c->error_line);
+    if (c->mutation && !name.failed)
+        add_error(l, name.data, c->mutation, c->decl->module->path, c->decl->line);
+    if (c->header_error && !name.failed)
+        add_error(l, name.data, c->header_error, c->decl->module->path, c->decl->line);
+    osm_buf_clear(&name);
+}
+
+static void report_declarations(struct osm_engine *e, struct lists *l)
+{
+    for (size_t k = 0; k < e->decls_len; k++) {
+        struct osm_decl *d = e->decls[k];
+        if (d->each_error)
+            add_error(l, d->name, d->each_error, d->module->path, d->line);
+        osm_map_each (&d->objects, entry) {
+            const struct osm_thing *t = entry->value;
+            size_t i;
+            json_t *reject;
+            json_array_foreach (t->rejects, i, reject)
+                append(l, l->rejects, json_incref(reject));
+            if (t->error)
+                append(l, l->errors, json_incref(t->error));
+        }
+    }
+}
+
+/* --- order: by the text of each entry, equal ones once --- */
+
+struct entry {
+    char *text;
+    json_t *value;
+};
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(((const struct entry *)a)->text, ((const struct entry *)b)->text);
+}
+
+/* The members are dumped in the order they were made in, which is the same for all entries of a
+ * list: "object" or "where" first. */
+static json_t *in_order(json_t *list)
+{
+    size_t n = json_array_size(list), i;
+    json_t *item, *sorted = json_array();
+    struct entry *entries = osm_alloc_array(n, sizeof *entries);
+    bool failed = !sorted || !entries;
+    for (i = 0; !failed && i < n; i++) {
+        entries[i].value = item = json_array_get(list, i);
+        entries[i].text = json_dumps(item, JSON_COMPACT);
+        failed = !entries[i].text;
+    }
+    if (!failed)
+        qsort(entries, n, sizeof *entries, by_text);
+    for (i = 0; !failed && i < n; i++)
+        if (!i || strcmp(entries[i - 1].text, entries[i].text) != 0)
+            failed = json_array_append(sorted, entries[i].value) != 0;
+    for (i = 0; entries && i < n; i++)
+        free(entries[i].text);
+    osm_free(entries);
+    json_decref(list);
+    if (!failed)
+        return sorted;
+    json_decref(sorted);
+    return NULL;
+}
+
+/* --- the snapshot --- */
+
+static bool same_resources(const struct osm_class *a, const struct osm_class *b)
+{
+    if (a == b)
+        return true;
+    for (int t = 0; t < OSM_XDS_TYPE_COUNT; t++) {
+        if (a->types[t].len != b->types[t].len)
+            return false;
+        for (size_t i = 0; i < a->types[t].len; i++) {
+            const struct osm_resource *x = a->types[t].list[i], *y = b->types[t].list[i];
+            if (x != y && (strcmp(x->name, y->name) != 0 || strcmp(x->version, y->version) != 0))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool same_proxies(const struct osm_snapshot *a, const struct osm_snapshot *b)
+{
+    if (a->proxies_len != b->proxies_len)
+        return false;
+    for (size_t i = 0; i < a->proxies_len; i++) {
+        const struct osm_snapshot_proxy *x = &a->proxies[i], *y = &b->proxies[i];
+        if (strcmp(x->uuid, y->uuid) != 0 || strcmp(x->pod, y->pod) != 0 ||
+            strcmp(x->ns, y->ns) != 0 || strcmp(x->account, y->account) != 0 ||
+            !same_resources(x->cls, y->cls))
+            return false;
+    }
+    return true;
+}
+
+static bool same(const struct osm_snapshot *a, const struct osm_snapshot *b)
+{
+    return same_proxies(a, b) && json_equal(a->rejects, b->rejects) &&
+           json_equal(a->errors, b->errors);
+}
+
+static void free_proxies(struct osm_snapshot_proxy *proxies, size_t n)
+{
+    struct osm_snapshot *holder = osm_snapshot_new();
+    if (!holder)
+        return; /* out of memory: the engine is thrown away, and the process says so */
+    holder->proxies = proxies;
+    holder->proxies_len = n;
+    osm_snapshot_unref(holder);
+}
+
+int osm_report_snapshot(struct osm_engine *e, struct osm_snapshot_proxy *proxies,
+                        size_t proxies_len, json_t *compose_errors, uint64_t run_us,
+                        struct osm_snapshot **out, struct osm_err *err)
+{
+    struct lists l = {.rejects = json_array(), .errors = compose_errors};
+    struct osm_snapshot *s = osm_snapshot_new();
+    if (!l.rejects || !l.errors || !s) {
+        json_decref(l.rejects);
+        json_decref(l.errors);
+        osm_snapshot_unref(s);
+        free_proxies(proxies, proxies_len);
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    }
+    s->proxies = proxies;
+    s->proxies_len = proxies_len;
+    osm_cells_collect(e, report_cell, &l);
+    report_declarations(e, &l);
+    s->rejects = in_order(l.rejects);
+    s->errors = in_order(l.errors);
+    s->policy = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "digest", e->digest, "modules",
+                          (json_int_t)e->modules_len, "rules_run", (json_int_t)e->rules_run,
+                          "cells", (json_int_t)e->cells.count, "lua_bytes", (json_int_t)e->memory,
+                          "run_us", (json_int_t)run_us, "runs", (json_int_t)e->run);
+    if (l.failed || !s->rejects || !s->errors || !s->policy) {
+        osm_snapshot_unref(s);
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    }
+    if (e->last && same(e->last, s)) {
+        osm_snapshot_unref(s);
+        *out = NULL;
+        return 0;
+    }
+    s->number = e->last ? e->last->number + 1 : 1;
+    osm_snapshot_unref(e->last);
+    e->last = osm_snapshot_ref(s);
+    *out = s;
+    return 0;
+}
