@@ -1,0 +1,128 @@
+#include "policy/engine_util.h"
+#include "policy/host.h"
+
+struct host {
+    struct bench *bench;
+    struct osm_loop *loop;
+    struct osm_policy *policy;
+    int done;
+    char error[256];
+};
+
+static void on_done(void *ud, struct osm_snapshot *snapshot, const char *error)
+{
+    struct host *h = ud;
+    h->done++;
+    (void)snprintf(h->error, sizeof h->error, "%s", error ? error : "");
+    if (snapshot) {
+        osm_snapshot_unref(h->bench->snapshot);
+        h->bench->snapshot = snapshot;
+    }
+    assert_false(osm_policy_busy(h->policy));
+    osm_loop_stop(h->loop);
+}
+
+static int start(struct host *h, const char *text, struct osm_err *err)
+{
+    bench_write(h->bench, "m.lua", text, NULL);
+    struct osm_engine_config config = bench_config(h->bench->dir);
+    struct osm_policy_callbacks callbacks = {h, on_done};
+    return osm_policy_start(&h->policy, h->loop, &config, &callbacks, err);
+}
+
+static int set_up(void **state)
+{
+    struct osm_err err = {0};
+    struct host *h = osm_alloc(sizeof *h);
+    assert_non_null(h);
+    h->bench = bench_new();
+    assert_int_equal(osm_loop_new(&h->loop, &err), 0);
+    *state = h;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct host *h = *state;
+    osm_policy_stop(h->policy);
+    osm_loop_free(h->loop);
+    bench_free(h->bench);
+    osm_free(h);
+    return 0;
+}
+
+static void submit(struct host *h, const char *yaml)
+{
+    bench_put(h->bench, yaml);
+    struct osm_changes *changes = osm_store_take_changes(h->bench->store);
+    assert_non_null(changes);
+    osm_policy_submit(h->policy, changes);
+}
+
+static const char plain[] = "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o, reject) "
+                            "reject({ 'spec' }, 'no') end } } }";
+static const char service[] = NAMESPACE("a") "---\napiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: a}\n";
+
+static void test_a_batch_becomes_a_snapshot(void **state)
+{
+    struct host *h = *state;
+    struct osm_err err = {0};
+    assert_int_equal(start(h, plain, &err), 0);
+    submit(h, service);
+    assert_true(osm_policy_busy(h->policy));
+    assert_int_equal(osm_loop_run(h->loop), 0);
+    assert_int_equal(h->done, 1);
+    assert_string_equal(h->error, "");
+    assert_int_equal(json_array_size(h->bench->snapshot->rejects), 1);
+}
+
+static void test_a_bundle_that_does_not_load_fails_the_start(void **state)
+{
+    struct host *h = *state;
+    struct osm_err err = {0};
+    assert_int_equal(start(h, "return {", &err), OSM_ELUA);
+    assert_string_equal(err.msg, "m.lua:1: unexpected symbol near <eof>");
+    assert_null(h->policy);
+}
+
+static void test_a_run_that_loses_its_state_says_so(void **state)
+{
+    struct host *h = *state;
+    struct osm_err err = {0};
+    bench_write(h->bench, "m.lua",
+                "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o, reject)\n"
+                "local t = {} for i = 1, 1e9 do t[i] = { i } end end } } }",
+                NULL);
+    struct osm_engine_config config = bench_config(h->bench->dir);
+    struct osm_policy_callbacks callbacks = {h, on_done};
+    config.memory_max_bytes = 8 << 20;
+    assert_int_equal(osm_policy_start(&h->policy, h->loop, &config, &callbacks, &err), 0);
+    submit(h, service);
+    assert_int_equal(osm_loop_run(h->loop), 0);
+    assert_string_equal(h->error, "the policies need more than 8388608 bytes of memory");
+    assert_null(h->bench->snapshot);
+}
+
+static void test_stopping_drops_what_is_under_way(void **state)
+{
+    struct host *h = *state;
+    struct osm_err err = {0};
+    assert_int_equal(start(h, plain, &err), 0);
+    submit(h, service);
+    osm_policy_stop(h->policy);
+    h->policy = NULL;
+    assert_int_equal(osm_loop_post(h->loop, (osm_task_fn *)osm_loop_stop, h->loop), 0);
+    assert_int_equal(osm_loop_run(h->loop), 0);
+    assert_int_equal(h->done, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_batch_becomes_a_snapshot, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_bundle_that_does_not_load_fails_the_start, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_run_that_loses_its_state_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stopping_drops_what_is_under_way, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, bench_no_leak);
+}
