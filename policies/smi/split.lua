@@ -27,6 +27,9 @@ M.kinds = {
     schema = "crds/trafficsplit.yaml",
     accept = function(split, reject)
       local namespace, total = object.namespace(split), 0
+      if type(split.metadata.creationTimestamp or "") ~= "string" then
+        reject({ "metadata", "creationTimestamp" }, "must be a date as text")
+      end
       if not local_service(split.spec.service, namespace) then
         reject({ "spec", "service" }, object.quote(split.spec.service) .. " is not a Service of namespace "
           .. object.quote(namespace))
