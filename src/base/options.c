@@ -1,48 +1,10 @@
 #include "base/options.h"
 
+#include "base/nearest.h"
+
 #include <string.h>
 
 enum { WORD_MAX = 64 };
-
-/* Levenshtein distance of two short words; words over the limit are far from everything. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t la = strlen(a), lb = strlen(b);
-    if (la > WORD_MAX || lb > WORD_MAX)
-        return WORD_MAX;
-    size_t row[WORD_MAX + 1];
-    for (size_t j = 0; j <= lb; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= la; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[lb];
-}
-
-const char *osm_nearest(const char *word, const char *const *candidates, size_t n)
-{
-    size_t limit = strlen(word) / 3 < 3 ? strlen(word) / 3 : 3;
-    const char *best = NULL;
-    size_t best_distance = (limit ? limit : 1) + 1;
-    for (size_t i = 0; i < n; i++) {
-        size_t d = distance(word, candidates[i]);
-        if (d < best_distance) {
-            best = candidates[i];
-            best_distance = d;
-        }
-    }
-    return best;
-}
 
 static const struct osm_option *find(const struct osm_option *options, const char *name, size_t len)
 {
@@ -55,17 +17,16 @@ static const struct osm_option *find(const struct osm_option *options, const cha
 static int unknown(const struct osm_option *options, const char *flag, size_t len,
                    struct osm_err *err)
 {
-    const char *names[WORD_MAX];
     char word[WORD_MAX + 1];
-    size_t n = 0;
-    for (const struct osm_option *o = options; o->name && n < WORD_MAX; o++)
-        names[n++] = o->name;
     size_t copied = len < WORD_MAX ? len : WORD_MAX;
     memcpy(word, flag, copied);
     word[copied] = '\0';
-    const char *near = osm_nearest(word, names, n);
-    if (near)
-        return osm_fail(err, OSM_EINVAL, "unknown flag --%s; did you mean --%s?", word, near);
+    struct osm_nearest search = osm_nearest_start(word);
+    for (const struct osm_option *o = options; o->name; o++)
+        osm_nearest_consider(&search, o->name);
+    if (search.best)
+        return osm_fail(err, OSM_EINVAL, "unknown flag --%s; did you mean --%s?", word,
+                        search.best);
     return osm_fail(err, OSM_EINVAL, "unknown flag --%s; --help lists them", word);
 }
 

@@ -26,7 +26,3 @@ OSM_MUST_USE int osm_options_parse(const struct osm_option *options, int argc, c
 int osm_options_require(const struct osm_option *options, struct osm_err *err);
 /** One aligned line per option. */
 void osm_options_help(const struct osm_option *options, FILE *to);
-
-/** The candidate nearest to @p word (edit distance, at most a third of its length and 3); NULL
- * where none is near. Borrowed. */
-const char *osm_nearest(const char *word, const char *const *candidates, size_t n);

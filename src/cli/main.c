@@ -1,4 +1,5 @@
 /* osm: the command of operators. Talks to the daemon over its control socket. */
+#include "base/nearest.h"
 #include "base/options.h"
 #include "cli/commands.h"
 
@@ -23,7 +24,7 @@ static const char USAGE[] =
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
 {
-    static const char *const names[] = {"status", "wait", "proxy", "version"};
+    static const char *const names[] = {"status", "wait", "proxy", "version", NULL};
     if (n == 1 && !strcmp(words[0], "status"))
         return osm_cli_status(cli);
     if (n == 1 && !strcmp(words[0], "wait"))
@@ -37,7 +38,7 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
     if ((n == 4 || n == 5) && !strcmp(words[0], "proxy") && !strcmp(words[1], "get") &&
         !strcmp(words[2], "config"))
         return osm_cli_proxy_config(cli, words[3], n == 5 ? words[4] : NULL);
-    const char *near = n ? osm_nearest(words[0], names, 4) : NULL;
+    const char *near = n ? osm_nearest_of(names, words[0]) : NULL;
     if (n && near && strcmp(near, words[0]) != 0)
         (void)fprintf(stderr, "osm: unknown command %s; did you mean %s?\n", words[0], near);
     else

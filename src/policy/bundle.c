@@ -1,7 +1,7 @@
 #include "policy/bundle.h"
+#include "base/nearest.h"
 
 #include "policy/kinds.h"
-#include "policy/nearest.h"
 #include "policy/runtime.h"
 #include "policy/sandbox.h"
 #include "policy/schema.h"

@@ -2,11 +2,11 @@
  * nearest name, so that a typing mistake is never a rule that is silently not there. Tables are
  * read in the order of their keys, so that declarations have the same order in every state. */
 #include "policy/bundle.h"
-#include "policy/nearest.h"
 #include "policy/sandbox.h"
 #include "policy/schema.h"
 #include "policy/value.h"
 
+#include "base/nearest.h"
 #include "base/yaml.h"
 
 #include <ctype.h>
@@ -75,7 +75,7 @@ static void check_fields(lua_State *L, struct reading *r, const char *const *kno
     for (const char *const *k = known; *k; k++)
         if (!strcmp(*k, name))
             return;
-    const char *near = osm_nearest(known, name);
+    const char *near = osm_nearest_of(known, name);
     const char *text = near
                            ? lua_pushfstring(L, "%s: there is no field \"%s\"; do you mean \"%s\"?",
                                              r->what, name, near)

@@ -1,9 +1,9 @@
 /* The `out` table: what an emitter says becomes an item at once, encoded and checked, so that a
  * mistake is an error of that line. */
+#include "base/nearest.h"
 #include "policy/emit.h"
 
 #include "policy/cells.h"
-#include "policy/nearest.h"
 #include "policy/proto.h"
 #include "policy/sandbox.h"
 #include "policy/value.h"
@@ -426,7 +426,7 @@ static void check_fields(lua_State *L, const struct form *form)
             known = known || !strcmp(form->fields[i], field);
         if (known)
             continue;
-        const char *near = osm_nearest(form->fields, field);
+        const char *near = osm_nearest_of(form->fields, field);
         if (near)
             luaL_error(L, "out.%s: there is no field \"%s\"; do you mean \"%s\"?", form->name,
                        field, near);
@@ -539,7 +539,7 @@ static int l_unknown_out(lua_State *L)
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         names[i] = forms[i].name;
     const char *name = luaL_tolstring(L, 2, NULL);
-    const char *near = osm_nearest(names, name);
+    const char *near = osm_nearest_of(names, name);
     if (near)
         return luaL_error(L, "there is no out.%s; do you mean out.%s?", name, near);
     return luaL_error(L, "there is no out.%s", name);

@@ -1,9 +1,9 @@
 #include "policy/mesh_api.h"
+#include "base/nearest.h"
 
 #include "policy/cells.h"
 #include "policy/facts.h"
 #include "policy/key.h"
-#include "policy/nearest.h"
 #include "policy/sandbox.h"
 #include "policy/value.h"
 

@@ -1,5 +1,6 @@
 /* Looking things up in the compiled descriptors: messages, fields, special forms, and what a
  * misspelt name may have meant. */
+#include "base/nearest.h"
 #include "policy/proto_priv.h"
 
 #include "envoy_api_index.h"
@@ -96,59 +97,20 @@ const ProtobufCFieldDescriptor *osm__proto_field(const ProtobufCMessageDescripto
     return NULL;
 }
 
-/* Levenshtein's distance of two short names; large where one is long. */
-static unsigned distance(const char *a, const char *b)
-{
-    enum { MAX = 80 };
-    size_t la = strlen(a), lb = strlen(b);
-    if (la > MAX || lb > MAX)
-        return MAX;
-    unsigned row[MAX + 1];
-    for (unsigned j = 0; j <= lb; j++)
-        row[j] = j;
-    for (unsigned i = 1; i <= la; i++) {
-        unsigned corner = row[0];
-        row[0] = i;
-        for (unsigned j = 1; j <= lb; j++) {
-            unsigned cost = corner + (a[i - 1] != b[j - 1]);
-            corner = row[j];
-            if (row[j] + 1 < cost)
-                cost = row[j] + 1;
-            if (row[j - 1] + 1 < cost)
-                cost = row[j - 1] + 1;
-            row[j] = cost;
-        }
-    }
-    return row[lb];
-}
-
-/* Keeps the better of two candidates; one that shares less than half is none. */
-static void nearer(const char *name, const char *candidate, const char **best,
-                   unsigned *best_distance)
-{
-    unsigned d = distance(name, candidate);
-    if (d < *best_distance && d <= (strlen(name) + 1) / 2) {
-        *best = candidate;
-        *best_distance = d;
-    }
-}
-
 const char *osm__proto_nearest_field(const ProtobufCMessageDescriptor *descriptor, const char *name)
 {
-    const char *best = NULL;
-    unsigned best_distance = ~0u;
+    struct osm_nearest search = osm_nearest_start(name);
     for (unsigned i = 0; i < descriptor->n_fields; i++)
-        nearer(name, descriptor->fields[i].name, &best, &best_distance);
-    return best;
+        osm_nearest_consider(&search, descriptor->fields[i].name);
+    return search.best;
 }
 
 const char *osm__proto_nearest_value(const ProtobufCEnumDescriptor *descriptor, const char *name)
 {
-    const char *best = NULL;
-    unsigned best_distance = ~0u;
+    struct osm_nearest search = osm_nearest_start(name);
     for (unsigned i = 0; i < descriptor->n_value_names; i++)
-        nearer(name, descriptor->values_by_name[i].name, &best, &best_distance);
-    return best;
+        osm_nearest_consider(&search, descriptor->values_by_name[i].name);
+    return search.best;
 }
 
 /* Length of the valid UTF-8 sequence at s (of at most n bytes), 0 if there is none. */

@@ -1,7 +1,7 @@
 /* Finds `mesh.name` in Lua source, outside of comments and strings, so that a name that nobody
  * declares is an error of the load and not of the day when that line first runs. */
+#include "base/nearest.h"
 #include "policy/bundle.h"
-#include "policy/nearest.h"
 
 #include <ctype.h>
 #include <string.h>

@@ -71,18 +71,6 @@ static void test_refuses_missing_value_missing_flag_and_value_for_a_switch(void 
     osm_free(none.words);
 }
 
-static void test_nearest_ignores_what_is_far_or_overlong(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"status", "wait"};
-    char overlong[300];
-    memset(overlong, 'a', sizeof overlong - 1);
-    overlong[sizeof overlong - 1] = '\0';
-    assert_string_equal(osm_nearest("statsu", names, 2), "status");
-    assert_null(osm_nearest("bootstrap", names, 2));
-    assert_null(osm_nearest(overlong, names, 2));
-}
-
 static int no_leak(void **state)
 {
     (void)state;
@@ -95,7 +83,6 @@ int main(void)
         cmocka_unit_test(test_reads_flags_values_and_words),
         cmocka_unit_test(test_unknown_flag_names_the_nearest),
         cmocka_unit_test(test_refuses_missing_value_missing_flag_and_value_for_a_switch),
-        cmocka_unit_test(test_nearest_ignores_what_is_far_or_overlong),
     };
     return cmocka_run_group_tests(tests, NULL, no_leak);
 }
