@@ -1,0 +1,42 @@
+#include "base/hash.h"
+
+#include "base/check_left.h"
+
+static void test_equal_bytes_have_equal_hashes(void **state)
+{
+    (void)state;
+    char a[] = "text", b[] = "text";
+    assert_true(osm_hash_equal(osm_hash_bytes(a, 4), osm_hash_bytes(b, 4)));
+    assert_false(osm_hash_equal(osm_hash_bytes(a, 4), osm_hash_bytes(a, 3)));
+    assert_false(osm_hash_equal(osm_hash_bytes("a\0b", 3), osm_hash_bytes("a\0c", 3)));
+    assert_true(osm_hash_equal(osm_hash_bytes(NULL, 0), osm_hash_bytes("", 0)));
+}
+
+static void test_equality_needs_both_halves(void **state)
+{
+    (void)state;
+    struct osm_hash a = {1, 2}, b = {1, 3}, c = {2, 2};
+    assert_false(osm_hash_equal(a, b));
+    assert_false(osm_hash_equal(a, c));
+}
+
+/* Versions that proxies keep are made of this: it must be the same in every build. */
+static void test_hex_is_stable(void **state)
+{
+    (void)state;
+    char hex[OSM_HASH_HEX_SIZE];
+    assert_string_equal(osm_hash_hex((struct osm_hash){1, 0xabcdef}, hex),
+                        "00000000000000010000000000abcdef");
+    assert_string_equal(osm_hash_hex(osm_hash_bytes("", 0), hex),
+                        "99aa06d3014798d86001c324468d497f");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_equal_bytes_have_equal_hashes),
+        cmocka_unit_test(test_equality_needs_both_halves),
+        cmocka_unit_test(test_hex_is_stable),
+    };
+    return cmocka_run_group_tests(tests, NULL, nothing_is_left);
+}
