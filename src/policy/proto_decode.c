@@ -5,7 +5,6 @@
  * A singular message that occurs more than once is the concatenation of its occurrences, as
  * protobuf has it. */
 #include "policy/proto_priv.h"
-#include "xds/wire.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -192,26 +191,6 @@ static json_t *number(const ProtobufCFieldDescriptor *f, uint64_t bits)
     }
 }
 
-static enum osm_wire_type wire_type(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_SFIXED32:
-    case PROTOBUF_C_TYPE_FIXED32:
-    case PROTOBUF_C_TYPE_FLOAT:
-        return OSM_WIRE_32;
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return OSM_WIRE_64;
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_BYTES:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return OSM_WIRE_BYTES;
-    default:
-        return OSM_WIRE_VARINT;
-    }
-}
-
 /* One value of the field, whose wire type fits. */
 static int decode_value(struct decoder *d, const ProtobufCMessageDescriptor *message,
                         const ProtobufCFieldDescriptor *f, const struct osm_wire_field *wire,
@@ -264,7 +243,7 @@ static int decode_packed(struct decoder *d, const ProtobufCFieldDescriptor *f,
                          const ProtobufCMessageDescriptor *message, json_t *object)
 {
     struct osm_wire_reader reader = {wire->data, wire->data + wire->len};
-    enum osm_wire_type type = wire_type(f->type);
+    enum osm_wire_type type = osm__proto_wire_type(f->type);
     for (;;) {
         uint64_t bits;
         int rc = type == OSM_WIRE_VARINT
@@ -297,7 +276,8 @@ static int decode_map_entry(struct decoder *d, const ProtobufCMessageDescriptor 
     char text[32];
     int rc;
     while ((rc = osm_wire_next(&reader, &at)) == 1) {
-        if (at.field < 1 || at.field > 2 || at.type != wire_type(entry->fields[at.field - 1].type))
+        if (at.field < 1 || at.field > 2 ||
+            at.type != osm__proto_wire_type(entry->fields[at.field - 1].type))
             continue;
         json_t *value;
         bool secret = d->secret;
@@ -400,7 +380,7 @@ static int decode_field(struct decoder *d, const ProtobufCMessageDescriptor *mes
                         const uint8_t *start, json_t *object, struct seen *seen)
 {
     bool repeated = f->label == PROTOBUF_C_LABEL_REPEATED;
-    enum osm_wire_type type = wire_type(f->type);
+    enum osm_wire_type type = osm__proto_wire_type(f->type);
     json_t *value = NULL;
     if (repeated && wire->type == OSM_WIRE_BYTES && type != OSM_WIRE_BYTES)
         return decode_packed(d, f, wire, message, object);

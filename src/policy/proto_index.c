@@ -45,6 +45,26 @@ const ProtobufCMessageDescriptor *osm__proto_map_entry(const ProtobufCFieldDescr
     return osm_proto_is_map_entry(field->descriptor) ? field->descriptor : NULL;
 }
 
+enum osm_wire_type osm__proto_wire_type(ProtobufCType type)
+{
+    switch (type) {
+    case PROTOBUF_C_TYPE_SFIXED32:
+    case PROTOBUF_C_TYPE_FIXED32:
+    case PROTOBUF_C_TYPE_FLOAT:
+        return OSM_WIRE_32;
+    case PROTOBUF_C_TYPE_SFIXED64:
+    case PROTOBUF_C_TYPE_FIXED64:
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return OSM_WIRE_64;
+    case PROTOBUF_C_TYPE_STRING:
+    case PROTOBUF_C_TYPE_BYTES:
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return OSM_WIRE_BYTES;
+    default:
+        return OSM_WIRE_VARINT;
+    }
+}
+
 enum osm__proto_form osm__proto_form(const ProtobufCMessageDescriptor *descriptor)
 {
     static const struct {

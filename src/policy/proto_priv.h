@@ -3,6 +3,7 @@
 #pragma once
 
 #include "policy/proto.h"
+#include "xds/wire.h"
 
 /* Messages that are not written as a table of their fields. */
 enum osm__proto_form {
@@ -21,6 +22,7 @@ const ProtobufCFieldDescriptor *osm__proto_field(const ProtobufCMessageDescripto
                                                  const char *name, size_t len);
 /** A map field's entry type; NULL: not a map. */
 const ProtobufCMessageDescriptor *osm__proto_map_entry(const ProtobufCFieldDescriptor *field);
+enum osm_wire_type osm__proto_wire_type(ProtobufCType type);
 /** The name in the list that is nearest to @p name by edits; NULL where none comes near. */
 const char *osm__proto_nearest_field(const ProtobufCMessageDescriptor *descriptor,
                                      const char *name);

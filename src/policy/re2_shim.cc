@@ -47,7 +47,7 @@ int osm_regex_check(const char *pattern, unsigned max_program_size, struct osm_e
 {
     struct osm_regex *regex = nullptr;
     int rc = osm_regex_new(&regex, pattern, err);
-    if (rc)
+    if (rc || !regex)
         return rc;
     int size = regex->re.ProgramSize();
     if (max_program_size && size > 0 && static_cast<unsigned>(size) > max_program_size)

@@ -178,7 +178,9 @@ static int get_properties(struct compiler *c, const json_t *value, struct osm__s
         return wrong(c, "properties", "an object");
     const struct osm__schema_at *up = c->at;
     node->properties = osm_alloc_array(json_object_size(value), sizeof *node->properties);
-    int rc = node->properties ? 0 : no_memory(c);
+    if (!node->properties)
+        return no_memory(c);
+    int rc = 0;
     json_t *object =
         (json_t *)(uintptr_t)value; /* jansson iterates through a pointer to non-const */
     for (void *it = json_object_iter(object); it && !rc; it = json_object_iter_next(object, it)) {

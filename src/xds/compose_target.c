@@ -50,6 +50,14 @@ uint32_t osm__element_field(enum osm_xds_type type, const char **word)
     return 0;
 }
 
+static int line_number(const char *text)
+{
+    int line = 0;
+    for (; *text >= '0' && *text <= '9' && line < 1000000; text++)
+        line = line * 10 + (*text - '0');
+    return line;
+}
+
 int osm__report(json_t **list, const struct osm__entry *entry, const char *fmt, ...)
 {
     const struct osm_item *item = entry->item;
@@ -69,7 +77,7 @@ int osm__report(json_t **list, const struct osm__entry *entry, const char *fmt, 
             : json_sprintf("%s \"%s\": %s", osm__type_word(item->type), item->resource, what);
     json_t *report = json_pack("{s:s, s:o, s:s%, s:i}", "where", item->key, "message", message,
                                "module", place, colon ? (size_t)(colon - place) : strlen(place),
-                               "line", colon ? (int)strtol(colon + 1, NULL, 10) : 0);
+                               "line", colon ? line_number(colon + 1) : 0);
     if (!*list || json_array_append_new(*list, report))
         return OSM_ENOMEM;
     return 0;
