@@ -139,7 +139,8 @@ static int settle(const struct osm_cell *c, struct osm_emission *emission)
         prefix = strlen(m->key) - strlen(m->item->resource) -
                  (m->item->element ? strlen(m->item->element) + 1 : 0) - 5;
     }
-    qsort(emission->list, emission->len, sizeof *emission->list, by_key_and_order);
+    if (emission->len)
+        qsort(emission->list, emission->len, sizeof *emission->list, by_key_and_order);
     for (size_t i = 1, n = 1; i < emission->len; i++) {
         struct osm_emitted *m = &emission->list[i];
         bool same = !strcmp(m->key, emission->list[i - n].key);
@@ -164,7 +165,8 @@ static int settle(const struct osm_cell *c, struct osm_emission *emission)
         if (!m->key || !m->item->key)
             return OSM_ENOMEM;
     }
-    qsort(emission->list, emission->len, sizeof *emission->list, by_key_and_order);
+    if (emission->len)
+        qsort(emission->list, emission->len, sizeof *emission->list, by_key_and_order);
     return 0;
 }
 

@@ -505,7 +505,8 @@ static struct key_list sorted_keys(struct osm_decl *decl)
             continue;
         osm_key_decode((const unsigned char *)entry->key, entry->key_len, &list.keys[list.len++]);
     }
-    qsort(list.keys, list.len, sizeof *list.keys, by_key);
+    if (list.len)
+        qsort(list.keys, list.len, sizeof *list.keys, by_key);
     return list;
 }
 

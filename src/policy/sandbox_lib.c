@@ -53,7 +53,16 @@ static int l_setmetatable(lua_State *L)
     if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL)
         return luaL_error(L, "cannot change a protected metatable");
     lua_settop(L, 2);
+    if (lua_istable(L, 2)) { /* a copy, so that nothing can be written into it afterwards */
+        lua_createtable(L, 0, 4);
+        for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_rawset(L, 3);
+        }
+    }
     lua_setmetatable(L, 1);
+    lua_settop(L, 1);
     return 1;
 }
 

@@ -59,9 +59,11 @@ static void submit(struct host *h, const char *yaml)
     osm_policy_submit(h->policy, changes);
 }
 
-static const char plain[] = "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o, reject) "
-                            "reject({ 'spec' }, 'no') end } } }";
-static const char service[] = NAMESPACE("a") "---\napiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: a}\n";
+static const char plain[] =
+    "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o, reject) "
+    "reject({ 'spec' }, 'no') end } } }";
+static const char service[] =
+    NAMESPACE("a") "---\napiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: a}\n";
 
 static void test_a_batch_becomes_a_snapshot(void **state)
 {
@@ -90,7 +92,8 @@ static void test_a_run_that_loses_its_state_says_so(void **state)
     struct host *h = *state;
     struct osm_err err = {0};
     bench_write(h->bench, "m.lua",
-                "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o, reject)\n"
+                "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o, "
+                "reject)\n"
                 "local t = {} for i = 1, 1e9 do t[i] = { i } end end } } }",
                 NULL);
     struct osm_engine_config config = bench_config(h->bench->dir);
@@ -120,7 +123,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_batch_becomes_a_snapshot, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_bundle_that_does_not_load_fails_the_start, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_bundle_that_does_not_load_fails_the_start, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_run_that_loses_its_state_says_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stopping_drops_what_is_under_way, set_up, tear_down),
     };
