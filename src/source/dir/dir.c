@@ -1,27 +1,25 @@
 /* A directory of manifests as a source of objects.
  *
  *   inotify --.
- *   poll -----+--> scan: walk the tree, read what changed --> files --> settle: one owner per key
- * --> sink refresh --'
+ *   poll -----+--> scan: walk the tree, read what changed --> settle: one owner per key --> sink
+ *   refresh --'
  *
  * A scan always looks at the whole tree, so whatever woke it does not matter and a lost event is
- * made up for by the next poll. A file is one unit: with any error in it, it keeps the objects that
- * it last gave (none, if it never gave any). Of one object in several files the first file, by
- * path, owns it; the others are reported and stand in when it goes. A directory that cannot be read
- * keeps what was in it; when that is the root, the source has failed and holds everything. So does
- * a root that was replaced by another, empty directory: that is what a file system that was
- * unmounted looks like. */
+ * made up for by the next poll. Of one object in several files the first file, by path, owns it;
+ * the others are reported and stand in when it goes. A directory that cannot be read keeps what was
+ * in it; when that is the root, the source has failed and holds everything. So does a root that was
+ * replaced by another, empty directory: that is what a file system that was unmounted looks like.
+ */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
-#include "source/dir/manifest.h"
+#include "source/dir/files.h"
 #include "source/dir/walk.h"
 #include "source/dir/watch.h"
 #include "source/source_priv.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     QUIET_MS = 20,      /* no event for so long: a burst is over */
@@ -30,22 +28,6 @@ enum {
     POLL_FAILED_MS = 250,    /* the root is missing */
     POLL_UNWATCHED_MS = 500, /* there is no inotify */
     WRITER_MAX_MS = 1000,    /* a file that is open for writing is read after this all the same */
-    RACY_MS = 50,            /* a younger file may change without its time or size telling */
-    OBJECTS_MAX = 200000
-};
-
-struct file {
-    char *path; /* relative */
-    struct osm__file_id id;
-    struct osm_hash bytes;
-    bool is_read; /* bytes says what was read last, well formed or not */
-    bool racy;
-    unsigned scan;               /* the last that saw it */
-    struct osm_object **objects; /* the last good ones */
-    size_t len;
-    bool ever_good;
-    bool broken;
-    struct osm__manifest_problem problem; /* where broken */
 };
 
 struct dir {
@@ -54,18 +36,16 @@ struct dir {
     struct osm_source_sink sink;
     struct osm__watch *watch; /* NULL: none to be had */
     struct osm_timer *quiet, *poll;
-    struct osm_map files;   /* path -> struct file * */
+    struct osm__files files;
     struct osm_map told;    /* key -> the object that the sink was told of; one reference */
     struct osm_map writing; /* path -> when it was last written to, struct stamp * */
     json_t *dir_errors, *conflicts;
     struct osm__file_id root;
-    size_t objects_len;      /* in all files */
     uint64_t burst_since_ms; /* 0: no burst */
     uint64_t scanned_ms;     /* when the last scan ended */
     unsigned scan;
     uint64_t generation;
-    bool unsettled; /* files changed, the sink does not know yet */
-    bool in_steps;  /* the burst holds more than files that were written */
+    bool in_steps; /* the burst holds more than files that were written */
     bool scanning, synced, has_root, watch_full;
     char failure[512]; /* "" or why the source has failed */
 };
@@ -73,123 +53,6 @@ struct dir {
 struct stamp {
     uint64_t ms;
 };
-
-/* --- files --- */
-
-static void drop_objects(struct dir *d, struct file *file)
-{
-    d->objects_len -= file->len;
-    for (size_t i = 0; i < file->len; i++)
-        osm_object_unref(file->objects[i]);
-    osm_free(file->objects);
-    file->objects = NULL;
-    file->len = 0;
-}
-
-static void free_file(struct dir *d, struct file *file)
-{
-    drop_objects(d, file);
-    osm_free(file->path);
-    osm_free(file);
-}
-
-static struct file *file_at(struct dir *d, const char *path)
-{
-    struct file *file = osm_map_get(&d->files, path);
-    if (file)
-        return file;
-    file = osm_alloc(sizeof *file);
-    if (!file)
-        return NULL;
-    file->path = osm_strdup(path);
-    if (!file->path || osm_map_put(&d->files, path, file, NULL)) {
-        osm_free(file->path);
-        osm_free(file);
-        return NULL;
-    }
-    return file;
-}
-
-static void set_problem(struct file *file, const struct osm__manifest_problem *problem)
-{
-    bool news = !file->broken || file->problem.line != problem->line ||
-                strcmp(file->problem.message, problem->message) != 0;
-    file->broken = true;
-    file->problem = *problem;
-    if (news)
-        osm_log(OSM_LOG_SOURCE, OSM_LOG_WARN,
-                file->ever_good ? "manifest is in error; its last good objects stay"
-                                : "manifest is in error; its objects are absent",
-                OSM_S("file", file->path), OSM_I("line", problem->line),
-                OSM_I("column", problem->column), OSM_S("error", problem->message));
-}
-
-static void set_well(struct file *file)
-{
-    if (file->broken)
-        osm_log(OSM_LOG_SOURCE, OSM_LOG_INFO, "manifest is well again", OSM_S("file", file->path));
-    file->broken = false;
-}
-
-static bool is_younger(const struct osm__file_id *id, int64_t age_ms)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    return now_ns - id->mtime_ns < age_ms * 1000000;
-}
-
-static void take_objects(struct dir *d, struct file *file, struct osm__manifest *manifest)
-{
-    drop_objects(d, file);
-    file->objects = manifest->objects;
-    file->len = manifest->len;
-    d->objects_len += file->len;
-    manifest->objects = NULL;
-    manifest->len = 0;
-    file->ever_good = true;
-    d->unsettled = true;
-}
-
-/* Reads a file. Sets *gone where it vanished meanwhile. Errors: OSM_ENOMEM only; all else is the
- * file's problem. */
-static int read_file(struct dir *d, struct file *file, bool *gone)
-{
-    struct osm__manifest manifest = {0};
-    struct osm__manifest_problem problem;
-    char *path = osm_strf("%s/%s", d->path, file->path);
-    int rc = OSM_ENOMEM;
-    if (path)
-        rc = osm__manifest_read(&manifest, path, file->path, file->is_read ? &file->bytes : NULL,
-                                &problem);
-    osm_free(path);
-    if (rc == OSM_ENOMEM)
-        return rc;
-    *gone = rc == OSM_ENOENT;
-    if (*gone)
-        return 0;
-    bool too_many = !rc && d->objects_len - file->len + manifest.len > OBJECTS_MAX;
-    if (too_many) {
-        (void)snprintf(problem.message, sizeof problem.message,
-                       "with it the directory would hold more than %d objects", OBJECTS_MAX);
-        rc = OSM_ELIMIT;
-    }
-    if (manifest.id.ino) { /* it could be opened */
-        file->id = manifest.id;
-        file->racy = is_younger(&manifest.id, RACY_MS);
-    }
-    file->is_read = !too_many && (manifest.bytes.hi || manifest.bytes.lo);
-    file->racy = file->racy || too_many; /* another file may make room */
-    file->bytes = manifest.bytes;
-    if (!rc) {
-        take_objects(d, file, &manifest);
-        set_well(file);
-    } else if (rc != OSM_EEXIST) {
-        set_problem(file, &problem);
-    }
-    osm__manifest_clear(&manifest);
-    return 0;
-}
 
 /* --- settling: who owns which key --- */
 
@@ -208,8 +71,8 @@ static int line_of(const struct osm_object *object)
     return line;
 }
 
-static int add_conflict(json_t *conflicts, const struct file *file, const struct osm_object *object,
-                        const struct osm_object *owner)
+static int add_conflict(json_t *conflicts, const struct osm__file *file,
+                        const struct osm_object *object, const struct osm_object *owner)
 {
     char message[512];
     (void)snprintf(message, sizeof message, "%s %s%s%s (%s) is left out: %s has it already",
@@ -225,10 +88,10 @@ static int add_conflict(json_t *conflicts, const struct file *file, const struct
 static int find_owners(struct dir *d, struct osm_map *owners, json_t *conflicts)
 {
     size_t n = 0;
-    const char **paths = osm_map_sorted_keys(&d->files, &n);
+    const char **paths = osm_map_sorted_keys(&d->files.map, &n);
     int rc = paths && conflicts ? 0 : OSM_ENOMEM;
     for (size_t i = 0; i < n && !rc; i++) {
-        const struct file *file = osm_map_get(&d->files, paths[i]);
+        const struct osm__file *file = osm_map_get(&d->files.map, paths[i]);
         for (size_t j = 0; j < file->len && !rc; j++) {
             struct osm_object *object = file->objects[j], *owner = osm_map_get(owners, object->key);
             rc = owner ? add_conflict(conflicts, file, object, owner)
@@ -288,7 +151,7 @@ static int settle(struct dir *d)
     }
     osm_map_clear(&owners);
     json_decref(conflicts);
-    d->unsettled = rc != 0;
+    d->files.changed = rc != 0;
     return rc;
 }
 
@@ -322,11 +185,12 @@ static void watch_path(void *ud, const char *path, const char *rel)
 
 /* Is somebody in the middle of writing this file? Its first step is often to make the file empty.
  */
-static bool is_being_written(struct dir *d, const struct file *file, const struct osm__file_id *id)
+static bool is_being_written(struct dir *d, const struct osm__file *file,
+                             const struct osm__file_id *id)
 {
     if (osm_map_has(&d->writing, file->path))
         return true;
-    return file->len && !id->size && is_younger(id, WRITER_MAX_MS);
+    return file->len && !id->size && osm__file_id_is_younger(id, WRITER_MAX_MS);
 }
 
 static bool same_id(const struct osm__file_id *a, const struct osm__file_id *b)
@@ -340,14 +204,14 @@ static int look_at(struct dir *d, const struct osm__walk_file *seen, bool force,
 {
     struct osm__manifest_problem problem = {0};
     bool gone = false;
-    struct file *file = file_at(d, seen->path);
+    struct osm__file *file = osm__files_at(&d->files, seen->path);
     if (!file)
         return OSM_ENOMEM;
     file->scan = d->scan;
     if (seen->error) {
         (void)snprintf(problem.message, sizeof problem.message, "cannot be read: %s",
                        strerror(seen->error));
-        set_problem(file, &problem);
+        osm__file_set_problem(file, &problem);
         file->id = (struct osm__file_id){0};
         file->is_read = false;
         return 0;
@@ -365,7 +229,7 @@ static int look_at(struct dir *d, const struct osm__walk_file *seen, bool force,
     }
     if (!force && !file->racy && same_id(&file->id, &seen->id))
         return 0;
-    int rc = read_file(d, file, &gone);
+    int rc = osm__files_read(&d->files, file, &gone);
     if (gone)
         file->scan = d->scan - 1;
     else if (!rc && file->broken && !file->is_read)
@@ -388,8 +252,8 @@ static int hold_unreadable(struct dir *d, const struct osm__walk *walk)
         const struct osm__walk_file *dir = &walk->unreadable[i];
         char message[200];
         bool kept = false;
-        osm_map_each (&d->files, e) {
-            struct file *file = e->value;
+        osm_map_each (&d->files.map, e) {
+            struct osm__file *file = e->value;
             if (is_inside(file->path, dir->path)) {
                 file->scan = d->scan;
                 kept = kept || file->len;
@@ -411,13 +275,11 @@ static int hold_unreadable(struct dir *d, const struct osm__walk *walk)
 
 static void forget_unseen(struct dir *d)
 {
-    osm_map_each (&d->files, e) {
-        struct file *file = e->value;
+    osm_map_each (&d->files.map, e) {
+        struct osm__file *file = e->value;
         if (file->scan == d->scan)
             continue;
-        d->unsettled = d->unsettled || file->len;
-        (void)osm_map_del(&d->files, file->path);
-        free_file(d, file);
+        osm__files_drop(&d->files, file);
     }
 }
 
@@ -474,7 +336,7 @@ static void scan(struct dir *d, bool force)
         rc = scan_walk(d, &walk, force, &wait, &err);
     if (!rc && d->watch)
         osm__watch_end(d->watch);
-    if (!rc && d->unsettled && settle(d))
+    if (!rc && d->files.changed && settle(d))
         rc = osm_fail(&err, OSM_ENOMEM, "%s: %s", d->path, osm_code_text(OSM_ENOMEM));
     osm__walk_clear(&walk);
     set_failure(d, rc ? err.msg : "");
@@ -523,7 +385,7 @@ static void on_event(void *ud, enum osm__watch_event event, const char *rel)
     if (!d->burst_since_ms)
         d->burst_since_ms = now_ms;
     if (event == OSM__WATCH_TREE || event == OSM__WATCH_LOST ||
-        (event == OSM__WATCH_CHANGED && osm_map_has(&d->files, rel)))
+        (event == OSM__WATCH_CHANGED && osm_map_has(&d->files.map, rel)))
         d->in_steps = true;
     uint64_t age_ms = now_ms - d->burst_since_ms;
     uint64_t delay_ms = age_ms < BURST_MAX_MS ? BURST_MAX_MS - age_ms : 0;
@@ -549,11 +411,11 @@ static void dir_refresh(struct osm_source *source)
 static json_t *dir_errors(const struct dir *d)
 {
     size_t n = 0;
-    const char **paths = osm_map_sorted_keys(&d->files, &n);
+    const char **paths = osm_map_sorted_keys(&d->files.map, &n);
     json_t *errors = paths ? json_array() : NULL;
     bool failed = !errors;
     for (size_t i = 0; i < n && !failed; i++) {
-        const struct file *file = osm_map_get(&d->files, paths[i]);
+        const struct osm__file *file = osm_map_get(&d->files.map, paths[i]);
         if (file->broken)
             failed = json_array_append_new(
                 errors, error_entry(file->path, file->problem.line, file->problem.column,
@@ -586,7 +448,7 @@ static json_t *dir_status(const struct osm_source *source)
         (void)snprintf(reason, sizeof reason, "not read yet");
     const char *state = *d->failure ? "failed" : n || !d->synced ? "degraded" : "ok";
     return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "kind", "dir", "path", d->path,
-                     "state", state, "reason", reason, "files", (json_int_t)d->files.count,
+                     "state", state, "reason", reason, "files", (json_int_t)d->files.map.count,
                      "objects", (json_int_t)d->told.count, "generation", (json_int_t)d->generation,
                      "errors", errors);
 }
@@ -597,13 +459,11 @@ static void dir_stop(struct osm_source *source)
     osm__watch_free(d->watch);
     osm_timer_free(d->quiet);
     osm_timer_free(d->poll);
-    osm_map_each (&d->files, e)
-        free_file(d, e->value);
     osm_map_each (&d->told, e)
         osm_object_unref(e->value);
     forget_writers(d, 0);
     osm_map_clear(&d->writing);
-    osm_map_clear(&d->files);
+    osm__files_clear(&d->files);
     osm_map_clear(&d->told);
     json_decref(d->dir_errors);
     json_decref(d->conflicts);
@@ -631,6 +491,7 @@ int osm_source_dir_start(struct osm_source **out, struct osm_loop *loop, const c
     d->source.refresh = dir_refresh;
     d->sink = *sink;
     d->path = osm_strndup(path, len);
+    d->files.root = d->path;
     d->quiet = osm_timer_new(loop, on_time, d);
     d->poll = osm_timer_new(loop, on_time, d);
     if (!d->path || !d->quiet || !d->poll) {
