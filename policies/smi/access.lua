@@ -147,18 +147,14 @@ end
 
 --- Says so on a target whose TCPRoute ports leave no way to what its HTTP rules grant.
 ---@param mesh mesh.Reader
----@param namespace string
----@param name string
----@return boolean  whether HTTP rules of the target can be used; true where it has none
-function M.rules.target_reaches_http(mesh, namespace, name)
-  local target = mesh.TrafficTarget(namespace, name)
-  local grant = target and mesh.target(namespace, name)
-  if not grant or not grant.ports or #grant.matches == 0 then return true end
-  local carried = false
+---@param target table
+---@param grant access.Grant
+local function report_unreachable(mesh, target, grant)
+  local namespace, carried = object.namespace(target), false
   for _, service in ipairs(mesh.services_of(namespace, target.spec.destination.name)) do
     for _, port in ipairs(mesh.ports(namespace, service)) do
       if port.protocol == "http" or port.protocol == "grpc" then
-        if list.contains(grant.ports, port.target) then return true end
+        if list.contains(grant.ports, port.target) then return end
         carried = true
       end
     end
@@ -167,14 +163,18 @@ function M.rules.target_reaches_http(mesh, namespace, name)
     mesh.reject(target, { "spec", "rules" }, "the ports of its TCPRoutes limit the HTTP rules too, and none of them is "
       .. "an HTTP port of the destination: the HTTP rules have no effect")
   end
-  return not carried
 end
 
 M.emit = {
   --- Reports on every target, also where nothing is behind its destination yet.
   target_reports = {
-    each = "TrafficTarget",
-    run = function(mesh, _, namespace, name) mesh.target_reaches_http(namespace, name) end,
+    each = "targets_to",
+    run = function(mesh, _, namespace, account)
+      for _, target in ipairs(mesh.targets_to(namespace, account)) do
+        local grant = mesh.target(namespace, target.metadata.name)
+        if grant and grant.ports and #grant.matches > 0 then report_unreachable(mesh, target, grant) end
+      end
+    end,
   },
 }
 

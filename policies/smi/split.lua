@@ -127,18 +127,14 @@ end
 
 --- Says so on a split that names what is not there.
 ---@param mesh mesh.Reader
+---@param split table
 ---@param namespace string
----@param name string
----@return boolean  whether all of it is there
-function M.rules.split_is_whole(mesh, namespace, name)
-  local split = mesh.TrafficSplit(namespace, name)
-  if not split then return true end
-  local apex = local_service(split.spec.service, namespace)
-  local wanted, whole = mesh.ports(namespace, apex), true
+---@param apex string
+local function report_missing(mesh, split, namespace, apex)
+  local wanted = mesh.ports(namespace, apex)
   if #wanted == 0 then
     mesh.reject(split, { "spec", "service" }, "there is no Service " .. object.quote(id.name(namespace, apex))
       .. " with a port that the mesh carries: the split has no effect")
-    whole = false
   end
   for index, backend in ipairs(split.spec.backends) do
     local service = local_service(backend.service, namespace)
@@ -149,20 +145,18 @@ function M.rules.split_is_whole(mesh, namespace, name)
         mesh.reject(split, { "spec", "backends", index, "service" }, "Service "
           .. object.quote(id.name(namespace, service)) .. " has no port " .. port.number .. ", which "
           .. object.quote(apex) .. " has: it is left out there")
-        whole = false
       end
     end
   end
-  return whole
 end
 
 M.emit = {
   --- Reports on every split, also where its apex is not there.
   split_reports = {
-    each = "TrafficSplit",
-    run = function(mesh, _, namespace, name)
-      mesh.backends(namespace, local_service(mesh.TrafficSplit(namespace, name).spec.service, namespace))
-      mesh.split_is_whole(namespace, name)
+    each = "splits_of",
+    run = function(mesh, _, namespace, apex)
+      mesh.backends(namespace, apex)
+      for _, split in ipairs(mesh.splits_of(namespace, apex)) do report_missing(mesh, split, namespace, apex) end
     end,
   },
 }
