@@ -34,6 +34,28 @@ static void go_round(const ProtobufCMessageDescriptor *type, json_t *json)
     osm_buf_clear(&twice);
 }
 
+static unsigned nibble(uint8_t c)
+{
+    return c >= 'a' ? c - 'a' + 10u : c - '0' + 0u;
+}
+
+static json_t *decode(const ProtobufCMessageDescriptor *type, bool hex, const uint8_t *data,
+                      size_t size)
+{
+    struct osm_buf bytes = OSM_BUF_INIT(OUT_MAX);
+    json_t *json = NULL;
+    for (size_t i = 0; hex && i + 1 < size; i += 2)
+        (void)osm_buf_add_char(&bytes,
+                               (char)(uint8_t)(nibble(data[i]) << 4 | (nibble(data[i + 1]) & 15)));
+    if (!hex)
+        (void)osm_buf_add(&bytes, data, size);
+    if (bytes.failed ||
+        osm_proto_decode(type, bytes.data ? bytes.data : "", bytes.len, &json, NULL))
+        json = NULL;
+    osm_buf_clear(&bytes);
+    return json;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const types[] = {"envoy.config.cluster.v3.Cluster",
@@ -49,10 +71,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const ProtobufCMessageDescriptor *type = osm_proto_find(types[data[0] & 7]);
     json_t *json = NULL;
     OSM_REQUIRE(type);
-    if (data[0] & 0x80)
+    if (data[0] >= 'a' && data[0] <= 'z')
         json = json_loadb((const char *)data + 1, size - 1, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-    else if (osm_proto_decode(type, data + 1, size - 1, &json, NULL))
-        json = NULL;
+    else
+        json = decode(type, data[0] >= '0' && data[0] <= '9', data + 1, size - 1);
     if (json)
         go_round(type, json);
     json_decref(json);
