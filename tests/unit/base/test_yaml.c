@@ -405,9 +405,11 @@ static void random_text(char out[64])
                                         "@",
                                         "`",
                                         "~"};
+    size_t len = 0;
     out[0] = '\0';
     for (unsigned i = 0, n = pick(6); i < n; i++)
-        (void)strncat(out, parts[pick(sizeof parts / sizeof *parts)], 8);
+        len +=
+            (size_t)snprintf(out + len, 64 - len, "%s", parts[pick(sizeof parts / sizeof *parts)]);
 }
 
 static json_t *random_value(int depth)
