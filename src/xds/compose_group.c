@@ -185,10 +185,10 @@ static int compose_part(struct osm_compose *compose, struct osm__group *group,
             rc = osm__report(
                 &excluded, entry,
                 "left out: route configuration \"%s\" is not served to the same proxies", missing);
-        else if (rank >= 0)
-            candidates[n++] = (struct osm__candidate){entry, rank};
+        if (rank >= 0)
+            candidates[n++] = (struct osm__candidate){entry, rank, missing != NULL};
     }
-    if (!rc && (n || excluded))
+    if (!rc && n)
         rc = osm__composed_get(compose, part->target, candidates, n, &composed);
     if (rc) {
         json_decref(excluded);

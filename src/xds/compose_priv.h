@@ -167,6 +167,8 @@ void osm__group_free(struct osm_compose *compose, struct osm__group *group);
 struct osm__candidate {
     struct osm__entry *entry;
     int rank;
+    bool withdrawn; /* takes its place and is not served: what it stands before must not show
+                       through */
 };
 /** The composed form of these items; a new reference. Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm__composed_get(struct osm_compose *compose, struct osm__target *target,

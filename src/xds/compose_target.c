@@ -294,6 +294,15 @@ static int drop_duplicates(struct osm__composed *c, struct osm__candidate *list,
     return rc;
 }
 
+static void drop_withdrawn(struct osm__candidate *list, size_t *len)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < *len; i++)
+        if (!list[i].withdrawn)
+            list[kept++] = list[i];
+    *len = kept;
+}
+
 /* ---- headers ---- */
 
 static int by_text(const void *a, const void *b)
@@ -386,6 +395,8 @@ static int compose_whole(struct osm_compose *compose, struct osm__composed *c,
         osm__report(&c->reports, list[0].entry,
                     "is emitted whole, and its parts by %s are left out", list[1].entry->item->key))
         return OSM_ENOMEM;
+    if (list[0].withdrawn)
+        return 0;
     int rc = resource_get(compose, c->target, osm_bytes_ref(list[0].entry->item->body), &c->shared);
     return rc ? rc : refers(c, list[0].entry);
 }
@@ -400,10 +411,11 @@ static int compose_parts(struct osm_compose *compose, struct osm__composed *c,
     struct osm_bytes *header = NULL, *body = NULL;
     uint32_t field = osm__element_field(c->target->type, NULL);
     int rc = drop_duplicates(c, elements, &n);
+    drop_withdrawn(elements, &n);
     if (!rc && !headed)
         rc = osm__report(&c->reports, list[0].entry,
                          "left out: nothing emits the header of its resource to the same readers");
-    if (rc || !headed || (!n && !list[0].entry->item->alone))
+    if (rc || !headed || list[0].withdrawn || (!n && !list[0].entry->item->alone))
         goto out;
     rc = header_bytes(compose, list[0].entry->item, elements, n, &header);
     if (rc || !header)
@@ -440,7 +452,7 @@ static struct osm__composed_key key_of(const struct osm_compose *compose,
         const struct {
             struct osm_hash id;
             uint64_t rank;
-        } seed = {list[i].entry->id, (uint64_t)list[i].rank};
+        } seed = {list[i].entry->id, (uint64_t)list[i].rank << 1 | list[i].withdrawn};
         struct osm_hash h = osm_hash_bytes(&seed, sizeof seed);
         key.items.hi += h.hi;
         key.items.lo += h.lo;

@@ -419,6 +419,29 @@ static void test_a_chain_without_its_routes_is_left_out_until_they_come(void **s
     teardown(&w);
 }
 
+static void test_what_is_left_out_does_not_let_a_lesser_one_through(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    two_readers(&w);
+    struct osm_item *narrow = element("k1", OSM_XDS_LDS, "l", "a", "N", "pod=blue/p1"),
+                    *twin = element("k2", OSM_XDS_LDS, "l", "t", "T", "everyone");
+    narrow->unique = dup("00ff");
+    twin->unique = dup("00ff");
+    put(&w, header("h", OSM_XDS_LDS, "l", "L"));
+    put(&w, with_ref(narrow, OSM_REF_ROUTE_CONFIG, "r"));
+    put(&w, element("k3", OSM_XDS_LDS, "l", "a", "W", "everyone"));
+    put(&w, twin);
+    put(&w, element("k4", OSM_XDS_LDS, "l", "b", "B", "everyone"));
+    run(&w);
+    assert_string_equal(served(&w, 0, OSM_XDS_LDS, "l"), "L\x1a\x01"
+                                                         "B");
+    assert_string_equal(served(&w, 1, OSM_XDS_LDS, "l"), "L\x1a\x01W\x1a\x01"
+                                                         "B\x1a\x01T");
+    teardown(&w);
+}
+
 static int no_allocation_is_left(void **state)
 {
     (void)state;
@@ -443,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_of_two_equal_matches_one_is_left_out),
         cmocka_unit_test(test_parts_that_cannot_be_are_refused),
         cmocka_unit_test(test_dangling_references_are_reported_and_served),
+        cmocka_unit_test(test_what_is_left_out_does_not_let_a_lesser_one_through),
         cmocka_unit_test(test_a_chain_without_its_routes_is_left_out_until_they_come),
     };
     return cmocka_run_group_tests(tests, NULL, no_allocation_is_left);
