@@ -3,8 +3,9 @@
  *
  * A message is a table with the API's own snake_case field names. Durations "1.5s", timestamps RFC
  * 3339, enums by name (or number), wrappers as the plain value, Any as a table with ["@type"] =
- * full message name, Struct/Value/ListValue as plain data, bytes as a string, maps as string-keyed
- * tables, repeated fields as lists. Bytes come out in field order: equal tables, equal bytes. */
+ * full message name, Struct/Value/ListValue as plain data, bytes as a string (or {base64 = text}),
+ * maps as string-keyed tables, repeated fields as lists. Bytes come out in field order: equal
+ * tables, equal bytes. */
 #pragma once
 
 #include "base/buf.h"
@@ -40,8 +41,12 @@ OSM_MUST_USE int osm_proto_encode_json(const json_t *json,
                                        const ProtobufCMessageDescriptor *descriptor,
                                        struct osm_buf *out, osm_proto_ref_fn *on_ref, void *ud,
                                        struct osm_err *err);
-/** Bytes to a JSON object in the form that osm_proto_encode_lua reads and Envoy prints (snake_case
+/** Bytes to a JSON object in the form that osm_proto_encode_json reads and Envoy prints: snake_case
  * names, enums by name, Any with
- *  "@type" when its type is compiled in, else base64 "value"). Errors: OSM_EPARSE. */
+ *  "@type" where its type is compiled in, else base64 in "value"; bytes as text, or {"base64": ...}
+ * where they are none; numbers over 63 bits as text. A map's key or a number may thus come back in
+ * another form than it was written in, with the same bytes. What the API marks as sensitive
+ * (private keys, passwords, session ticket keys, generic secrets) is "[redacted]", always. Errors:
+ * OSM_EPARSE. Thread: any. */
 OSM_MUST_USE int osm_proto_decode(const ProtobufCMessageDescriptor *descriptor, const void *data,
                                   size_t len, json_t **out, struct osm_err *err);
