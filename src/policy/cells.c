@@ -231,6 +231,7 @@ static void commit(struct osm_engine *e, struct osm_frame *f, char *message, con
     bool emits = c->type == OSM_CELL_EMIT;
     set_reads(e, c, f->reads.list, f->reads.len);
     c->cut = false;
+    c->ring = NULL;
     c->depth = depth_of(c);
     json_decref(c->rejects);
     c->rejects = f->rejects;
@@ -341,6 +342,7 @@ static void become_error(struct osm_engine *e, struct osm_cell *c, const struct 
     c->mutation = NULL;
     c->depth = kind == OSM_CELL_TOO_DEEP ? OSM_DEPTH_MAX + 1 : depth_of(c);
     set_error(e, c, kind, text, c->decl->module->path, c->decl->line);
+    c->ring = NULL;
     c->known = true;
     c->verified = c->ran = e->run;
 }
@@ -393,6 +395,8 @@ static void cut_cycle(struct osm_engine *e, struct osm_cell *c)
     e->abort_level = base;
     for (size_t i = 0; !rc && i < n; i++)
         become_error(e, e->frames[base + i].cell, &unions[i], OSM_CELL_CYCLE, osm_strdup(text));
+    for (size_t i = 0; !rc && i < n; i++)
+        e->frames[base + i].cell->ring = e->frames[base + (i + 1) % n].cell;
     for (size_t i = 0; unions && i < n; i++)
         osm_free(unions[i].list);
     osm_free(unions);
@@ -521,6 +525,8 @@ static void mark(struct osm_cell *c, uint64_t now, bool from_too_deep,
     if (c->live == now)
         return;
     c->live = now;
+    for (struct osm_cell *member = c->ring; member && member != c; member = member->ring)
+        mark(member, now, false, report, ud);
     for (size_t i = 0; i < c->reads_len; i++)
         mark(c->reads[i].cell, now, c->failed == OSM_CELL_TOO_DEEP, report, ud);
 }
@@ -567,6 +573,8 @@ static void blame(struct osm_engine *e,
                 c->mutation = osm_strf(
                     "%s was changed by one of its readers; what mesh answers is read-only", name);
             c->known = false; /* what it made of a changed value cannot be trusted */
+            for (struct osm_cell *m = c->ring; m && m != c; m = m->ring)
+                m->known = false;
             break;
         }
     }

@@ -178,9 +178,9 @@ static void test_a_cycle_reads_alike_from_every_entry(void **state)
     struct bench *b = *state;
     start(b, cycle);
     set(b, "keys", "{list: [c]}");
-    assert_int_equal(json_array_size(b->snapshot->errors), 1);
-    assert_string_equal(error_at(b, 0, "where"), "rule c()");
-    assert_string_equal(error_at(b, 0, "message"), "cycle: a() -> b() -> c() -> a()");
+    assert_int_equal(json_array_size(b->snapshot->errors), 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_string_equal(error_at(b, i, "message"), "cycle: a() -> b() -> c() -> a()");
     set(b, "x", "{cut: true}");
     assert_string_equal(said(b, "c"), "cut");
 }

@@ -90,8 +90,8 @@ static void test_a_change_runs_only_what_read_it(void **state)
     start(b);
     bench_apply(b, "apiVersion: test.mesh/v2\nkind: Split\nmetadata: {name: s, namespace: shop}\n"
                    "spec: {service: cart, backends: [{name: cart-v2, weight: 5}]}\n");
-    /* backends(shop, cart) and the emitter of its port */
-    assert_int_equal(bench_figure(b, "rules_run"), 2);
+    /* backends(shop, cart), leaves(shop, cart), and the two emitters that asked for them */
+    assert_int_equal(bench_figure(b, "rules_run"), 4);
     assert_non_null(strstr(bench_resource(b, UUID_B, OSM_XDS_RDS, "rds-outbound"),
                            "{\"name\":\"shop/cart-v2|8081\",\"weight\":5}"));
 }
@@ -160,7 +160,7 @@ static void test_what_authorises_is_withdrawn_when_its_emitter_fails(void **stat
     assert_int_equal(json_array_size(b->snapshot->errors), 1);
     assert_string_equal(bench_entry(b->snapshot->errors, 0, "where"), "rule callers(shop, cart)");
     assert_string_equal(bench_entry(b->snapshot->errors, 0, "message"),
-                        "model/services.lua:75: a caller that no program can bear");
+                        "model/services.lua:88: a caller that no program can bear");
     assert_string_equal(bench_entry(b->snapshot->errors, 0, "module"), "model/services.lua");
     assert_non_null(bench_resource(b, UUID_A, OSM_XDS_CDS, "shop/cart|8080"));
     bench_delete(b, "test.mesh/Grant/shop/h");

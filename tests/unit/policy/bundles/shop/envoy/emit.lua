@@ -24,6 +24,18 @@ M.emit.clusters = {
   end,
 }
 
+M.emit.leaves = {
+  each = "Service",
+  run = function(mesh, out, namespace, service)
+    local known, leaves = pcall(mesh.leaves, namespace, service)
+    out.cluster({
+      name = "leaves of " .. id.name(namespace, service),
+      audience = { { namespace = namespace } },
+      message = { connect_timeout = "1s", alt_stat_name = known and table.concat(leaves, " ") or "in a circle" },
+    })
+  end,
+}
+
 M.emit.inbound = {
   each = "workloads",
   run = function(mesh, out, namespace, service, account)

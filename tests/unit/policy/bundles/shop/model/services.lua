@@ -1,6 +1,7 @@
 --- A small mesh for tests: services, splits between them, and grants.
 local M = { api = 1 }
 local id = require("mesh.id")
+local list = require("mesh.list")
 
 M.kinds = {
   Service = { group = "", versions = { "v1" } },
@@ -66,6 +67,18 @@ function M.rules.backends(mesh, namespace, service)
     result[#result + 1] = { name = backend.name, weight = backend.weight or 1 }
   end
   return result
+end
+
+--- The services behind a service, through splits of splits; splits in a circle are an error.
+function M.rules.leaves(mesh, namespace, service)
+  local found = {}
+  for _, backend in ipairs(mesh.backends(namespace, service)) do
+    local below = backend.name == service and { service } or mesh.leaves(namespace, backend.name)
+    for _, name in ipairs(below) do
+      found[#found + 1] = name
+    end
+  end
+  return list.unique(list.sorted(found))
 end
 
 function M.rules.callers(mesh, namespace, account)
