@@ -514,18 +514,21 @@ int osm_yaml_parse(const char *text, size_t len, struct osm_yaml_docs *out,
                    struct osm_yaml_place *place, struct osm_err *err)
 {
     struct osm_err problem = {0};
-    struct reader r = {.place = place, .err = &problem, .text = text, .len = len};
+    struct reader r = {.place = place, .err = &problem, .len = len};
     struct osm_yaml_docs docs = {NULL, 0};
     bool more = true;
     int rc = 0;
     if (place)
         *place = (struct osm_yaml_place){0, 0};
+    if (!text)
+        text = "";
+    r.text = text;
     if (len > OSM_YAML_BYTES_MAX)
         return osm_fail(err, OSM_ELIMIT, "%zu bytes; at most %d are read", len, OSM_YAML_BYTES_MAX);
     if (!yaml_parser_initialize(&r.parser))
         return osm_fail(err, OSM_ENOMEM, "reading YAML: %s", osm_code_text(OSM_ENOMEM));
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text ? text : ""), len);
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, len);
     while (!rc && more) {
         yaml_event_t event;
         rc = next_event(&r, &event);

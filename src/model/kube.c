@@ -279,7 +279,7 @@ static int read_service_port(struct osm__service *service, const json_t *from)
     if (json_is_string(target)) {
         if (get_text(from, "targetPort", &port.target_name))
             return OSM_EINVAL;
-        if (!*port.target_name)
+        if (port.target_name && !*port.target_name)
             port.target_name = NULL;
     } else if (json_is_integer(target) && json_integer_value(target) == 0) {
         target = NULL; /* 0 is how an unset one is written out */
@@ -522,7 +522,7 @@ void osm__slices_free(struct osm__slices *slices)
 {
     if (!slices)
         return;
-    for (size_t i = 0; i < slices->len; i++) {
+    for (size_t i = 0; slices->list && i < slices->len; i++) {
         osm_free(slices->list[i].endpoints);
         osm_free(slices->list[i].ports);
     }

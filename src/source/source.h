@@ -20,17 +20,21 @@ struct osm_source_sink {
 
 struct osm_source;
 
-/** Watches @p path (a directory, recursively; *.yaml, *.yml, *.json; dot files and editor
- * left-overs are skipped). Errors: OSM_ENOENT/OSM_EINVAL when it is not a directory at the start.
- */
+/** Watches @p path (a directory, recursively; *.yaml, *.yml, *.json, links followed; dot files and
+ *  editor left-overs are skipped). The sink hears nothing before this returns.
+ *  A file is one unit: with any error in it, it keeps the objects that it last gave. Of one object
+ * in several files the file that sorts first gives it. A root that cannot be read holds everything.
+ *  Lists (`kind: List`, PodList, ...) are taken apart; an origin is "relative/path.yaml:LINE".
+ *  Errors: OSM_ENOENT/OSM_EINVAL when it is not a directory at the start. */
 OSM_MUST_USE int osm_source_dir_start(struct osm_source **out, struct osm_loop *loop,
                                       const char *path, const struct osm_source_sink *sink,
                                       struct osm_err *err);
-/** Loop thread; the sink is not called any more. NULL is accepted. */
+/** Loop thread, not from the sink; the sink is not called any more. NULL is accepted. */
 void osm_source_stop(struct osm_source *source);
 /** {"kind": "dir", "path": ..., "state": "ok"|"degraded"|"failed", "reason": ..., "files": n,
- * "objects": n, "generation": n, "errors": [{"file": ..., "line": n, "column": n, "message": ...,
- * "kept": true|false}]}. Caller: json_decref. */
+ *   "objects": n, "generation": n, "errors": [{"file": ..., "line": n, "column": n, "message": ...,
+ *   "kept": true|false}]}. degraded: something is in error, or nothing has been read yet; line and
+ *  column are 0 where unknown. Caller: json_decref. NULL: no memory. */
 json_t *osm_source_status(const struct osm_source *source);
 /** Reads everything again now, whatever inotify said; when it returns, the sink has been told all
  * that is in the files. */
