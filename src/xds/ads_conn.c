@@ -166,7 +166,7 @@ static grpc_byte_buffer *buffer_of(const struct osm_discovery_response *r)
 
 static int send_response(struct osm__conn *conn, const struct osm_stream_response *response)
 {
-    struct osm_discovery_response wire;
+    struct osm_discovery_response wire = {0};
     int rc = osm_discovery_encode(&wire, osm_stream_mode(conn->stream), response);
     if (rc)
         return rc;

@@ -44,12 +44,21 @@ static const char *take_text(struct decoder *d, const struct osm_wire_field *f)
     return text;
 }
 
+/* Into a nested message. */
+static bool enter(const struct osm_wire_field *f, struct osm_wire_reader *out)
+{
+    if (f->type != OSM_WIRE_BYTES)
+        return false;
+    *out = (struct osm_wire_reader){f->data, f->data + f->len};
+    return true;
+}
+
 static bool read_node(struct decoder *d, const struct osm_wire_field *f)
 {
-    struct osm_wire_reader r = {f->data, f->data + f->len};
+    struct osm_wire_reader r;
     struct osm_wire_field in;
     int rc;
-    if (f->type != OSM_WIRE_BYTES)
+    if (!enter(f, &r))
         return false;
     d->out->has_node = true;
     while ((rc = osm_wire_next(&r, &in)) > 0) {
@@ -64,10 +73,10 @@ static bool read_node(struct decoder *d, const struct osm_wire_field *f)
 
 static bool read_error(struct decoder *d, const struct osm_wire_field *f)
 {
-    struct osm_wire_reader r = {f->data, f->data + f->len};
+    struct osm_wire_reader r;
     struct osm_wire_field in;
     int rc;
-    if (f->type != OSM_WIRE_BYTES)
+    if (!enter(f, &r))
         return false;
     d->out->request.refused = true;
     while ((rc = osm_wire_next(&r, &in)) > 0)
@@ -78,11 +87,11 @@ static bool read_error(struct decoder *d, const struct osm_wire_field *f)
 
 static bool read_claim(struct decoder *d, const struct osm_wire_field *f)
 {
-    struct osm_wire_reader r = {f->data, f->data + f->len};
+    struct osm_wire_reader r;
     struct osm_wire_field in;
     struct osm_stream_claim claim = {"", ""};
     int rc;
-    if (f->type != OSM_WIRE_BYTES)
+    if (!enter(f, &r))
         return false;
     while ((rc = osm_wire_next(&r, &in)) > 0) {
         const char **to = in.field == 1 ? &claim.name : in.field == 2 ? &claim.version : NULL;

@@ -138,6 +138,16 @@ static void test_text_with_a_zero_byte_is_refused(void **state)
     osm_buf_clear(&b);
 }
 
+static void test_a_number_where_a_message_belongs_is_refused(void **state)
+{
+    (void)state;
+    for (char field = 1; field <= 7; field++) {
+        struct osm_discovery_request r;
+        char bytes[] = {(char)(field << 3), 1};
+        assert_int_equal(OSM_EPARSE, osm_discovery_decode(&r, OSM_STREAM_DELTA, bytes, 2, NULL));
+    }
+}
+
 static struct osm_resource *resource(const char *name, size_t size, bool secret)
 {
     char *data = calloc(1, size + 1);
@@ -297,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_decodes_a_state_of_the_world_request),
         cmocka_unit_test(test_broken_requests_are_refused_or_harmless),
         cmocka_unit_test(test_text_with_a_zero_byte_is_refused),
+        cmocka_unit_test(test_a_number_where_a_message_belongs_is_refused),
         cmocka_unit_test(test_encodes_both_forms_and_shares_large_and_secret_bytes),
         cmocka_unit_test(test_secret_gets_another_name_and_keeps_the_rest),
         cmocka_unit_test(test_running_out_of_memory_leaks_nothing),
