@@ -133,12 +133,30 @@ static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *err
 
 /* --- proxies --- */
 
+/* The live pod with this uuid. The snapshot knows pods of monitored namespaces only, so a label
+ * copied elsewhere harms nobody; a pod that is newer than the snapshot is looked up by its label,
+ * and its certificate's namespace is checked by the caller. */
+static struct osm_object *pod_of(const struct osm_app *app, const char *uuid)
+{
+    const struct osm_snapshot_proxy *known =
+        app->snapshot ? osm_snapshot_find(app->snapshot, uuid) : NULL;
+    if (!known)
+        return osm_store_pod_by_uuid(app->store, uuid);
+    char *key = osm_strf("/Pod/%s/%s", known->ns, known->pod);
+    struct osm_object *pod = key ? osm_store_get(app->store, key) : NULL;
+    const char *label =
+        pod ? osm_json_str_at(pod->body, "metadata", "labels", "osm-proxy-uuid", NULL) : NULL;
+    osm_free(key);
+    return label && !strcasecmp(label, uuid) ? pod : NULL;
+}
+
 static int admit(void *ud, const struct osm_proxy_id *id, struct osm_err *err)
 {
-    struct osm_app *app = ud;
-    struct osm_object *pod = osm_store_pod_by_uuid(app->store, id->uuid);
+    const struct osm_app *app = ud;
+    const struct osm_object *pod = pod_of(app, id->uuid);
     if (!pod)
-        return osm_fail(err, OSM_EACCES, "no pod has the label osm-proxy-uuid=%s", id->uuid);
+        return osm_fail(err, OSM_EACCES,
+                        "no pod (or more than one) has the label osm-proxy-uuid=%s", id->uuid);
     const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
     if (strcmp(pod->ns, id->ns) != 0)
         return osm_fail(err, OSM_EACCES, "certificate is for namespace %s, pod %s is in %s", id->ns,

@@ -126,12 +126,13 @@ void osm__log(enum osm_log_topic topic, enum osm_log_level level, const char *me
     if (suppressed)
         (void)osm_buf_addf(&line, ",\"suppressed\":%u", suppressed);
     (void)osm_buf_add_str(&line, "}\n");
-    if (line.failed) { /* too long or no memory: the message alone still says something */
+    if (line.failed) { /* too long or no memory: the message is a literal and fits */
         osm_buf_reset(&line);
         (void)osm_buf_addf(&line,
-                           "{\"level\":\"%s\",\"component\":\"%s\",\"time\":\"%s\",\"message\":\"%"
-                           "s (fields left out)\"}\n",
-                           level_names[level], topic_names[topic], time_text, "record over limit");
+                           "{\"level\":\"%s\",\"component\":\"%s\",\"time\":\"%s\",\"message\":",
+                           level_names[level], topic_names[topic], time_text);
+        (void)osm_buf_add_json_string(&line, message);
+        (void)osm_buf_add_str(&line, ",\"left_out\":\"fields over the limit\"}\n");
     }
     if (line.len && write(atomic_load(&log_fd), line.data, line.len) < 0) {
         /* Nowhere left to say it. */

@@ -28,7 +28,8 @@ static int must_fail(void)
 
 void *osm_alloc_array(size_t count, size_t size)
 {
-    if (must_fail())
+    size_t total; /* calloc checks too, but a sanitizer's aborts where ours returns NULL */
+    if (__builtin_mul_overflow(count, size, &total) || must_fail())
         return NULL;
     void *p = calloc(count ? count : 1, size ? size : 1);
     if (p)

@@ -1,12 +1,5 @@
 #include "base/check_left.h"
 
-/* The address sanitizer would rather stop than let an allocation fail. */
-__attribute__((visibility("default"))) const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "allocator_may_return_null=1";
-}
-
 static void test_memory_is_zeroed_and_counted(void **state)
 {
     (void)state;
