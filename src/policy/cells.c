@@ -347,6 +347,12 @@ static void become_error(struct osm_engine *e, struct osm_cell *c, const struct 
     c->verified = c->ran = e->run;
 }
 
+/* Counts round the cycle; i < 2 * n. */
+static struct osm_frame *member(struct osm_engine *e, size_t base, size_t n, size_t i)
+{
+    return &e->frames[base + (i < n ? i : i - n)];
+}
+
 /* "cycle: a(1) -> b(1) -> a(1)", from the member with the least name, so that every way into the
  * cycle reads alike. */
 static char *cycle_text(struct osm_engine *e, size_t base, size_t n)
@@ -367,7 +373,7 @@ static char *cycle_text(struct osm_engine *e, size_t base, size_t n)
     for (size_t i = 0; i <= n && text.len < CHAIN_MAX_BYTES; i++) {
         if (i)
             (void)osm_buf_add_str(&text, " -> ");
-        osm_cell_name(e->frames[base + (first + i) % n].cell, &text);
+        osm_cell_name(member(e, base, n, first + i)->cell, &text);
     }
     if (text.len >= CHAIN_MAX_BYTES)
         (void)osm_buf_addf(&text, " -> ... (%zu rules)", n);
@@ -390,13 +396,13 @@ static void cut_cycle(struct osm_engine *e, struct osm_cell *c)
     int rc = unions && text ? 0 : OSM_ENOMEM;
     for (size_t i = 0; !rc && i < n; i++)
         for (size_t k = 0; !rc && k < n; k++)
-            rc = add_own_reads(&e->frames[base + (i + k) % n], &unions[i]);
+            rc = add_own_reads(member(e, base, n, i + k), &unions[i]);
     e->abort = OSM_ABORT_CYCLE;
     e->abort_level = base;
     for (size_t i = 0; !rc && i < n; i++)
         become_error(e, e->frames[base + i].cell, &unions[i], OSM_CELL_CYCLE, osm_strdup(text));
     for (size_t i = 0; !rc && i < n; i++)
-        e->frames[base + i].cell->ring = e->frames[base + (i + 1) % n].cell;
+        e->frames[base + i].cell->ring = member(e, base, n, i + 1)->cell;
     for (size_t i = 0; unions && i < n; i++)
         osm_free(unions[i].list);
     osm_free(unions);
@@ -525,8 +531,8 @@ static void mark(struct osm_cell *c, uint64_t now, bool from_too_deep,
     if (c->live == now)
         return;
     c->live = now;
-    for (struct osm_cell *member = c->ring; member && member != c; member = member->ring)
-        mark(member, now, false, report, ud);
+    for (struct osm_cell *m = c->ring; m && m != c; m = m->ring)
+        mark(m, now, false, report, ud);
     for (size_t i = 0; i < c->reads_len; i++)
         mark(c->reads[i].cell, now, c->failed == OSM_CELL_TOO_DEEP, report, ud);
 }

@@ -57,8 +57,9 @@ struct osm_cell {
     int error_line;
     char *header_error; /* its answer is no listener's header */
     char *mutation;     /* this rule wrote into what it was given */
-    struct osm_cell *ring; /* in a cycle: the next member; all of them live and go together, or one that
-                              comes back would find the others in error and not know itself a member */
+    struct osm_cell
+        *ring; /* in a cycle: the next member; all of them live and go together, or one that
+                  comes back would find the others in error and not know itself a member */
     struct osm_read *reads;
     size_t reads_len;
     json_t *rejects;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_MAX_BYTES = 4096 };
+enum { NAME_MAX_BYTES = 4096, ENTRY_MAX_BYTES = 1 << 20 };
 
 struct lists {
     json_t *rejects, *errors;
@@ -75,13 +75,18 @@ static void report_declarations(struct osm_engine *e, struct lists *l)
 /* --- order: by the text of each entry, equal ones once --- */
 
 struct entry {
-    char *text;
+    struct osm_buf text;
     json_t *value;
 };
 
 static int by_text(const void *a, const void *b)
 {
-    return strcmp(((const struct entry *)a)->text, ((const struct entry *)b)->text);
+    return strcmp(((const struct entry *)a)->text.data, ((const struct entry *)b)->text.data);
+}
+
+static int add_text(const char *text, size_t len, void *ud)
+{
+    return osm_buf_add(ud, text, len) ? -1 : 0;
 }
 
 /* The members are dumped in the order they were made in, which is the same for all entries of a
@@ -94,16 +99,16 @@ static json_t *in_order(json_t *list)
     bool failed = !sorted || !entries;
     for (i = 0; !failed && i < n; i++) {
         entries[i].value = item = json_array_get(list, i);
-        entries[i].text = json_dumps(item, JSON_COMPACT);
-        failed = !entries[i].text;
+        entries[i].text = (struct osm_buf)OSM_BUF_INIT(ENTRY_MAX_BYTES);
+        failed = json_dump_callback(item, add_text, &entries[i].text, JSON_COMPACT) != 0;
     }
     if (!failed)
         qsort(entries, n, sizeof *entries, by_text);
     for (i = 0; !failed && i < n; i++)
-        if (!i || strcmp(entries[i - 1].text, entries[i].text) != 0)
+        if (!i || strcmp(entries[i - 1].text.data, entries[i].text.data) != 0)
             failed = json_array_append(sorted, entries[i].value) != 0;
     for (i = 0; entries && i < n; i++)
-        free(entries[i].text);
+        osm_buf_clear(&entries[i].text);
     osm_free(entries);
     json_decref(list);
     if (!failed)

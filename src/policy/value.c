@@ -194,8 +194,8 @@ static int hash_at(struct walk *w, int index, struct osm_hash *out)
             *out = osm_hash_fold(tagged('o', 0), id->hash);
             return 0;
         }
-        bool list;
-        lua_Unsigned n;
+        bool list = false;
+        lua_Unsigned n = 0;
         int rc = look_at_table(w, index, &list, &n);
         if (rc)
             return rc;
@@ -329,8 +329,8 @@ static int json_at(struct walk *w, int index, json_t **out);
 static int json_of_table(struct walk *w, int index, json_t **out)
 {
     lua_State *L = w->L;
-    bool list;
-    lua_Unsigned n;
+    bool list = false;
+    lua_Unsigned n = 0;
     int rc = look_at_table(w, index, &list, &n);
     if (rc)
         return rc;

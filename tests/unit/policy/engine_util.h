@@ -8,6 +8,7 @@
 #include "policy/engine.h"
 #include "policy/proto.h"
 
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,16 +46,21 @@ static inline struct bench *bench_new(void)
     return b;
 }
 
+static inline int bench_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
 static inline void bench_free(struct bench *b)
 {
-    char command[128];
     osm_snapshot_unref(b->snapshot);
     osm_engine_free(b->engine);
     osm_store_free(b->store);
-    if (b->dir[0]) {
-        (void)snprintf(command, sizeof command, "rm -r %s", b->dir);
-        assert_int_equal(system(command), 0);
-    }
+    if (b->dir[0])
+        assert_int_equal(nftw(b->dir, bench_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
     osm_free(b);
 }
 

@@ -48,7 +48,10 @@ M.emit.inbound = {
       name = service,
       authorises = true,
       audience = { { service = id.name(namespace, service), account = id.name(namespace, account) } },
-      message = { domains = { service }, request_headers_to_add = { { header = { key = "callers", value = table.concat(callers, " ") } } } },
+      message = {
+        domains = { service },
+        request_headers_to_add = { { header = { key = "callers", value = table.concat(callers, " ") } } },
+      },
     })
   end,
 }
