@@ -342,6 +342,7 @@ static void read_emit(lua_State *L, struct reading *r, const char *name)
     struct osm_decl *d = r->decl = osm_bundle_declare(r->e, OSM_DECL_EMIT, full, r->m, &err);
     if (!d)
         luaL_error(L, "%s", err.msg);
+    d->line = line_of(r->m, name);
     lua_getfield(L, table, "each");
     d->each_name = take_string(L, r, "each");
     lua_getfield(L, table, "run");
