@@ -88,11 +88,8 @@ static void drain(struct run *run, enum osm_stream_mode mode)
     (void)osm_stream_due(run->stream);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void go(const uint8_t *data, size_t size)
 {
-    if (!size)
-        return 0;
     enum osm_stream_mode mode = data[0] % 2 ? OSM_STREAM_DELTA : OSM_STREAM_SOTW;
     struct run run = {.stream = osm_stream_new(mode, 1)};
     OSM_REQUIRE(run.stream);
@@ -116,6 +113,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     osm_stream_free(run.stream);
     for (unsigned i = 0; i < VIEWS; i++)
         osm_class_unref(run.views[i]);
+}
+
+static unsigned nibble(uint8_t c)
+{
+    return (c >= 'a' ? c - 'a' + 10u : c - '0' + 0u) & 15;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size && data[0] == 'h') {
+        size_t len = (size - 1) / 2;
+        uint8_t *bytes = osm_alloc(len);
+        OSM_REQUIRE(bytes);
+        for (size_t i = 0; i < len; i++)
+            bytes[i] = (uint8_t)(nibble(data[1 + 2 * i]) << 4 | nibble(data[2 + 2 * i]));
+        if (len)
+            go(bytes, len);
+        osm_free(bytes);
+    } else if (size) {
+        go(data, size);
+    }
     OSM_REQUIRE(osm_mem_live() == 0);
     return 0;
 }
