@@ -45,7 +45,7 @@ static int rebuild(struct osm_map *map)
         osm_free(fresh.entries);
         return OSM_ENOMEM;
     }
-    for (size_t i = 0; i < map->entries_len; i++) {
+    for (size_t i = 0; map->entries && i < map->entries_len; i++) {
         struct osm_map_entry *e = &map->entries[i];
         if (!e->key)
             continue;

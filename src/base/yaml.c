@@ -282,6 +282,8 @@ static int read_key(struct reader *r, const yaml_event_t *event, int depth, char
     int rc = read_node(r, event, depth, &key);
     if (rc)
         return rc;
+    if (!key.value)
+        return FAIL(r, OSM_EPARSE, event->start_mark, "a key must be a string");
     *merge = key.merge_key;
     switch (json_typeof(key.value)) {
     case JSON_STRING:
