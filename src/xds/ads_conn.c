@@ -247,26 +247,35 @@ static int update_view(struct osm__conn *conn)
     return 0;
 }
 
-void osm__conn_serve(struct osm__conn *conn)
+/* The client has accepted all of the current snapshot. */
+static bool whole(const struct osm__conn *conn)
+{
+    return !osm__conn_due(conn) && !osm_stream_refused(conn->stream);
+}
+
+static int send_next(struct osm__conn *conn)
 {
     struct osm_stream_response response;
+    int rc = osm_stream_next(conn->stream, &response);
+    if (rc != 1)
+        return rc;
+    rc = send_response(conn, &response);
+    osm_stream_response_clear(&response);
+    return rc;
+}
+
+void osm__conn_serve(struct osm__conn *conn)
+{
     int rc = update_view(conn);
     if (conn->ended)
         return;
     if (needs_leaf(conn))
         osm__account_want(conn->ads, conn->account);
     if (!rc && !conn->sending)
-        rc = osm_stream_next(conn->stream, &response);
-    if (rc > 0) {
-        rc = send_response(conn, &response);
-        osm_stream_response_clear(&response);
-        if (rc) /* the machine believes it sent */
-            osm__conn_finish(conn, GRPC_STATUS_RESOURCE_EXHAUSTED, osm_code_text(rc));
-    } else if (rc < 0) {
+        rc = send_next(conn);
+    if (rc) /* the machine may believe that it has sent: begin anew */
         osm__conn_finish(conn, GRPC_STATUS_RESOURCE_EXHAUSTED, osm_code_text(rc));
-    }
-    if (!conn->ended && !osm__conn_due(conn) && !osm_stream_refused(conn->stream) &&
-        conn->applied_number != conn->view_number) {
+    if (!conn->ended && whole(conn) && conn->applied_number != conn->view_number) {
         conn->applied_number = conn->view_number;
         osm__ads_changed(conn->ads);
     }
@@ -556,10 +565,10 @@ json_t *osm__conn_status(const struct osm__conn *conn)
             json_pack("{s:s?, s:s?, s:s, s:b}", "acked", s.acked ? s.acked_version : NULL, "nacked",
                       s.nacked ? s.nacked_version : NULL, "error", s.error, "due", (int)s.due));
     }
-    return json_pack("{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:o}", "uuid", conn->peer.id.uuid, "pod",
-                     proxy ? proxy->pod : NULL, "namespace", conn->peer.id.ns, "account",
-                     conn->peer.id.account, "mode",
-                     osm_stream_mode(conn->stream) == OSM_STREAM_DELTA ? "delta" : "sotw",
-                     "connected_s", (json_int_t)((osm_now_ms() - conn->opened_ms) / 1000),
-                     "snapshot", (json_int_t)conn->applied_number, "types", types);
+    return json_pack(
+        "{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:o}", "uuid", conn->peer.id.uuid, "pod",
+        proxy ? proxy->pod : NULL, "namespace", conn->peer.id.ns, "account", conn->peer.id.account,
+        "mode", osm_stream_mode(conn->stream) == OSM_STREAM_DELTA ? "delta" : "sotw", "connected_s",
+        (json_int_t)((osm_now_ms() - conn->opened_ms) / 1000), "snapshot",
+        (json_int_t)(whole(conn) ? conn->view_number : conn->applied_number), "types", types);
 }

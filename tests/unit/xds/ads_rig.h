@@ -303,6 +303,22 @@ static json_t *until_applied(struct rig *rig, size_t streams)
     }
 }
 
+/* Waits until there are that many streams; is everything applied? */
+static bool applied_on(struct rig *rig, size_t streams)
+{
+    uint64_t begin_ms = osm_now_ms();
+    for (;;) {
+        struct question q = {0};
+        on_loop(rig, ask_now, &q);
+        json_decref(q.status);
+        if (q.streams == streams || osm_now_ms() - begin_ms > 10000) {
+            EXPECT(rig, q.streams == streams);
+            return q.applied;
+        }
+        (void)usleep(2000);
+    }
+}
+
 /* ---- the client ---- */
 
 struct client {
