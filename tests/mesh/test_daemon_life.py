@@ -75,7 +75,7 @@ def test_no_leak_at_exit_after_work(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         policies(world)
         world.start()
         caller = world.pods["red/caller"]
-        with Delta(world, caller) as delta, Sotw(world, world.pods["red/shop"]) as sotw:
+        with Delta(world, caller) as delta, Sotw(world, caller) as sotw:
             delta.fetch(CDS, ["*"])
             delta.fetch(LDS, ["*"])
             delta.fetch(SDS, ["service-cert"])
