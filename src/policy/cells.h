@@ -68,6 +68,11 @@ struct osm_cell {
     unsigned char key[]; /* canonical; map key = id of the declaration and this */
 };
 
+static inline bool osm_cell_is_input(const struct osm_cell *cell)
+{
+    return cell->type < OSM_CELL_RULE;
+}
+
 /** Finds or makes. NULL: no memory (engine->abort is set). */
 struct osm_cell *osm_cells_get(struct osm_engine *e, struct osm_decl *decl,
                                const struct osm_key *key, const char **why);
@@ -83,6 +88,7 @@ void osm_cells_drop(struct osm_engine *e, struct osm_cell *cell);
 void osm_cells_clear(struct osm_engine *e);
 /** "backends(shop, cart)" with @p what before it: "rule ". */
 void osm_cell_name(const struct osm_cell *cell, struct osm_buf *out);
+/* --- cells_live.c --- */
 /** Drops what no emitter's items reach; calls report for each live cell in error or with rejects.
  */
 void osm_cells_collect(struct osm_engine *e, void (*report)(void *ud, struct osm_cell *cell),
