@@ -43,6 +43,20 @@ static enum osm_cell_type type_of(const struct osm_decl *decl, const struct osm_
     }
 }
 
+static int keep_input(struct osm_engine *e, struct osm_cell *c)
+{
+    if (e->inputs_len == e->inputs_cap) {
+        size_t cap = e->inputs_cap ? e->inputs_cap * 2 : 64;
+        struct osm_cell **grown = osm_realloc_array(e->inputs, cap, sizeof(struct osm_cell *));
+        if (!grown)
+            return OSM_ENOMEM;
+        e->inputs = grown;
+        e->inputs_cap = cap;
+    }
+    e->inputs[e->inputs_len++] = c;
+    return 0;
+}
+
 struct osm_cell *osm_cells_get(struct osm_engine *e, struct osm_decl *decl,
                                const struct osm_key *key, const char **why)
 {
@@ -65,6 +79,8 @@ struct osm_cell *osm_cells_get(struct osm_engine *e, struct osm_decl *decl,
     c->decl = decl;
     c->type = type_of(decl, key);
     c->ref = LUA_NOREF;
+    if (osm_cell_is_input(c) && keep_input(e, c))
+        out_of_memory(e); /* the cell is in the map: nothing is lost but this engine */
     c->key_len = len;
     memcpy(c->key, bytes, len);
     return c;
@@ -114,6 +130,9 @@ void osm_cells_clear(struct osm_engine *e)
     osm_map_each (&e->cells, entry)
         free_cell(e, entry->value);
     osm_map_clear(&e->cells);
+    osm_free(e->inputs);
+    e->inputs = NULL;
+    e->inputs_len = e->inputs_cap = 0;
 }
 
 /* --- inputs --- */
@@ -151,6 +170,19 @@ static void refresh_input(struct osm_engine *e, struct osm_cell *c)
     }
     c->known = true;
     c->verified = e->run;
+}
+
+bool osm_cells_refresh_inputs(struct osm_engine *e)
+{
+    bool changed = false;
+    for (size_t i = 0; i < e->inputs_len && !e->abort; i++) {
+        struct osm_cell *c = e->inputs[i];
+        struct osm_hash before = c->hash;
+        bool known = c->known;
+        refresh_input(e, c);
+        changed = changed || !known || !osm_hash_equal(before, c->hash);
+    }
+    return changed;
 }
 
 /* --- evaluation --- */

@@ -81,6 +81,8 @@ void osm_cells_bring(struct osm_engine *e, struct osm_cell *cell);
 /** Notes that the evaluation under way reads @p cell, brings it up to date and completes the note.
  * False: engine->abort is set. */
 bool osm_cells_read(struct osm_engine *e, struct osm_cell *cell);
+/** Looks all inputs up again. True: one has changed, so rules have to be verified. */
+bool osm_cells_refresh_inputs(struct osm_engine *e);
 /** Pushes the value of a cell that has been brought up to date and is not in error. [-0, +1, m] */
 void osm_cells_push(lua_State *L, struct osm_cell *cell);
 /** Drops a cell from the memo. */

@@ -40,6 +40,11 @@ void osm_cells_collect(struct osm_engine *e, void (*report)(void *ud, struct osm
     }
     for (size_t i = 0; i < e->headers_len; i++)
         mark(e->headers[i], now, false, report, ud);
+    size_t kept = 0;
+    for (size_t i = 0; i < e->inputs_len; i++)
+        if (e->inputs[i]->live == now)
+            e->inputs[kept++] = e->inputs[i];
+    e->inputs_len = kept;
     osm_map_each (&e->cells, entry) {
         struct osm_cell *c = entry->value;
         if (c->live != now)
@@ -68,6 +73,7 @@ static void blame(struct osm_engine *e,
                 e->mutated = true,
                 c->mutation = osm_strf(
                     "%s was changed by one of its readers; what mesh answers is read-only", name);
+            e->settled = false;
             c->known = false; /* what it made of a changed value cannot be trusted */
             for (struct osm_cell *m = c->ring; m && m != c; m = m->ring)
                 m->known = false;
@@ -118,6 +124,7 @@ void osm_cells_check_mutations(struct osm_engine *e)
             continue;
         luaL_unref(e->L, LUA_REGISTRYINDEX, c->ref);
         c->ref = LUA_NOREF;
+        e->settled = false;
         if (c->type == OSM_CELL_RULE)
             c->known = false;
         struct osm_buf name = OSM_BUF_INIT(NAME_MAX_BYTES);

@@ -95,6 +95,8 @@ void osm_engine_free(struct osm_engine *e)
     osm_snapshot_unref(e->last);
     osm_buf_clear(&e->keys_scratch);
     osm_free(e->headers);
+    json_decref(e->cell_rejects);
+    json_decref(e->cell_errors);
     json_decref(e->settings);
     osm_free(e->policies_dir);
     osm_free(e->mesh_name);
@@ -179,6 +181,7 @@ static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
                                      const char *const *tags, size_t tags_len)
 {
     struct osm_engine *e = ud;
+    e->headers_asked = true;
     struct osm_buf joined = OSM_BUF_INIT(TAGS_MAX_BYTES);
     struct osm_err err = {0};
     const char *why = NULL;
@@ -270,9 +273,15 @@ static int evaluate(struct osm_engine *e, const struct osm_changes *changes, str
     if (rc || in.rc || e->abort)
         return rc == OSM_ENOMEM || in.rc == OSM_ENOMEM ? osm_fail(err, OSM_ENOMEM, "out of memory")
                                                        : lost(e, err);
-    rc = osm_emit_run_all(e);
-    if (!rc && !e->abort)
-        check_headers(e);
+    /* Most changes are of addresses: no rule's input differs then, and nothing has to be verified.
+     */
+    bool inputs_changed = osm_cells_refresh_inputs(e);
+    if (!e->abort && (inputs_changed || !e->settled)) {
+        e->settled = false;
+        rc = osm_emit_run_all(e);
+        if (!rc && !e->abort)
+            check_headers(e);
+    }
     if (e->abort)
         return lost(e, err);
     if (!rc)
@@ -291,6 +300,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     e->run++;
     e->rules_run = 0;
     e->prints = 0;
+    e->kinds_changed = e->headers_asked = false;
     e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
     int rc = evaluate(e, changes, err);
     if (rc)
@@ -304,13 +314,16 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
         json_decref(errors);
         return rc;
     }
+    bool collects = !e->settled || e->kinds_changed || e->headers_asked;
+    e->settled = true;
     if (checks_mutations(e))
         osm_cells_check_mutations(e);
     uint64_t run_us = osm_now_us() - start_us;
     if (run_us > OSM_WALL_SOFT_MS * 1000U)
         osm_log(OSM_LOG_POLICY, OSM_LOG_WARN, "a run has taken long", OSM_U("run_us", run_us),
                 OSM_U("rules_run", e->rules_run));
-    return osm_report_snapshot(e, proxies, proxies_len, errors, run_us, out, err);
+    return osm_report_snapshot(e, collects || !e->settled, proxies, proxies_len, errors, run_us,
+                               out, err);
 }
 
 /* --- one question --- */
@@ -368,6 +381,7 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
     if (why)
         return osm_fail(err, OSM_EINVAL, "%s: %s", name, why);
     e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
+    e->settled = false; /* what is asked for here is to be dropped by the next run */
     struct question q = {.cell = osm_cells_get(e, d, &key, &why), .err = err};
     if (!q.cell)
         return osm_fail(err, e->abort ? OSM_ENOMEM : OSM_EINVAL, "%s: %s", name, why);

@@ -181,7 +181,15 @@ struct osm_engine {
     struct osm_map cells;
     uint64_t run; /* from 1 */
     uint64_t rules_run;
-    struct osm_cell **headers; /* rule cells that composition has asked for */
+    struct osm_cell *
+        *inputs; /* every input cell, so that a run can see in one pass whether any changed */
+    size_t inputs_len, inputs_cap;
+    bool settled; /* all live cells were verified in some run, and only inputs can have changed
+                     since */
+    bool kinds_changed;                 /* in this run */
+    bool headers_asked;                 /* in this run */
+    json_t *cell_rejects, *cell_errors; /* what cells and objects reported at the last collection */
+    struct osm_cell **headers;          /* rule cells that composition has asked for */
     size_t headers_len, headers_cap;
     struct osm_buf keys_scratch;
 

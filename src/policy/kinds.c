@@ -425,6 +425,7 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     size_t len = kind ? thing_key(any, key) : 0;
     if (!len)
         return 0;
+    e->kinds_changed = true;
     remove_thing(e, kind, key, len);
     if (!now)
         return 0;

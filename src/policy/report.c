@@ -165,30 +165,52 @@ static void free_proxies(struct osm_snapshot_proxy *proxies, size_t n)
     osm_snapshot_unref(holder);
 }
 
-int osm_report_snapshot(struct osm_engine *e, struct osm_snapshot_proxy *proxies,
+/* Drops what is dead, and replaces what the engine knows of rejects and errors. */
+static int collect_all(struct osm_engine *e)
+{
+    struct lists l = {.rejects = json_array(), .errors = json_array()};
+    if (!l.rejects || !l.errors) {
+        json_decref(l.rejects);
+        json_decref(l.errors);
+        return OSM_ENOMEM;
+    }
+    osm_cells_collect(e, report_cell, &l);
+    report_declarations(e, &l);
+    json_decref(e->cell_rejects);
+    json_decref(e->cell_errors);
+    e->cell_rejects = in_order(l.rejects);
+    e->cell_errors = l.errors;
+    return l.failed || !e->cell_rejects ? OSM_ENOMEM : 0;
+}
+
+int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_proxy *proxies,
                         size_t proxies_len, json_t *compose_errors, uint64_t run_us,
                         struct osm_snapshot **out, struct osm_err *err)
 {
-    struct lists l = {.rejects = json_array(), .errors = compose_errors};
     struct osm_snapshot *s = osm_snapshot_new();
-    if (!l.rejects || !l.errors || !s) {
-        json_decref(l.rejects);
-        json_decref(l.errors);
-        osm_snapshot_unref(s);
+    int rc = s ? 0 : OSM_ENOMEM;
+    if (s) {
+        s->proxies = proxies;
+        s->proxies_len = proxies_len;
+    } else {
         free_proxies(proxies, proxies_len);
-        return osm_fail(err, OSM_ENOMEM, "out of memory");
     }
-    s->proxies = proxies;
-    s->proxies_len = proxies_len;
-    osm_cells_collect(e, report_cell, &l);
-    report_declarations(e, &l);
-    s->rejects = in_order(l.rejects);
-    s->errors = in_order(l.errors);
+    if (!rc && (collect || !e->cell_errors))
+        rc = collect_all(e);
+    if (!rc && json_array_extend(compose_errors, e->cell_errors))
+        rc = OSM_ENOMEM;
+    if (rc) {
+        json_decref(compose_errors);
+        osm_snapshot_unref(s);
+        return osm_fail(err, rc, "out of memory");
+    }
+    s->rejects = json_incref(e->cell_rejects);
+    s->errors = in_order(compose_errors);
     s->policy = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "digest", e->digest, "modules",
                           (json_int_t)e->modules_len, "rules_run", (json_int_t)e->rules_run,
                           "cells", (json_int_t)e->cells.count, "lua_bytes", (json_int_t)e->memory,
                           "run_us", (json_int_t)run_us, "runs", (json_int_t)e->run);
-    if (l.failed || !s->rejects || !s->errors || !s->policy) {
+    if (!s->errors || !s->policy) {
         osm_snapshot_unref(s);
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     }
