@@ -143,9 +143,11 @@ class Daemon:
         """`osm status -o json`."""
         return json.loads(self.osm("status", "-o", "json"))
 
-    def applied(self, timeout: float = 30.0) -> None:
-        """The barrier: what is in the files now has been applied by every connected proxy."""
-        self.osm("wait", "--applied", "--timeout", f"{timeout:g}s", timeout=timeout + 10)
+    def applied(self, timeout: float = 30.0, connected: bool = False) -> None:
+        """The barrier: what is in the files now has been applied by every connected proxy; with `connected`, by every
+        proxy that a pod's label announces. CommandError when not in time, or when a proxy has refused a part."""
+        also = ["--connected"] if connected else []
+        self.osm("wait", "--applied", *also, "--timeout", f"{timeout * 1000:.0f}ms", timeout=timeout + 40)
 
 
 def python_for_others() -> str:

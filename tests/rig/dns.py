@@ -19,7 +19,7 @@ _TTL_S = 1
 
 
 def parse_query(packet: bytes) -> tuple[int, str, int, bytes]:
-    """(id, name in lower case, type, the question's bytes) of a query with one question. ValueError for anything else."""
+    """(id, name in lower case, type, the question's bytes) of a query with one question. ValueError for all else."""
     try:
         number, flags, questions = struct.unpack_from("!HHH", packet)
         if flags & 0x8000 or questions != 1:

@@ -44,6 +44,7 @@ class Pod:
         ports: list[dict[str, Any]],
         env: dict[str, str],
         sidecar: bool,
+        envoy: bool,
         real: bool,
         address: str,
         annotations: dict[str, str],
@@ -51,6 +52,7 @@ class Pod:
         self.world, self.ns, self.name, self.account = world, ns, name, account
         self.labels, self.app, self.ports, self.env, self.annotations = labels, app, ports, env, annotations
         self.sidecar, self.real, self.address = sidecar, real, address
+        self.has_envoy = sidecar and envoy and real
         self.uuid = str(uuids.uuid4()) if sidecar else ""
         self.folder = world.folder / "pods" / ns / name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ class Pod:
         self.started = True
         if not self.real:
             return
-        if self.sidecar:
+        if self.has_envoy:
             assert self.world.site
             _give(self.folder, ENVOY_UID)
             arguments = (self.etc / "envoy.args").read_text().splitlines()

@@ -111,6 +111,7 @@ class World:
         )
         self.files = folder / "objects"
         self.files.mkdir(exist_ok=True)
+        self.open = False
         self.pods: dict[str, Pod] = {}
         self.names: dict[str, list[str]] = {}
         self.objects: dict[tuple[str, str, str], Object] = {}
@@ -132,6 +133,7 @@ class World:
         return self.site.network
 
     def __enter__(self) -> World:
+        self.open = True
         if self.site:
             self.site.worlds.append(self)
         self.names[f"osm-controller.{self.osm_namespace}.svc.cluster.local"] = [self.gateway]
@@ -149,6 +151,7 @@ class World:
 
     def close(self) -> None:
         """Ends pods and daemon."""
+        self.open = False
         for pod in self.pods.values():
             pod.stop()
             self.addresses.release(pod.address)
@@ -198,6 +201,7 @@ class World:
         """Within, objects may be added, changed and deleted; after, everything is as before and applied. Pods made
         within end."""
         before, pods, names = copy.deepcopy(self.objects), set(self.pods), copy.deepcopy(self.names)
+        config = dict(self._config)
         try:
             yield self
         finally:
@@ -208,15 +212,15 @@ class World:
             for key, o in before.items():
                 if self.objects.get(key) != o or not self.path(*key).exists():
                     self.apply(o)
-            self.names = names
+            self.names, self._config = names, config
 
     def namespace(self, name: str, monitored: bool = True) -> None:
         """A Namespace, in the mesh or not."""
         labels = {"openservicemesh.io/monitored-by": self.mesh_name} if monitored else {}
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 
-    def mesh_config(self, *, permissive: bool | None = None, egress: bool | None = None) -> None:
-        """The MeshConfig; what is not named stays."""
+    def mesh_config(self, *, permissive: bool | None = None, egress: bool | None = None, **sections: Object) -> None:
+        """The MeshConfig; the two switches that are not named stay. Further sections of its spec as they are."""
         for key, value in (("permissive", permissive), ("egress", egress)):
             if value is not None:
                 self._config[key] = value
@@ -224,14 +228,10 @@ class World:
             "enablePermissiveTrafficPolicyMode": self._config["permissive"],
             "enableEgress": self._config["egress"],
         }
-        self.apply(
-            {
-                "apiVersion": "config.openservicemesh.io/v1alpha2",
-                "kind": "MeshConfig",
-                "metadata": {"name": "osm-mesh-config", "namespace": self.osm_namespace},
-                "spec": {"traffic": traffic, "certificate": {"serviceCertValidityDuration": "24h"}},
-            }
-        )
+        metadata = {"name": "osm-mesh-config", "namespace": self.osm_namespace}
+        spec = {"traffic": traffic, **sections}
+        kind = {"apiVersion": "config.openservicemesh.io/v1alpha2", "kind": "MeshConfig"}
+        self.apply({**kind, "metadata": metadata, "spec": spec})
 
     def account(self, ns: str, name: str) -> None:
         """A ServiceAccount."""
@@ -294,6 +294,7 @@ class World:
         ports: Sequence[Object] | None = None,
         env: dict[str, str] | None = None,
         sidecar: bool = True,
+        envoy: bool = True,
         address: str | None = None,
         annotations: dict[str, str] | None = None,
     ) -> Pod:
@@ -317,6 +318,7 @@ class World:
             ports=listed,
             env=env or {},
             sidecar=sidecar,
+            envoy=envoy,
             real=self.real,
             address=self.addresses.pod(address),
             annotations=annotations or {},
@@ -337,7 +339,6 @@ class World:
         new = [pod for pod in self.pods.values() if not pod.started]
         if not new:
             return
-        self.daemon.applied()  # the daemon knows their objects now
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(Pod.prepare, new))
             list(pool.map(Pod.launch, new))
@@ -353,7 +354,7 @@ class World:
 
     def sidecars(self) -> list[Pod]:
         """The pods with a running Envoy."""
-        return [pod for pod in self.pods.values() if pod.sidecar and pod.real and pod.started]
+        return [pod for pod in self.pods.values() if pod.has_envoy and pod.started]
 
     def status(self) -> Object:
         """`osm status -o json`."""

@@ -132,6 +132,8 @@ class _Stream(Generic[Request]):
         self._in: queue.Queue[Answer | grpc.RpcError | None] = queue.Queue()
         self._first = True
         self.nonces: list[str] = []
+        self.subscribed: dict[str, list[str]] = {}
+        self._recording: list[Answer] | None = None
 
     def __enter__(self):
         if not self.pod.started:
@@ -161,7 +163,12 @@ class _Stream(Generic[Request]):
     def _read(self) -> None:
         try:
             for response in self._call:
-                self._in.put(self._answer(response))
+                answer = self._answer(response)
+                if self._recording is None:
+                    self._in.put(answer)
+                else:
+                    self._recording.append(answer)
+                    self.ack(answer)
             self._in.put(None)
         except grpc.RpcError as error:
             self._in.put(error)
@@ -190,6 +197,15 @@ class _Stream(Generic[Request]):
         got = self.receive(timeout)
         assert got.type == kind, f"expected {kind}, got {got.type}: {sorted(got.resources)}"
         return got
+
+    def ack(self, answer: Answer) -> None:
+        """Accepts a response."""
+        raise NotImplementedError
+
+    def record(self) -> list[Answer]:
+        """From now on every response is accepted at once and put into the list that is returned."""
+        self._recording = []
+        return self._recording
 
     def silent(self) -> None:
         """Nothing has been sent, nor is anything due: what is in the files has been worked in, and all that was
@@ -240,10 +256,11 @@ class Sotw(_Stream[discovery_pb2.DiscoveryRequest]):
         with_node: bool = False,
     ) -> None:
         """One request, as given."""
+        names = self.subscribed[kind] = list(names)
         request = discovery_pb2.DiscoveryRequest(
             node=self.node(with_node),
             type_url=URLS[kind] if url is None else url,
-            resource_names=list(names),
+            resource_names=names,
             version_info=version,
             response_nonce=nonce,
         )
@@ -251,22 +268,20 @@ class Sotw(_Stream[discovery_pb2.DiscoveryRequest]):
             request.error_detail.CopyFrom(status_pb2.Status(code=3, message=error))
         self._out.put(request)
 
-    def ack(self, answer: Answer, names: Iterable[str] = ()) -> None:
-        """Accepts a response; the names are the subscription (none for CDS and LDS)."""
-        self.send(answer.type, names, version=answer.version, nonce=answer.nonce)
+    def ack(self, answer: Answer, names: Iterable[str] | None = None) -> None:
+        """Accepts a response; the subscription stays unless it is named."""
+        wanted = self.subscribed[answer.type] if names is None else names
+        self.send(answer.type, wanted, version=answer.version, nonce=answer.nonce)
 
-    def nack(
-        self, answer: Answer, names: Iterable[str] = (), *, version: str = "", error: str = "refused by the test"
-    ) -> None:
+    def nack(self, answer: Answer, *, version: str = "", error: str = "refused by the test") -> None:
         """Refuses a response, staying at an older version."""
-        self.send(answer.type, names, version=version, nonce=answer.nonce, error=error)
+        self.send(answer.type, self.subscribed[answer.type], version=version, nonce=answer.nonce, error=error)
 
     def fetch(self, kind: str, names: Iterable[str] = ()) -> Answer:
         """Subscribes for the first time, and acknowledges what comes."""
-        names = list(names)
         self.send(kind, names)
         answer = self.expect(kind)
-        self.ack(answer, names)
+        self.ack(answer)
         return answer
 
 

@@ -1,0 +1,83 @@
+"""The worlds that the mesh tests share, and what every test of them asserts at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rig import World, o_clean
+from rig.objects import HTTP_8080
+from worlds import WORLDS, tracked
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    """Adds what the daemon says to a failure."""
+    report = yield
+    if report.failed:
+        for world in (w for w in WORLDS if w.open):
+            log = world.daemon.log().splitlines()[-25:]
+            report.sections.append((f"osm-controller of {world.folder.name}", "\n".join(log)))
+            if world.daemon.alive():
+                try:
+                    report.sections.append(("osm status", world.daemon.osm("status")))
+                except Exception as error:  # a report must not hide the failure that it is about
+                    report.sections.append(("osm status", str(error)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def w1() -> Iterator[World]:
+    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider."""
+    with tracked(World()) as world:
+        world.namespace("red")
+        world.namespace("blue")
+        world.namespace("grey", monitored=False)
+        world.pod("red", "caller-1", account="caller", address="10.244.1.11")
+        world.pod("red", "caller2-1", account="caller2", address="10.244.1.12")
+        for n in (1, 2):
+            shop = {"app": "shop"}
+            world.pod("blue", f"shop-{n}", account="shop", labels=shop, app="http=8080", address=f"10.244.2.2{n}")
+            version = {"app": f"shop-v{n}", "group": "versions"}
+            world.pod("blue", f"shop-v{n}-1", account=f"shop-v{n}", labels=version, app="http=8080")
+            world.service("blue", f"shop-v{n}", HTTP_8080, {"app": f"shop-v{n}"})
+        world.service("blue", "shop", HTTP_8080, {"app": "shop"})
+        world.service("blue", "shop-apex", HTTP_8080, None)
+        world.pod("grey", "outsider-1", account="default", sidecar=False, address="10.244.9.9")
+        world.wait()
+        yield world
+
+
+@pytest.fixture
+def mesh(w1: World) -> Iterator[World]:
+    """The base world for one test: nothing was refused at its end, and then everything is as before."""
+    before = w1.daemon.figures()
+    with w1.scratch():
+        yield w1
+        if w1.daemon.alive():
+            w1.daemon.applied()
+        o_clean(w1, before)
+    w1.wait()
+
+
+@pytest.fixture(scope="module")
+def raw() -> Iterator[World]:
+    """A world without a data plane, in permissive mode: raw clients stand for the sidecars."""
+    with tracked(World(real=False, permissive=True)) as world:
+        world.namespace("red")
+        world.namespace("blue")
+        world.pod("red", "caller-1", account="caller")
+        for n in (1, 2):
+            world.pod("blue", f"shop-{n}", account="shop", labels={"app": "shop"}, ports=[{"containerPort": 8080}])
+        world.service("blue", "shop", HTTP_8080, {"app": "shop"})
+        world.wait()
+        yield world
+
+
+@pytest.fixture
+def plain(raw: World) -> Iterator[World]:
+    """The raw world for one test."""
+    with raw.scratch():
+        yield raw
+    raw.wait()
