@@ -135,7 +135,7 @@ def test_a_gld_01_client_in_permissive_mode(golden: World) -> None:
 
 
 def test_a_gld_02_server_in_permissive_mode(golden: World) -> None:
-    """The inbound chain takes only the mesh's TLS for this name and wants a certificate; ten domains; no network RBAC."""
+    """The inbound chain takes only the mesh's TLS for this name and wants a certificate; ten domains; no RBAC."""
     served = _served(golden, "httpbin/httpbin-1")
     assert served[LDS].keys() == {"outbound-listener", "inbound-listener"}
     inbound = served[LDS]["inbound-listener"]

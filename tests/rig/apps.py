@@ -337,6 +337,9 @@ class Buyer(HttpRole):
 
     async def run(self) -> None:
         """Buys for ever."""
+        await asyncio.gather(*(self._buy() for _ in range(int(os.environ.get("CLIENTS", "1")))))
+
+    async def _buy(self) -> None:
         pause = float(os.environ.get("LOOP_S", "1"))
         client = HttpClient(*_place("BOOKSTORE"))
         headers = {"client-app": "bookbuyer", "user-agent": "Go-http-client/1.1"}

@@ -69,7 +69,7 @@ class Site:
     def _lookup(self, who: str, name: str) -> Sequence[str] | None:
         for world in self.worlds:
             if any(pod.address == who for pod in world.pods.values()):
-                return world.names.get(name)
+                return world.lookup(name)
         return None
 
 
@@ -81,7 +81,8 @@ def free_port(address: str) -> int:
 
 
 class World:
-    """One mesh. With real=False there is no network of its own: objects, daemon and raw clients on loopback only."""
+    """One mesh. With real=False there is no network of its own: objects, daemon and raw clients on loopback only. With
+    bare=True no object is written for it: neither its own namespace nor its MeshConfig."""
 
     def __init__(
         self,
@@ -95,13 +96,14 @@ class World:
         ads_port: int | None = None,
         policies: Path | None = None,
         state: Path | None = None,
+        bare: bool = False,
     ) -> None:
         if folder is None:
             base = isolate.run_folder() if isolate.inside() else Path(tempfile.mkdtemp(prefix="osm-world-"))
             folder = Path(tempfile.mkdtemp(prefix="world-", dir=base))
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
-        self.folder, self.real = folder, real
+        self.folder, self.real, self._bare = folder, real, bare
         self.mesh_name, self.osm_namespace = mesh_name, osm_namespace
         self.site = Site.get() if real else None
         self.addresses = self.site.addresses if self.site else Addresses()
@@ -113,7 +115,6 @@ class World:
         self.files.mkdir(exist_ok=True)
         self.open = False
         self.pods: dict[str, Pod] = {}
-        self.names: dict[str, list[str]] = {}
         self.objects: dict[tuple[str, str, str], Object] = {}
         self._config = {"permissive": permissive, "egress": egress}
         self.daemon = Daemon(
@@ -136,9 +137,9 @@ class World:
         self.open = True
         if self.site:
             self.site.worlds.append(self)
-        self.names[f"osm-controller.{self.osm_namespace}.svc.cluster.local"] = [self.gateway]
-        self.namespace(self.osm_namespace, monitored=False)
-        self.mesh_config()
+        if not self._bare:
+            self.namespace(self.osm_namespace, monitored=False)
+            self.mesh_config()
         try:
             self.daemon.start()
         except BaseException:
@@ -168,13 +169,9 @@ class World:
 
     def apply(self, what: str | Object | Iterable[Object]) -> list[Object]:
         """Writes objects (YAML text, one object, or several), each to its file, at once or not at all."""
-        objects = (
-            list(yaml.safe_load_all(what))
-            if isinstance(what, str)
-            else [what]
-            if isinstance(what, dict)
-            else list(what)
-        )
+        if isinstance(what, str):
+            what = yaml.safe_load_all(what)
+        objects = [what] if isinstance(what, dict) else list(what)
         objects = [o for o in objects if o]
         for o in objects:
             kind, metadata = o["kind"], o["metadata"]
@@ -182,6 +179,13 @@ class World:
             self.write(self.path(kind, ns, metadata["name"]), yaml.safe_dump(o, sort_keys=False))
             self.objects[kind, ns, metadata["name"]] = o
         return objects
+
+    def put(self, name: str, text: str) -> None:
+        """Writes a whole file of documents as it is, comments and all: for people to read and edit."""
+        self.write(self.files / name, text)
+        for o in yaml.safe_load_all(text):
+            if o:
+                self.objects[o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]] = o
 
     @staticmethod
     def write(path: Path, text: str) -> None:
@@ -200,7 +204,7 @@ class World:
     def scratch(self):
         """Within, objects may be added, changed and deleted; after, everything is as before and applied. Pods made
         within end."""
-        before, pods, names = copy.deepcopy(self.objects), set(self.pods), copy.deepcopy(self.names)
+        before, pods = copy.deepcopy(self.objects), set(self.pods)
         config = dict(self._config)
         try:
             yield self
@@ -212,7 +216,7 @@ class World:
             for key, o in before.items():
                 if self.objects.get(key) != o or not self.path(*key).exists():
                     self.apply(o)
-            self.names, self._config = names, config
+            self._config = config
 
     def namespace(self, name: str, monitored: bool = True) -> None:
         """A Namespace, in the mesh or not."""
@@ -248,34 +252,35 @@ class World:
         headless: bool = False,
     ) -> str:
         """A Service and its names; its ClusterIP. A number for `ports` is one http port without targetPort."""
-        listed = (
-            [{"name": "http", "port": ports, "appProtocol": "http"}]
-            if isinstance(ports, int)
-            else [dict(p) for p in ports]
-        )
-        for p in listed:
-            p.setdefault("protocol", "TCP")
+        if isinstance(ports, int):
+            ports = [{"name": "http", "port": ports, "appProtocol": "http"}]
         ip = "None" if headless else self.addresses.service(address)
-        spec: Object = {"clusterIP": ip, "clusterIPs": [ip], "ports": listed}
+        spec: Object = {"clusterIP": ip, "clusterIPs": [ip], "ports": [{"protocol": "TCP", **p} for p in ports]}
         if selector:
             spec["selector"] = selector
         self.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": ns}, "spec": spec})
-        full = f"{name}.{ns}.svc.cluster.local"
-        self.names[full] = (
-            [ip]
-            if not headless
-            else [
-                p.address
-                for p in self.pods.values()
-                if p.ns == ns and selector and selector.items() <= p.labels.items()
-            ]
-        )
         return ip
+
+    def lookup(self, name: str) -> list[str] | None:
+        """What the name server answers for a full name; None for one that does not exist."""
+        if name == f"osm-controller.{self.osm_namespace}.svc.cluster.local":
+            return [self.gateway]
+        service, _, rest = name.partition(".")
+        ns = rest.removesuffix(".svc.cluster.local")
+        o = self.objects.get(("Service", ns, service)) if ns != rest else None
+        if o is None:
+            return None
+        ip, selector = o["spec"]["clusterIP"], o["spec"].get("selector", {})
+        if ip != "None":
+            return [ip]
+        return [
+            p.address for p in self.pods.values() if p.ns == ns and selector and selector.items() <= p.labels.items()
+        ]
 
     def resolve(self, name: str, ns: str) -> str:
         """The first address of a name, as a pod of a namespace would find it."""
         for suffix in ("", f".{ns}.svc.cluster.local", ".svc.cluster.local", ".cluster.local"):
-            if found := self.names.get(name + suffix):
+            if found := self.lookup(name + suffix):
                 return found[0]
         if name.replace(".", "").isdigit():
             return name
