@@ -61,8 +61,13 @@ class Bookstore:
         place = {"BOOKSTORE": f"bookstore.bookstore:{PORT}"}
         for name in ("bookbuyer", "bookthief"):
             world.pod(name, f"{name}-1", account=name, app=f"{name}={PORT}", env={**place, **self._pace})
-        world.pod("bookwarehouse", "bookwarehouse-1", account="bookwarehouse", labels={"app": "bookwarehouse"},
-                  app=f"bookwarehouse={PORT}")  # fmt: skip
+        world.pod(
+            "bookwarehouse",
+            "bookwarehouse-1",
+            account="bookwarehouse",
+            labels={"app": "bookwarehouse"},
+            app=f"bookwarehouse={PORT}",
+        )
         self._store("v1", "bookstore")
         world.wait()
 
@@ -101,9 +106,14 @@ class Bookstore:
         buyer, thief = self._ask("bookbuyer/bookbuyer-1"), self._ask("bookthief/bookthief-1")
         v1, v2 = self._ask("bookstore/bookstore-v1-1"), self._ask("bookstore/bookstore-v2-1")
         return Counters(
-            buyer.get("booksBought", 0), buyer.get("failed", 0), thief.get("booksStolen", 0), thief.get("failed", 0),
-            v1.get("booksSold", 0), v2.get("booksSold", 0), self._ask("bookwarehouse/bookwarehouse-1").get("restocked", 0),
-        )  # fmt: skip
+            buyer.get("booksBought", 0),
+            buyer.get("failed", 0),
+            thief.get("booksStolen", 0),
+            thief.get("failed", 0),
+            v1.get("booksSold", 0),
+            v2.get("booksSold", 0),
+            self._ask("bookwarehouse/bookwarehouse-1").get("restocked", 0),
+        )
 
     def watch(self, enough: Callable[[Counters], bool], what: str, timeout: float = 60.0) -> tuple[Counters, float]:
         """What is counted from now until there is enough of it, and the seconds that took."""
@@ -176,16 +186,26 @@ def _writes(name: str, source: str) -> Callable[[Bookstore], None]:
 
 STEPS = [
     Step("no document grants anything: nobody may buy", lambda store: None, _nobody, "access.yaml"),
-    Step("a TrafficTarget lets bookbuyer in", _writes("access.yaml", "access/bookbuyer.yaml"), _only_buyer, "access.yaml"),
-    Step("one source more: bookthief gets in", _writes("access.yaml", "access/bookbuyer-and-bookthief.yaml"), _thief_too,
-         "access.yaml"),
-    Step("the source is taken out again: bookthief is refused", _writes("access.yaml", "access/bookbuyer.yaml"), _only_buyer,
-         "access.yaml"),
-    Step("bookstore-v2 arrives; a TrafficSplit keeps all on v1: 100/0", Bookstore.second_version, _shares(100), "split.yaml"),
+    Step(
+        "a TrafficTarget lets bookbuyer in", _writes("access.yaml", "access/bookbuyer.yaml"), _only_buyer, "access.yaml"
+    ),
+    Step(
+        "one source more: bookthief gets in",
+        _writes("access.yaml", "access/bookbuyer-and-bookthief.yaml"),
+        _thief_too,
+        "access.yaml",
+    ),
+    Step(
+        "the source is taken out: bookthief is refused",
+        _writes("access.yaml", "access/bookbuyer.yaml"),
+        _only_buyer,
+        "access.yaml",
+    ),
+    Step("bookstore-v2 arrives, all stays on v1: 100/0", Bookstore.second_version, _shares(100), "split.yaml"),
     Step("canary: 75/25", _writes("split.yaml", "split/75-25.yaml"), _shares(75), "split.yaml"),
     Step("half and half: 50/50", _writes("split.yaml", "split/50-50.yaml"), _shares(50), "split.yaml"),
     Step("v2 takes over: 0/100", _writes("split.yaml", "split/0-100.yaml"), _shares(0), "split.yaml"),
-]  # fmt: skip
+]
 
 
 def _clean(store: Bookstore) -> tuple[bool, str]:

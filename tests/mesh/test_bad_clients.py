@@ -147,7 +147,7 @@ def test_garbage_on_the_port_disturbs_nobody(plain: World, witness: Sotw) -> Non
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with pytest.raises((ssl.SSLError, ConnectionResetError, BrokenPipeError)):  # noqa: SIM117  (the handshake of TLS 1.2 shows it)
+    with pytest.raises((ssl.SSLError, ConnectionResetError, BrokenPipeError)):
         with socket.create_connection((host, int(port)), 5) as plain_socket, context.wrap_socket(plain_socket) as tls:
             tls.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(500))
             if not tls.recv(100):

@@ -31,8 +31,8 @@ def _share(world: World, url: str, n: int = N) -> dict[str, float]:
 def test_a_spl_01_all_for_one_backend_is_exactly_all(mesh: World) -> None:
     """100/0, and the other way round."""
     _grant(mesh, "shop-v1", "shop-v2")
-    for weights, pod in ((dict(shop_v1=100, shop_v2=0), "shop-v1-1"), (dict(shop_v1=0, shop_v2=100), "shop-v2-1")):
-        mesh.apply(split("blue", "s1", "shop-apex", **weights))
+    for v1, v2, pod in ((100, 0, "shop-v1-1"), (0, 100, "shop-v2-1")):
+        mesh.apply(split("blue", "s1", "shop-apex", shop_v1=v1, shop_v2=v2))
         mesh.wait()
         o_allowed(mesh.pods["red/caller-1"], APEX, times=2)
         assert _share(mesh, APEX, 50) == {pod: 1.0}
