@@ -1,14 +1,47 @@
-"""The worlds that the mesh tests share, and what every test of them asserts at its end."""
+"""Isolation of the mesh tests, the worlds that they share, and what every test of the live mesh asserts at its end.
+
+The whole pytest run moves into namespaces of its own (rig/isolate.py); each worker of pytest-xdist gets a further
+network, so that several meshes run side by side under the same addresses. Without root, tests that need a network
+are skipped.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import World, o_clean
+from rig import World, isolate, net, o_clean
 from rig.objects import HTTP_8080
 from worlds import WORLDS, tracked
+
+_ROOT = os.geteuid() == 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Moves the run inside."""
+    if not _ROOT or config.option.collectonly:
+        return
+    if hasattr(config, "workerinput"):
+        isolate.own_network()
+    else:
+        isolate.enter()
+    net.loopback_up()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without root there is no network of our own."""
+    for item in items:
+        if not _ROOT and item.get_closest_marker("mesh"):
+            item.add_marker(pytest.mark.skip(reason="needs root: network namespaces"))
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run."""
+    return isolate.run_folder() if isolate.inside() else tmp_path_factory.mktemp("run")
 
 
 @pytest.hookimpl(wrapper=True)

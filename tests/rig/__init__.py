@@ -1,6 +1,6 @@
 """The rig: meshes of real Envoys in network namespaces, with a directory as the source of objects. See world.py."""
 
-from . import isolate
+from . import isolate, net
 from .client import Load, Reply
 from .daemon import CommandError, Daemon
 from .oracles import o_allowed, o_blocked, o_clean
@@ -19,6 +19,7 @@ __all__ = [
     "free_port",
     "holds",
     "isolate",
+    "net",
     "o_allowed",
     "o_blocked",
     "o_clean",

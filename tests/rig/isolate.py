@@ -200,6 +200,7 @@ def enter() -> Path:
     private_mounts()
     mount("proc", "/proc", "proc", 0x2 | 0x4 | 0x8)  # nosuid, nodev, noexec
     os.environ[_ENV] = str(folder)
+    os.umask(0o022)  # sidecars and applications read their files under other users
     # As process 1 we would ignore SIGTERM and SIGHUP unless they have a handler.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, _f: sys.exit(128 + n))
