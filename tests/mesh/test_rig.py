@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,10 +209,12 @@ class _HandMade:
 def two_pods(run_folder: Path) -> Iterator[tuple[_HandMade, _HandMade]]:
     """A client and a server, each with an Envoy on its own redirected ports."""
     Site.get()
-    apps = run_folder / "apps-of-two.py"
+    folder = Path(tempfile.mkdtemp(prefix="two-", dir=run_folder))
+    folder.chmod(0o711)
+    apps = folder / "apps.py"
     apps.write_text((RIG / "apps.py").read_text())
     apps.chmod(0o644)
-    client, server = (_HandMade(run_folder / f"two-{n}", f"10.244.50.{n}") for n in (1, 2))
+    client, server = (_HandMade(folder / str(n), f"10.244.50.{n}") for n in (1, 2))
     server.run(APP_UID, os.path.realpath(sys.executable), str(apps), "http=8080", env={"POD_NAME": "server-1"})
     server.envoy(name="inbound", port=15003, discovery="STATIC", address="127.0.0.1", target=8080)
     client.envoy(name="outbound", port=15001, discovery="STATIC", address=server.address, target=8080)
