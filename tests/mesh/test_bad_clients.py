@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from rig import World, until
+from rig import Pod, World, until
 from rig.objects import HTTP_8080
 from rig.xds import CDS, SDS, Credentials, Sotw
 
@@ -19,11 +19,14 @@ def _openssl(*arguments: str) -> None:
     subprocess.run(["openssl", *arguments], capture_output=True, check=True)
 
 
+SHORT = "c", "r"  # account and namespace: openssl's own commands write no common name over 64 characters
+
+
 def _forge(folder: Path, uuid: str, *, ca: Path | None = None, start: str = "", end: str = "") -> Credentials:
     """A proxy certificate as ours look, signed by a CA of its own, or by the given one (its state directory)."""
     folder.mkdir()
     extensions = folder / "extensions.cnf"
-    name = f"{uuid}.sidecar.caller.red.cluster.local"
+    name = f"{uuid}.sidecar.{'.'.join(SHORT)}.cluster.local"
     extensions.write_text(
         "[ca]\ndefault_ca=c\n[c]\ndatabase=index.txt\nnew_certs_dir=.\nserial=serial\ndefault_md=sha256\npolicy=p\nunique_subject=no\n"
         "[p]\ncommonName=supplied\n[x]\nbasicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n"
@@ -48,8 +51,7 @@ def _forge(folder: Path, uuid: str, *, ca: Path | None = None, start: str = "", 
             "-out",
             str(folder / "ca.crt"),
         )
-    # a common name over 64 characters would be refused here; identity is in the alternative names as well
-    _openssl("req", *curve, "-subj", f"/CN={uuid}.sidecar.caller.red", "-keyout", str(key), "-out", str(request))
+    _openssl("req", *curve, "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(request))
     dates = ["-startdate", start, "-enddate", end] if end else ["-days", "1"]
     subprocess.run(
         ["openssl", "ca", "-batch", "-notext", "-config", "extensions.cnf", "-extensions", "x", *dates,
@@ -59,10 +61,17 @@ def _forge(folder: Path, uuid: str, *, ca: Path | None = None, start: str = "", 
     return Credentials(chain.read_bytes(), key.read_bytes(), None)
 
 
-def _refused(world: World, credentials: Credentials) -> grpc.RpcError:
+def _pod(world: World) -> Pod:
+    """The pod for which certificates are forged."""
+    account, ns = SHORT
+    world.namespace(ns)
+    return world.pod(ns, "victim", account=account)
+
+
+def _refused(world: World, pod: Pod, credentials: Credentials) -> grpc.RpcError:
     """The error with which a client with these credentials is turned away."""
     credentials.roots = credentials.roots or (world.daemon.state / "ca.crt").read_bytes()
-    with Sotw(world, world.pods["red/caller-1"], credentials=credentials) as client:
+    with Sotw(world, pod, credentials=credentials) as client:
         client.send(CDS)
         return client.ended()
 
@@ -82,38 +91,40 @@ def witness(plain: World):
 
 def test_certificate_of_another_ca_is_refused(plain: World, witness: Sotw, tmp_path: Path) -> None:
     """The right names, signed by somebody else."""
-    forged = _forge(tmp_path / "forged", plain.pods["red/caller-1"].uuid)
-    assert _refused(plain, forged).code() == grpc.StatusCode.UNAVAILABLE
+    pod = _pod(plain)
+    forged = _forge(tmp_path / "forged", pod.uuid)
+    assert _refused(plain, pod, forged).code() == grpc.StatusCode.UNAVAILABLE
     assert plain.daemon.alive()
 
 
 def test_expired_certificate_is_refused(plain: World, witness: Sotw, tmp_path: Path) -> None:
     """Ours, but its time is over; the same with a time to come is no better, and a valid one works."""
-    uuid = plain.pods["red/caller-1"].uuid
-    state = plain.daemon.state
+    pod, state = _pod(plain), plain.daemon.state
     for name, start, end in (
         ("old", "20200101000000Z", "20200102000000Z"),
         ("early", "20980101000000Z", "20980102000000Z"),
     ):
-        forged = _forge(tmp_path / name, uuid, ca=state, start=start, end=end)
-        assert _refused(plain, forged).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
-    valid = _forge(tmp_path / "valid", uuid, ca=state)
+        forged = _forge(tmp_path / name, pod.uuid, ca=state, start=start, end=end)
+        assert _refused(plain, pod, forged).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
+    valid = _forge(tmp_path / "valid", pod.uuid, ca=state)
     valid.roots = (state / "ca.crt").read_bytes()
-    with Sotw(plain, plain.pods["red/caller-1"], credentials=valid) as client:
-        assert client.fetch(CDS).resources
+    with Sotw(plain, pod, credentials=valid) as client:
+        assert client.fetch(CDS).version
 
 
 def test_client_without_a_certificate_is_refused(plain: World, witness: Sotw) -> None:
     """TLS alone is not enough."""
-    assert _refused(plain, Credentials(None, None, None)).code() == grpc.StatusCode.UNAVAILABLE
+    assert (
+        _refused(plain, plain.pods["red/caller-1"], Credentials(None, None, None)).code() == grpc.StatusCode.UNAVAILABLE
+    )
 
 
 def test_service_certificate_is_no_proxy_certificate(plain: World, witness: Sotw) -> None:
     """A workload's own certificate, valid in the mesh, does not open the discovery port."""
     with Sotw(plain, plain.pods["red/caller-1"]) as client:
-        secret = client.fetch(SDS, ["service-cert"]).resources["service-cert"].tls_certificate
+        secret = client.fetch_all(SDS, ["service-cert"])["service-cert"].tls_certificate
     stolen = Credentials(secret.certificate_chain.inline_bytes, secret.private_key.inline_bytes, None)
-    error = _refused(plain, stolen)
+    error = _refused(plain, plain.pods["red/caller-1"], stolen)
     assert error.code() in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.UNAUTHENTICATED,
@@ -124,7 +135,7 @@ def test_service_certificate_is_no_proxy_certificate(plain: World, witness: Sotw
 def test_certificate_of_a_pod_that_does_not_exist_is_refused(plain: World, witness: Sotw, tmp_path: Path) -> None:
     """Ours and valid, for a uuid that no pod has."""
     forged = _forge(tmp_path / "ghost", "00000000-0000-4000-8000-000000000000", ca=plain.daemon.state)
-    error = _refused(plain, forged)
+    error = _refused(plain, _pod(plain), forged)
     assert error.code() == grpc.StatusCode.PERMISSION_DENIED
     assert "00000000-0000-4000-8000-000000000000" in (error.details() or "")
 

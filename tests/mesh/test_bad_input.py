@@ -102,7 +102,6 @@ WRONG: list[tuple[dict[str, Any], str, object]] = [
     (_SERVICE, "spec.ports.0.targetPort", {}),
     (_SERVICE, "spec.ports.0.targetPort", 70000),
     (_SERVICE, "spec.clusterIP", 10),
-    (_SERVICE, "spec.clusterIP", "not an address"),
     (_SERVICE, "spec.selector", ["app"]),
     (_SERVICE, "spec.selector", {"app": 1}),
     (_TARGET, "spec", "x"),
@@ -191,6 +190,18 @@ def test_wrong_value_in_a_field_is_rejected_by_name_and_changes_nothing(
         assert not status["errors"], "bad data is not an error of a rule"
     strict.wait()
     assert not strict.status()["rejects"]
+
+
+def test_service_whose_address_is_none_is_reported_and_led_to_by_nobody(strict: World) -> None:
+    """A clusterIP that is no address: the Service gets no chain, the others keep theirs."""
+    with strict.scratch(), Sotw(strict, strict.pods["red/caller2-1"]) as client:
+        before = client.fetch(LDS)
+        strict.apply(_with(_SERVICE, "spec.clusterIP", "not an address"))
+        client.silent()
+        assert before.as_dict("outbound-listener")["filter_chains"]
+        [reject] = strict.status()["rejects"]
+        assert (reject["object"], reject["path"]) == ("Service blue/bad", "spec.clusterIP")
+    strict.wait()
 
 
 def test_objects_without_identity_are_reported_with_their_file(plain: World) -> None:

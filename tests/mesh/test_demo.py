@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from rig import until
 from rig.daemon import ROOT
 
 pytestmark = pytest.mark.mesh
+
+
+@pytest.fixture
+def folder(run_folder: Path) -> Path:
+    """A folder for temporary files that the sidecars' and applications' users can enter."""
+    made = Path(tempfile.mkdtemp(prefix="demo-", dir=run_folder))
+    made.chmod(0o711)
+    return made
 
 
 def _start(tmp: Path) -> subprocess.Popen[str]:
@@ -35,28 +44,33 @@ def _processes_of(tmp: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_demo_plays_its_story_and_every_step_holds(tmp_path: Path) -> None:
+def test_demo_plays_its_story_and_every_step_holds(folder: Path) -> None:
     """`story.py --once`: eight steps and the state of the Envoys, each ok, exit 0."""
-    story = _start(tmp_path)
+    story = _start(folder)
     out, _ = story.communicate(timeout=300)
     assert story.returncode == 0, out
     assert out.count("\nok ") == 9, out
     assert "FAIL" not in out
-    assert list(tmp_path.iterdir()) == []
-    assert _processes_of(tmp_path) == []
+    assert list(folder.iterdir()) == []
+    assert _processes_of(folder) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_demo_that_is_interrupted_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_demo_that_is_interrupted_leaves_no_process(folder: Path, number: signal.Signals) -> None:
     """Ctrl-C ends it in order, SIGKILL at once: daemon, Envoys and applications go with it."""
-    story = _start(tmp_path)
+    story = _start(folder)
     assert story.stdout
-    until(lambda: "ok " in story.stdout.readline(), "the first step has been played", 60)
-    assert any("envoy" in line for line in _processes_of(tmp_path))
+    said = []
+    for line in story.stdout:
+        said.append(line)
+        if line.startswith("ok "):
+            break
+    assert said[-1].startswith("ok "), "".join(said)
+    assert any("envoy" in line for line in _processes_of(folder))
     story.send_signal(number)
     story.wait(20)
     story.stdout.close()
-    until(lambda: not _processes_of(tmp_path), "all its processes have ended")
+    until(lambda: not _processes_of(folder), "all its processes have ended")
     assert story.returncode != 0
     if number == signal.SIGINT:
-        assert list(tmp_path.iterdir()) == []
+        assert list(folder.iterdir()) == []

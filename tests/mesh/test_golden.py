@@ -43,7 +43,7 @@ def _served(world: World, pod: str) -> dict[str, dict[str, Any]]:
             (RDS, _all(out[LDS], "route_config_name")),
             (SDS, _secrets(out)),
         ):
-            out[kind] = {n: to_dict(r) for n, r in client.fetch(kind, names).resources.items()} if names else {}
+            out[kind] = {n: to_dict(r) for n, r in client.fetch_all(kind, names).items()}
     return out
 
 
@@ -206,10 +206,12 @@ def test_a_gld_03_upstream_tls(golden: World, pod: str) -> None:
 def test_own_certificate_answers_to_its_upstream_name_only_for_itself(golden: World) -> None:
     """`service-cert:<own namespace>/<own account>` is the same secret; another identity's name gets nothing."""
     with Sotw(golden, golden.pods["curl/curl-1"]) as client:
-        got = client.fetch(SDS, ["service-cert:curl/curl"])
-        assert got.resources.keys() == {"service-cert:curl/curl"}
-        assert got.as_dict("service-cert:curl/curl")["tls_certificate"]["private_key"]
+        got = client.fetch_all(SDS, ["service-cert:curl/curl"])
+        assert got.keys() == {"service-cert:curl/curl"}
+        assert to_dict(got["service-cert:curl/curl"])["tls_certificate"]["private_key"]
     with Sotw(golden, golden.pods["curl/curl-1"]) as client:
         client.send(SDS, ["service-cert:httpbin/httpbin", "service-cert"])
         got = client.expect(SDS)
         assert got.resources.keys() == {"service-cert"}
+        client.ack(got)
+        client.silent()

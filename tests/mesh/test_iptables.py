@@ -37,6 +37,7 @@ class _Listener:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            connection.settimeout(5)
             with connection, contextlib.suppress(OSError):
                 connection.recv(65536)
                 body = json.dumps({"landed": self._port, "meant": self._meant(connection)}).encode()

@@ -25,6 +25,14 @@ RIG = Path(isolate.__file__).resolve().parent
 # --- isolation ---
 
 
+@pytest.fixture
+def tmp(run_folder: Path) -> Path:
+    """A folder for temporary files that every user can enter, as a run wants it."""
+    made = Path(tempfile.mkdtemp(prefix="tmp-", dir=run_folder))
+    made.chmod(0o711)
+    return made
+
+
 def _isolated(code: str, tmp: Path) -> subprocess.Popen[str]:
     """A program that enters isolation and then runs some code; independent of the isolation of this test run."""
     env = {k: v for k, v in os.environ.items() if k != "OSM_RIG_RUN"} | {"TMPDIR": str(tmp)}
@@ -35,13 +43,13 @@ def _isolated(code: str, tmp: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.mesh
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_isolation_ends_every_process_with_the_outermost(number: signal.Signals, tmp_path: Path) -> None:
+def test_isolation_ends_every_process_with_the_outermost(number: signal.Signals, tmp: Path) -> None:
     """Whatever signal ends the run, a process deep inside it ends too, and only a killed run leaves its folder."""
     marker = f"osm-rig-test-{os.getpid()}-{number.name}"
     run = _isolated(
         f"subprocess.Popen(['sh', '-c', 'while :; do sleep 60; done', {marker!r}], start_new_session=True)\n"
         "print(folder, flush=True)\ntime.sleep(60)",
-        tmp_path,
+        tmp,
     )
     assert run.stdout
     folder = Path(run.stdout.readline().strip())
@@ -64,27 +72,27 @@ def _running(marker: str) -> bool:
 
 
 @pytest.mark.mesh
-def test_isolation_passes_the_exit_status_on_and_removes_its_folder(tmp_path: Path) -> None:
+def test_isolation_passes_the_exit_status_on_and_removes_its_folder(tmp: Path) -> None:
     """The caller sees the inner status; nothing stays."""
-    run = _isolated("print(folder, os.getpid(), flush=True)\nsys.exit(7)", tmp_path)
+    run = _isolated("print(folder, os.getpid(), flush=True)\nsys.exit(7)", tmp)
     out, _ = run.communicate(timeout=10)
     folder, pid = out.split()
     assert run.returncode == 7
     assert pid == "1"
     assert not Path(folder).exists()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp.iterdir()) == []
 
 
 @pytest.mark.mesh
-def test_isolation_removes_the_folder_of_a_dead_run_only(tmp_path: Path) -> None:
+def test_isolation_removes_the_folder_of_a_dead_run_only(tmp: Path) -> None:
     """The next run sweeps what a killed one left, and leaves a living one alone."""
-    dead, alive = (_isolated("print(folder, flush=True)\ntime.sleep(60)", tmp_path) for _ in range(2))
+    dead, alive = (_isolated("print(folder, flush=True)\ntime.sleep(60)", tmp) for _ in range(2))
     assert dead.stdout and alive.stdout
     folders = [Path(p.stdout.readline().strip()) for p in (dead, alive)]
     dead.kill()
     dead.wait()
     until(lambda: not _locked(folders[0]), "the dead run's lock is free")
-    third = _isolated("pass", tmp_path)
+    third = _isolated("pass", tmp)
     assert third.wait(10) == 0
     assert [f.exists() for f in folders] == [False, True]
     alive.terminate()

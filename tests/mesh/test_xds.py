@@ -101,8 +101,12 @@ def test_a_xds_08_a_full_push_goes_in_the_order_of_make_before_break(plain: Worl
         plain.mesh_config(permissive=True)
         plain.wait()
         types = [a.type for a in answers[gone:] if a.resources]
-        assert types == [kind for kind in ORDER if kind in types], types
         assert set(types) >= {CDS, EDS, LDS, RDS}
+        if SDS in types:
+            # a secret that the client lacks may overtake listeners and routes: those wait for clusters, clusters for it
+            assert types.index(SDS) > types.index(CDS)
+            types.remove(SDS)
+        assert types == [kind for kind in ORDER if kind in types], types
 
 
 @pytest.mark.parametrize("form", [Sotw, Delta])

@@ -87,7 +87,10 @@ def die_with_parent() -> None:
 
 
 def _base() -> Path:
-    return Path(os.environ.get("TMPDIR") or "/tmp")
+    """$TMPDIR, unless other users cannot enter it: sidecars and applications have to."""
+    wanted = Path(os.environ.get("TMPDIR") or "/tmp").absolute()
+    open_to_all = wanted.is_dir() and all(folder.stat().st_mode & 0o001 for folder in (wanted, *wanted.parents))
+    return wanted if open_to_all else Path("/tmp")
 
 
 def _lock(folder: Path) -> int | None:
@@ -172,6 +175,7 @@ def enter() -> Path:
         raise IsolationError("enter() must come before the first thread")
     sweep()
     folder, _ = _new_run()  # the lock lives as long as its descriptor: until the supervisor has ended
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID)
     except IsolationError:
@@ -184,6 +188,7 @@ def enter() -> Path:
     child = os.fork()
     if child:
         os.close(alive_read)
+        setns(home, CLONE_NEWNS)  # out again: what is mounted inside would keep the folder from being removed
         status = _supervise(child, folder)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         if status < 0:
@@ -192,6 +197,7 @@ def enter() -> Path:
             os.kill(os.getpid(), -status)
         os._exit(status if status >= 0 else 128 - status)
     os.close(alive_write)
+    os.close(home)
     die_with_parent()
     if select.select([alive_read], [], [], 0)[0]:
         os._exit(1)  # the supervisor was killed before it could be watched

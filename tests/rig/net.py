@@ -152,14 +152,16 @@ route add unreachable {SERVICE_NETWORK}
         self._numbers = itertools.count(1)
 
     def plug(self, netns: Netns, address: str) -> None:
-        """Connects a pod's namespace to the bridge under an address."""
+        """Connects a pod's namespace to the bridge under an address. Its MAC address follows from it: an address
+        that is used again must not be looked for at its last owner's."""
+        mac = "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
         name = f"veth{next(self._numbers)}"
         run(
             "ip",
             "-batch",
             "-",
             stdin=f"""
-link add {name} type veth peer name eth0 netns {netns.pid}
+link add {name} type veth peer name eth0 address {mac} netns {netns.pid}
 link set {name} master {BRIDGE} up
 """,
         )

@@ -230,9 +230,9 @@ class Pod:
         """The outcome of one request: `200`, `403`, `exit 7`."""
         return self.get(url, **options).face
 
-    def tally(self, url: str, n: int) -> Any:
-        """n quick requests over one connection, counted by the pod that answered."""
-        return client.tally(self.netns, self.world.resolve(client.split_url(url)[0], self.ns), url, n)
+    def tally(self, url: str, n: int, batch: int = 20) -> Any:
+        """n quick requests over one connection, counted by the pod that answered. batch=1 where some are to fail."""
+        return client.tally(self.netns, self.world.resolve(client.split_url(url)[0], self.ns), url, n, batch)
 
     def load(self, url: str, rate: float) -> client.Load:
         """Requests in the background until stopped."""

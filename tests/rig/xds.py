@@ -284,6 +284,18 @@ class Sotw(_Stream[discovery_pb2.DiscoveryRequest]):
         self.ack(answer)
         return answer
 
+    def fetch_all(self, kind: str, names: Iterable[str]) -> dict[str, Any]:
+        """Subscribes for the first time, and waits until each name has come; acknowledges what comes. A leaf
+        certificate may come later than the rest: it has to be signed first."""
+        wanted = set(names)
+        self.send(kind, sorted(wanted))
+        got: dict[str, Any] = {}
+        while not wanted <= got.keys():
+            answer = self.expect(kind)
+            self.ack(answer)
+            got.update(answer.resources)
+        return got
+
 
 class Delta(_Stream[discovery_pb2.DeltaDiscoveryRequest]):
     """Incremental."""
