@@ -10,6 +10,7 @@
  *   engine:resources("ns/pod", "CDS") name -> message, or nil where there is no such proxy
  *
  * Whatever is asked sees all that was applied before. */
+#include "base/log.h"
 #include "base/yaml.h"
 #include "model/store.h"
 #include "policy/engine.h"
@@ -309,6 +310,8 @@ __attribute__((visibility("default"))) int luaopen_osm_spec(lua_State *L)
                                        {"figures", l_figures}, {"number", l_number},
                                        {"proxies", l_proxies}, {"resources", l_resources},
                                        {"__gc", l_free},       {NULL, NULL}};
+    osm_log_set_level(OSM_LOG_TOPIC_COUNT,
+                      OSM_LOG_ERROR); /* specs look at rejects and errors themselves */
     luaL_newmetatable(L, type_name);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);
