@@ -66,7 +66,8 @@ static void print_source(const json_t *source)
                                                                   : "its objects are absent");
 }
 
-/* "ok" | "due" | "NACK" per type, and what the refusals say on lines of their own. */
+/* Per type the acknowledged version (cut; "empty": acknowledged to have nothing; "-": never asked
+ * for), with "due" or "NACK" before it; then what the refusals say, on lines of their own. */
 static void print_proxies(const json_t *proxies, const json_t *missing)
 {
     static const char *const types[] = {"CDS", "EDS", "LDS", "RDS", "SDS"};
@@ -89,7 +90,9 @@ static void print_proxies(const json_t *proxies, const json_t *missing)
                                json_is_string(json_object_get(type, "nacked")) ? "NACK "
                                : json_is_true(json_object_get(type, "due"))    ? "due "
                                                                                : "",
-                               *acked ? acked : "-");
+                               !*acked                               ? "-"
+                               : strspn(acked, "0") == strlen(acked) ? "empty"
+                                                                     : acked);
         }
         (void)osm_buf_add_char(&rows, '\n');
     }
