@@ -138,7 +138,13 @@ class Show:
         if changes:
             names = ", ".join(path.name for path in changes)
             lines = [line for found in changes.values() for line in found]
-            self._play(Applied(f"you edited {names}", lines), self.store.world.daemon.applied)
+            self._play(Applied(f"you edited {names}", lines), self._apply_edit)
+
+    def _apply_edit(self) -> None:
+        self.store.world.daemon.applied()
+        broken = self.store.world.status()["source"]["errors"]
+        if broken:
+            raise RuntimeError(f"{Path(broken[0]['file']).name} cannot be read; its last good version serves")
 
     # --- asking ---
 
