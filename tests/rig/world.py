@@ -147,8 +147,12 @@ class World:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        was_alive = self.daemon.alive()
         self.close()
+        status = self.daemon.process.returncode if self.daemon.process else 0
+        if kind is None and was_alive and status != 0:  # a leak, under a sanitizer
+            raise RuntimeError(f"osm-controller ended with {status}:\n{self.daemon.log()[-4000:]}")
 
     def close(self) -> None:
         """Ends pods and daemon."""
