@@ -31,8 +31,9 @@ void osm_app_flush(struct osm_app *app)
 
 bool osm_app_settled(const struct osm_app *app)
 {
-    return app->synced && app->policy && !app->policy_error && app->snapshot &&
-           !osm_policy_busy(app->policy) && !osm_store_dirty(app->store);
+    return app->synced && app->source && !osm_source_failure(app->source) && app->policy &&
+           !app->policy_error && app->snapshot && !osm_policy_busy(app->policy) &&
+           !osm_store_dirty(app->store);
 }
 
 static void flush_posted(void *ud)
@@ -318,7 +319,7 @@ int osm_app_run(const struct osm_app_config *config)
         osm_log(OSM_LOG_CORE, OSM_LOG_FATAL, "cannot start", OSM_S("error", err.msg));
         return 1;
     }
-    if (start(&app, &err) || osm_loop_on_terminate(app.loop, stop, &app)) {
+    if (osm_loop_on_terminate(app.loop, stop, &app) || start(&app, &err)) {
         osm_log(OSM_LOG_CORE, OSM_LOG_FATAL, "cannot start", OSM_S("error", err.msg));
         failed = true;
         if (osm_loop_post(app.loop, stop, &app))

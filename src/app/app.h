@@ -49,5 +49,6 @@ int osm_app_run(const struct osm_app_config *config);
 /** Sends what has changed to the policy thread, unless it is busy (then it is sent when the run
  * ends). */
 void osm_app_flush(struct osm_app *app);
-/** True when all that the source has told is in the newest snapshot. */
+/** True when all that the source holds is in the newest snapshot. Never while the source has
+ * failed: what it holds is unknown then. */
 bool osm_app_settled(const struct osm_app *app);

@@ -76,6 +76,15 @@ static void waiter_remove(struct osm_waiter *w)
     osm_free(w);
 }
 
+/* Files of which the last good objects serve, or none. */
+static size_t source_errors(const struct osm_app *app)
+{
+    json_t *status = app->source ? osm_source_status(app->source) : NULL;
+    size_t n = json_array_size(json_object_get(status, "errors"));
+    json_decref(status);
+    return n;
+}
+
 static void answer(struct osm_waiter *w, const char *why_not)
 {
     struct osm_app *app = w->app;
@@ -89,7 +98,8 @@ static void answer(struct osm_waiter *w, const char *why_not)
         return;
     }
     osm_control_reply(request,
-                      json_pack("{s:b, s:I, s:I, s:I}", "applied", applied, "snapshot",
+                      json_pack("{s:b, s:I, s:I, s:I, s:I}", "applied", applied, "source_errors",
+                                (json_int_t)source_errors(app), "snapshot",
                                 (json_int_t)(app->snapshot ? app->snapshot->number : 0), "proxies",
                                 (json_int_t)streams, "nacked", (json_int_t)nacked));
 }
@@ -150,13 +160,21 @@ static void wait_applied(void *ud, struct osm_control_request *request, const js
         osm_control_fail(request, &err);
         return;
     }
+    osm_source_refresh(app->source); /* what was written before the call counts */
+    const char *failure = osm_source_failure(app->source);
+    if (failure) {
+        (void)osm_fail(&err, OSM_EIO, "not applied: the source has failed: %s", failure);
+        osm_timer_free(w->deadline);
+        osm_free(w);
+        osm_control_fail(request, &err);
+        return;
+    }
     w->app = app;
     w->request = request;
     w->connected = json_is_true(json_object_get(args, "connected"));
     w->next = app->waiters;
     app->waiters = w;
     osm_timer_start(w->deadline, (uint64_t)timeout_ms, 0);
-    osm_source_refresh(app->source); /* what was written before the call counts */
     osm_app_flush(app);
     osm_app_wake_waiters(app);
 }

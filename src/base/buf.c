@@ -1,5 +1,7 @@
 #include "base/buf.h"
 
+#include "base/utf8.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -79,28 +81,12 @@ int osm_buf_addf(struct osm_buf *buf, const char *fmt, ...)
     return buf->failed;
 }
 
-/* Length of the valid UTF-8 sequence at s, 0 if there is none. Needs a NUL-terminated string. */
-static size_t utf8_len(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    size_t n = s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0xc2 ? 2 : 0;
-    if (!n || s[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 int osm_buf_add_json_string(struct osm_buf *buf, const char *text)
 {
     (void)osm_buf_add_char(buf, '"');
+    size_t left = strlen(text);
     for (const unsigned char *s = (const unsigned char *)text; *s;) {
-        size_t n = utf8_len(s);
+        size_t n = osm_utf8_sequence((const char *)s, left);
         if (*s == '"' || *s == '\\')
             (void)osm_buf_addf(buf, "\\%c", *s);
         else if (*s == '\n')
@@ -114,6 +100,7 @@ int osm_buf_add_json_string(struct osm_buf *buf, const char *text)
         else
             (void)osm_buf_add_str(buf, "\\ufffd");
         s += n ? n : 1;
+        left -= n ? n : 1;
     }
     return osm_buf_add_char(buf, '"');
 }

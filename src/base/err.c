@@ -1,5 +1,7 @@
 #include "base/err.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +16,7 @@ int osm_fail(struct osm_err *err, int code, const char *fmt, ...)
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     err->code = code;
-    memcpy(err->msg, text, sizeof text);
+    memcpy(err->msg, osm_utf8_repair(text), sizeof text);
     return code;
 }
 
@@ -30,6 +32,7 @@ void osm_err_prepend(struct osm_err *err, const char *fmt, ...)
     va_end(ap);
     if (n >= 0 && (size_t)n < sizeof err->msg)
         (void)snprintf(err->msg + n, sizeof err->msg - (size_t)n, "%s", old);
+    (void)osm_utf8_repair(err->msg);
 }
 
 const char *osm_code_text(int code)

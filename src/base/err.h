@@ -31,8 +31,8 @@ enum osm_code {
 };
 
 struct osm_err {
-    int code; /* 0 or one of enum osm_code */
-    char msg[512];
+    int code;      /* 0 or one of enum osm_code */
+    char msg[512]; /* always valid UTF-8, also where it was cut */
 };
 
 /** Fills @p err (may be NULL) and returns @p code, so that a failure is one line: `return

@@ -39,6 +39,8 @@ static int send_all(int fd, const char *data, size_t len, struct osm_err *err)
         ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
+        if (n < 0 && errno == EPIPE)
+            return 0; /* it has hung up: what it said before tells why */
         if (n <= 0)
             return osm_fail(err, OSM_EIO, "sending to the daemon: %s", strerror(errno));
         data += n;

@@ -79,6 +79,12 @@ int osm_cli_wait(const struct osm_cli *cli)
                      json_integer_value(json_object_get(data, "snapshot")),
                      json_integer_value(json_object_get(data, "proxies")) - nacked,
                      json_integer_value(json_object_get(data, "proxies")));
+    json_int_t errors = json_integer_value(json_object_get(data, "source_errors"));
+    if (errors)
+        (void)fprintf(stderr,
+                      "osm: %" JSON_INTEGER_FORMAT " errors in the source's files: there the last "
+                                                   "good objects count; `osm status` lists them\n",
+                      errors);
     json_decref(data);
     if (nacked) {
         (void)fprintf(stderr,

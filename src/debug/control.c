@@ -17,6 +17,9 @@ enum {
     SESSIONS_MAX = 16,
     REQUEST_MAX_BYTES = 64 * 1024,
     REPLY_MAX_BYTES = 256 * 1024 * 1024,
+    UNREAD_MAX_BYTES =
+        8 * 1024 *
+        1024, /* replies that a session has not read: no further request is taken until it does */
     PENDING_MAX = 64, /* requests of one session that are not answered yet */
     IDLE_MS = 5 * 60 * 1000
 };
@@ -30,6 +33,7 @@ struct session {
     size_t requests; /* alive ones that point here */
     long uid, pid;
     bool closing, closed;
+    bool paused; /* does not read its replies */
     char chunk[4096];
 };
 
@@ -53,6 +57,7 @@ struct osm_control {
 struct reply {
     uv_write_t req;
     struct osm_buf text;
+    bool last; /* the session ends with it */
 };
 
 /* A session is freed when its handle is closed and no request points to it any more. */
@@ -104,14 +109,20 @@ static void session_idle(void *ud)
         session_close(s);
 }
 
+static void take_requests(struct session *s);
+
 static void reply_written(uv_write_t *req, int status)
 {
     struct reply *r = req->data;
     struct session *s = req->handle->data;
+    bool last = r->last;
     osm_buf_clear(&r->text);
     osm_free(r);
-    if (status)
+    if (status || last)
         session_close(s);
+    else if (s->paused &&
+             uv_stream_get_write_queue_size((uv_stream_t *)&s->pipe) < UNREAD_MAX_BYTES / 2)
+        take_requests(s);
 }
 
 static int append(const char *data, size_t len, void *buf)
@@ -133,7 +144,7 @@ static void wipe(json_t *value)
         wipe(item);
 }
 
-static void send_line(struct session *s, const json_t *line, bool secret)
+static void send_line(struct session *s, const json_t *line, bool secret, bool last)
 {
     struct reply *r = osm_alloc(sizeof *r);
     if (!r) {
@@ -142,6 +153,7 @@ static void send_line(struct session *s, const json_t *line, bool secret)
     }
     r->text = (struct osm_buf)OSM_BUF_INIT(REPLY_MAX_BYTES);
     r->text.secret = secret;
+    r->last = last;
     r->req.data = r;
     int status = json_dump_callback(line, append, &r->text, JSON_COMPACT) ||
                  osm_buf_add_char(&r->text, '\n');
@@ -165,7 +177,9 @@ static void finish(struct osm_control_request *request, json_t *line)
     bool secret = request->command && request->command->secret;
     s->requests--;
     if (!s->closing && line)
-        send_line(s, line, secret);
+        send_line(s, line, secret, false);
+    else
+        session_close(s); /* no memory for an answer: a client must not wait for it */
     if (secret)
         wipe(line);
     json_decref(line);
@@ -263,18 +277,44 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         session_close(s);
         return;
     }
+    take_requests(s);
+}
+
+/* Handles the whole lines that are there, as long as the session reads its replies. */
+static void take_requests(struct session *s)
+{
     size_t start = 0;
-    for (char *end; !s->closing && s->in.len > start &&
+    s->paused = false;
+    for (char *end; !s->closing && !s->paused && s->in.len > start &&
                     (end = memchr(s->in.data + start, '\n', s->in.len - start)) != NULL;) {
         size_t len = (size_t)(end - s->in.data) - start;
         if (len)
             handle_line(s, s->in.data + start, len);
         start += len + 1;
+        s->paused = uv_stream_get_write_queue_size((uv_stream_t *)&s->pipe) >= UNREAD_MAX_BYTES;
     }
     if (start && s->in.data) {
         memmove(s->in.data, s->in.data + start, s->in.len - start);
         s->in.len -= start;
     }
+    if (s->closing)
+        return;
+    if (s->paused)
+        (void)uv_read_stop((uv_stream_t *)&s->pipe);
+    else
+        (void)uv_read_start((uv_stream_t *)&s->pipe, on_alloc, on_read);
+}
+
+/* Says why, then ends the session. */
+static void refuse(struct session *s, const char *why)
+{
+    json_t *line = json_pack("{s:n, s:b, s:{s:s, s:s}}", "id", "ok", 0, "err", "code",
+                             osm_code_name(OSM_ELIMIT), "msg", why);
+    if (line)
+        send_line(s, line, false, true);
+    else
+        session_close(s);
+    json_decref(line);
 }
 
 static void on_connection(uv_stream_t *server, int status)
@@ -300,7 +340,7 @@ static void on_connection(uv_stream_t *server, int status)
     uv_os_fd_t fd;
     struct ucred peer;
     socklen_t len = sizeof peer;
-    if (!s->idle || uv_accept(server, (uv_stream_t *)&s->pipe) || c->sessions_len > SESSIONS_MAX ||
+    if (!s->idle || uv_accept(server, (uv_stream_t *)&s->pipe) ||
         uv_fileno((uv_handle_t *)&s->pipe, &fd) ||
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len)) {
         session_close(s);
@@ -315,7 +355,10 @@ static void on_connection(uv_stream_t *server, int status)
         return;
     }
     osm_timer_start(s->idle, IDLE_MS, 0);
-    (void)uv_read_start((uv_stream_t *)&s->pipe, on_alloc, on_read);
+    if (c->sessions_len > SESSIONS_MAX)
+        refuse(s, "too many sessions on the control socket; end one and try again");
+    else
+        take_requests(s);
 }
 
 /* A socket file that nobody listens on is left over from a daemon that was killed. */

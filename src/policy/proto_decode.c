@@ -4,6 +4,7 @@
  *
  * A singular message that occurs more than once is the concatenation of its occurrences, as
  * protobuf has it. */
+#include "base/utf8.h"
 #include "policy/proto_priv.h"
 
 #include <inttypes.h>
@@ -203,7 +204,7 @@ static int decode_value(struct decoder *d, const ProtobufCMessageDescriptor *mes
     if (f->type == PROTOBUF_C_TYPE_MESSAGE) {
         rc = decode_message(d, f->descriptor, wire->data, wire->len, &json);
     } else if (f->type == PROTOBUF_C_TYPE_STRING || f->type == PROTOBUF_C_TYPE_BYTES) {
-        bool text = osm__proto_utf8((const char *)wire->data, wire->len);
+        bool text = osm_utf8_valid((const char *)wire->data, wire->len);
         if (d->secret && !is_place(message, f->name))
             json = json_string(REDACTED);
         else if (text)
@@ -458,7 +459,7 @@ static int decode_any(struct decoder *d, const ProtobufCMessageDescriptor *messa
         else if (wire.field == 2 && wire.type == OSM_WIRE_BYTES)
             value = wire;
     }
-    if (rc < 0 || !osm__proto_utf8((const char *)url.data, url.len) ||
+    if (rc < 0 || !osm_utf8_valid((const char *)url.data, url.len) ||
         (url.len && memchr(url.data, 0, url.len)))
         return malformed(d, message, "not an Any");
     if (!url.len && !value.len) {

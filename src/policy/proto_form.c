@@ -1,4 +1,5 @@
 /* Messages that are not written as a table of their fields: Any, times, wrappers, plain data. */
+#include "base/utf8.h"
 #include "policy/proto_encode_priv.h"
 
 #include <math.h>
@@ -126,7 +127,7 @@ int osm__proto_encode_value(struct osm__proto_encoder *e, struct osm__proto_node
         osm_wire_put_fixed64(e->out, bits);
         return 0;
     case OSM__VALUE_STRING:
-        if (!osm__proto_utf8(v->s, v->len))
+        if (!osm_utf8_valid(v->s, v->len))
             return osm__proto_refuse(e, node, OSM_EINVAL,
                                      "expected a string, got bytes that are not UTF-8");
         osm_wire_put_bytes(e->out, 3, v->s, v->len);

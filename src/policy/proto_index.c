@@ -132,37 +132,3 @@ const char *osm__proto_nearest_value(const ProtobufCEnumDescriptor *descriptor, 
         osm_nearest_consider(&search, descriptor->values_by_name[i].name);
     return search.best;
 }
-
-/* Length of the valid UTF-8 sequence at s (of at most n bytes), 0 if there is none. */
-static size_t sequence(const unsigned char *s, size_t n)
-{
-    static const struct {
-        unsigned char first, last, second_low, second_high, len;
-    } rows[] = {{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-                {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3},
-                {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
-                {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
-    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-        if (s[0] < rows[r].first || s[0] > rows[r].last)
-            continue;
-        if (n < rows[r].len || s[1] < rows[r].second_low || s[1] > rows[r].second_high)
-            return 0;
-        for (size_t i = 2; i < rows[r].len; i++)
-            if ((s[i] & 0xc0) != 0x80)
-                return 0;
-        return rows[r].len;
-    }
-    return 0;
-}
-
-bool osm__proto_utf8(const char *text, size_t len)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    for (size_t i = 0; i < len;) {
-        size_t n = s[i] < 0x80 ? 1 : sequence(s + i, len - i);
-        if (!n)
-            return false;
-        i += n;
-    }
-    return true;
-}

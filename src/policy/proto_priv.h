@@ -27,7 +27,6 @@ enum osm_wire_type osm__proto_wire_type(ProtobufCType type);
 const char *osm__proto_nearest_field(const ProtobufCMessageDescriptor *descriptor,
                                      const char *name);
 const char *osm__proto_nearest_value(const ProtobufCEnumDescriptor *descriptor, const char *name);
-bool osm__proto_utf8(const char *text, size_t len);
 
 /* A duration or timestamp as the API's text, e.g. "1.5s". */
 struct osm__proto_time {

@@ -1,4 +1,5 @@
 /* Numbers, enums, strings and bytes: what a value must be to stand in a field, and its bytes. */
+#include "base/utf8.h"
 #include "policy/proto_encode_priv.h"
 
 #include <float.h>
@@ -222,7 +223,7 @@ int osm__proto_encode_scalar(struct osm__proto_encoder *e, struct osm__proto_nod
         if (v->type != OSM__VALUE_STRING)
             return osm__proto_expected(
                 e, node, v, f->type == PROTOBUF_C_TYPE_STRING ? "a string" : "bytes as a string");
-        if (f->type == PROTOBUF_C_TYPE_STRING && !osm__proto_utf8(v->s, v->len))
+        if (f->type == PROTOBUF_C_TYPE_STRING && !osm_utf8_valid(v->s, v->len))
             return osm__proto_refuse(e, node, OSM_EINVAL,
                                      "expected a string, got bytes that are not UTF-8");
         if (!(plain && !v->len))

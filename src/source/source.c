@@ -15,3 +15,8 @@ void osm_source_refresh(struct osm_source *source)
 {
     source->refresh(source);
 }
+
+const char *osm_source_failure(const struct osm_source *source)
+{
+    return source->failure(source);
+}

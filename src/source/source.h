@@ -36,6 +36,9 @@ void osm_source_stop(struct osm_source *source);
  *   "kept": true|false}]}. degraded: something is in error, or nothing has been read yet; line and
  *  column are 0 where unknown. Caller: json_decref. NULL: no memory. */
 json_t *osm_source_status(const struct osm_source *source);
+/** Why the source as a whole cannot be read at present (what it held is held); NULL: it can.
+ * Borrowed until the next read. */
+const char *osm_source_failure(const struct osm_source *source);
 /** Reads everything again now, whatever inotify said; when it returns, the sink has been told all
  * that is in the files. */
 void osm_source_refresh(struct osm_source *source);

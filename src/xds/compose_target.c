@@ -2,6 +2,8 @@
  * concatenation. The result hangs at the target under a hash of what was selected, so that groups
  * that select the same share it. */
 #include "xds/compose_priv.h"
+
+#include "base/utf8.h"
 #include "xds/wire.h"
 
 #include "envoy/config/endpoint/v3/endpoint.pb-c.h"
@@ -67,6 +69,7 @@ int osm__report(json_t **list, const struct osm__entry *entry, const char *fmt, 
     va_start(ap, fmt);
     (void)vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
+    (void)osm_utf8_repair(what); /* names may have been cut */
     (void)osm__element_field(item->type, &word);
     if (!*list)
         *list = json_array();

@@ -1,6 +1,8 @@
 /* Requests and views: what the client subscribes to, has, and has refused. */
 #include "xds/stream_priv.h"
 
+#include "base/utf8.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -324,6 +326,8 @@ static void keep_error(struct osm__type *t, const char *text)
 {
     osm_free(t->error);
     t->error = text ? osm_strndup(text, strnlen(text, OSM_STREAM_ERROR_SIZE - 1)) : NULL;
+    if (t->error)
+        (void)osm_utf8_repair(t->error);
 }
 
 static void accepted(struct osm__type *t, const struct osm__sent *sent)

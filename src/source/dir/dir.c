@@ -13,11 +13,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/utf8.h"
 #include "source/dir/files.h"
 #include "source/dir/walk.h"
 #include "source/dir/watch.h"
 #include "source/source_priv.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -78,8 +80,8 @@ static int add_conflict(json_t *conflicts, const struct osm__file *file,
     (void)snprintf(message, sizeof message, "%s %s%s%s (%s) is left out: %s has it already",
                    object->kind, object->ns, *object->ns ? "/" : "", object->name, object->origin,
                    owner->origin);
-    return json_array_append_new(conflicts,
-                                 error_entry(file->path, line_of(object), 1, message, false))
+    return json_array_append_new(conflicts, error_entry(file->path, line_of(object), 1,
+                                                        osm_utf8_repair(message), false))
                ? OSM_ENOMEM
                : 0;
 }
@@ -259,8 +261,13 @@ static int hold_unreadable(struct dir *d, const struct osm__walk *walk)
                 kept = kept || file->len;
             }
         }
-        (void)snprintf(message, sizeof message, "directory cannot be read: %s",
-                       strerror(dir->error));
+        if (dir->error == EMLINK)
+            (void)snprintf(message, sizeof message,
+                           "nested deeper than %d directories; nothing in it is read",
+                           OSM__WALK_DEPTH_MAX);
+        else
+            (void)snprintf(message, sizeof message, "directory cannot be read: %s",
+                           strerror(dir->error));
         if (json_array_append_new(errors, error_entry(dir->path, 0, 0, message, kept)))
             rc = OSM_ENOMEM;
     }
@@ -294,6 +301,7 @@ static void set_failure(struct dir *d, const char *reason)
             osm_log(OSM_LOG_SOURCE, OSM_LOG_INFO, "source has recovered", OSM_S("path", d->path));
     }
     (void)snprintf(d->failure, sizeof d->failure, "%s", reason);
+    (void)osm_utf8_repair(d->failure);
 }
 
 static int scan_walk(struct dir *d, const struct osm__walk *walk, bool force, bool *wait,
@@ -447,10 +455,20 @@ static json_t *dir_status(const struct osm_source *source)
     else if (!d->synced)
         (void)snprintf(reason, sizeof reason, "not read yet");
     const char *state = *d->failure ? "failed" : n || !d->synced ? "degraded" : "ok";
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "kind", "dir", "path", d->path,
-                     "state", state, "reason", reason, "files", (json_int_t)d->files.map.count,
-                     "objects", (json_int_t)d->told.count, "generation", (json_int_t)d->generation,
-                     "errors", errors);
+    char *path = osm_strdup(d->path);
+    json_t *status =
+        json_pack("{s:s, s:s?, s:s, s:s, s:I, s:I, s:I, s:o}", "kind", "dir", "path",
+                  path ? osm_utf8_repair(path) : NULL, "state", state, "reason", reason, "files",
+                  (json_int_t)d->files.map.count, "objects", (json_int_t)d->told.count,
+                  "generation", (json_int_t)d->generation, "errors", errors);
+    osm_free(path);
+    return status;
+}
+
+static const char *dir_failure(const struct osm_source *source)
+{
+    const struct dir *d = (const struct dir *)source;
+    return *d->failure ? d->failure : NULL;
 }
 
 static void dir_stop(struct osm_source *source)
@@ -489,6 +507,7 @@ int osm_source_dir_start(struct osm_source **out, struct osm_loop *loop, const c
     d->source.stop = dir_stop;
     d->source.status = dir_status;
     d->source.refresh = dir_refresh;
+    d->source.failure = dir_failure;
     d->sink = *sink;
     d->path = osm_strndup(path, len);
     d->files.root = d->path;

@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/map.h"
+#include "base/utf8.h"
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@ fail(struct osm__manifest_problem *problem, int code, int line, int column, cons
     va_start(ap, fmt);
     (void)vsnprintf(problem->message, sizeof problem->message, fmt, ap);
     va_end(ap);
+    (void)osm_utf8_repair(problem->message);
     problem->line = line;
     problem->column = column;
     return code;

@@ -1,6 +1,7 @@
 #include "source/dir/walk.h"
 
 #include "base/map.h"
+#include "base/utf8.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -141,13 +142,6 @@ static int list_names(const char *path, struct names *out)
     return error;
 }
 
-static bool is_utf8(const char *text)
-{
-    json_t *string = json_string(text);
-    json_decref(string);
-    return string != NULL;
-}
-
 static int walk_dir(struct walker *w, const char *path, const char *rel, int depth);
 
 static int visit(struct walker *w, const char *path, const char *rel, int depth)
@@ -167,7 +161,7 @@ static int visit(struct walker *w, const char *path, const char *rel, int depth)
     struct osm__walk_file file = {.path = osm_strdup(rel), .is_link = is_link, .error = error};
     if (!file.path)
         return no_memory(w);
-    if (!is_utf8(rel)) { /* it is shown in logs and in JSON */
+    if (!osm_utf8_valid(rel, strlen(rel))) { /* it is shown in logs and in JSON */
         file.error = error = EILSEQ;
         for (char *c = file.path; *c; c++)
             *c = (char)(*c & 0x80 ? '?' : *c);
@@ -192,8 +186,7 @@ static int walk_dir(struct walker *w, const char *path, const char *rel, int dep
         if (osm_map_putn(&w->seen_dirs, id, sizeof id, w, NULL))
             return no_memory(w);
         if (depth > OSM__WALK_DEPTH_MAX)
-            return osm_fail(w->err, OSM_ELIMIT, "%s: directories nested deeper than %d", path,
-                            OSM__WALK_DEPTH_MAX);
+            return add_unreadable(w, rel, EMLINK); /* this branch only: all else is read */
         if (is_root)
             w->out.root = osm__file_id(&st);
         if (w->on_dir) /* before reading: what changes from here on is seen or told */

@@ -206,6 +206,85 @@ static void test_garbage_is_answered_and_the_session_goes_on(void **state)
     close(fd);
 }
 
+/* A name that is cut in the middle of a character must not cost the answer. */
+static void test_a_long_name_that_is_not_ascii_is_answered(void **state)
+{
+    struct fixture *f = *state;
+    struct osm_buf line = OSM_BUF_INIT(4096);
+    for (int lead = 0; lead < 2; lead++) {
+        int fd = client(f);
+        osm_buf_reset(&line);
+        (void)osm_buf_addf(&line, "{\"id\":1,\"cmd\":\"%s", lead ? "a" : "");
+        for (int i = 0; i < 200; i++)
+            (void)osm_buf_add_str(&line, "\xc3\xa9");
+        assert_int_equal(osm_buf_add_str(&line, "\"}\n"), 0);
+        say(f, fd, line.data, line.len);
+        json_t *answer = hear(f, fd);
+        assert_non_null(answer);
+        assert_false(json_is_true(json_object_get(answer, "ok")));
+        json_decref(answer);
+        close(fd);
+    }
+    osm_buf_clear(&line);
+}
+
+static void test_one_session_too_many_is_told_so(void **state)
+{
+    struct fixture *f = *state;
+    int sessions[16];
+    for (int i = 0; i < 16; i++) {
+        sessions[i] = client(f);
+        say(f, sessions[i], "{\"id\":1,\"cmd\":\"echo\"}\n", 22);
+        expect_text(hear(f, sessions[i]), "{\"data\":{},\"id\":1,\"ok\":true}");
+    }
+    int more = client(f);
+    json_t *answer = hear(f, more);
+    assert_non_null(
+        strstr(json_string_value(json_object_get(json_object_get(answer, "err"), "msg")),
+               "too many sessions"));
+    json_decref(answer);
+    assert_null(hear(f, more));
+    close(more);
+    for (int i = 0; i < 16; i++)
+        close(sessions[i]);
+}
+
+/* A session that reads nothing is not served without bound, and gets everything once it reads. */
+static void test_a_session_that_does_not_read_is_paused(void **state)
+{
+    struct fixture *f = *state;
+    enum { REQUESTS = 1000 };
+    struct osm_buf line = OSM_BUF_INIT(60000);
+    (void)osm_buf_add_str(&line, "{\"id\":1,\"cmd\":\"echo\",\"args\":{\"a\":\"");
+    for (int i = 0; i < 40000; i++)
+        (void)osm_buf_add_char(&line, 'x');
+    assert_int_equal(osm_buf_add_str(&line, "\"}}\n"), 0);
+    int fd = client(f), sent = 0;
+    size_t at = 0;
+    for (int idle = 0; idle < 100 && sent < REQUESTS;) {
+        ssize_t n = send(fd, line.data + at, line.len - at, MSG_NOSIGNAL);
+        idle = n > 0 ? 0 : idle + 1;
+        at += n > 0 ? (size_t)n : 0;
+        if (at == line.len) {
+            at = 0;
+            sent++;
+        }
+        turn(f);
+    }
+    assert_true(f->calls < REQUESTS / 2);
+    int answered = 0, called = f->calls;
+    for (; answered < called; answered++) {
+        json_t *answer = hear(f, fd);
+        assert_non_null(answer);
+        json_decref(answer);
+    }
+    for (int i = 0; i < 1000; i++)
+        turn(f);
+    assert_true(f->calls > called); /* it goes on */
+    close(fd);
+    osm_buf_clear(&line);
+}
+
 static void test_an_endless_line_ends_the_session(void **state)
 {
     struct fixture *f = *state;
@@ -273,6 +352,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_answers_pipelined_requests_and_blank_lines, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_garbage_is_answered_and_the_session_goes_on, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_long_name_that_is_not_ascii_is_answered, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_one_session_too_many_is_told_so, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_session_that_does_not_read_is_paused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_an_endless_line_ends_the_session, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_answer_after_its_client_left_is_dropped, setup,

@@ -1,0 +1,74 @@
+#include "base/utf8.h"
+
+#include "base/err.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void expect_repaired(const char *text, const char *repaired)
+{
+    char copy[64];
+    (void)snprintf(copy, sizeof copy, "%s", text);
+    assert_string_equal(osm_utf8_repair(copy), repaired);
+    assert_true(osm_utf8_valid(copy, strlen(copy)));
+}
+
+static void test_valid_text_stays(void **state)
+{
+    (void)state;
+    expect_repaired("", "");
+    expect_repaired("plain", "plain");
+    expect_repaired("\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
+                    "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
+}
+
+static void test_a_character_that_was_cut_goes_whole(void **state)
+{
+    (void)state;
+    expect_repaired("a\xc3", "a");
+    expect_repaired("a\xe2\x82", "a");
+    expect_repaired("a\xf0\x9f\x98", "a");
+}
+
+static void test_bytes_of_no_character_are_replaced(void **state)
+{
+    (void)state;
+    expect_repaired("\xff\xfe.", "??.");
+    expect_repaired("\xc3(", "?(");
+    expect_repaired("\x80tail", "?tail");
+    expect_repaired("\xed\xa0\x80.", "???."); /* a surrogate */
+    expect_repaired("\xc0\xaf.", "??.");      /* overlong */
+}
+
+static void test_error_texts_are_valid_wherever_they_are_cut(void **state)
+{
+    (void)state;
+    char name[600];
+    for (size_t lead = 0; lead < 4; lead++) {
+        memset(name, 'a', lead);
+        for (size_t i = lead; i + 2 < sizeof name; i += 2)
+            memcpy(name + i, "\xc3\xa9", 3);
+        struct osm_err err = {0};
+        (void)osm_fail(&err, OSM_ENOENT, "%.127s is not there, nor is %s", name, name);
+        assert_true(osm_utf8_valid(err.msg, strlen(err.msg)));
+        osm_err_prepend(&err, "somewhere%zu: ", lead);
+        assert_true(osm_utf8_valid(err.msg, strlen(err.msg)));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_valid_text_stays),
+        cmocka_unit_test(test_a_character_that_was_cut_goes_whole),
+        cmocka_unit_test(test_bytes_of_no_character_are_replaced),
+        cmocka_unit_test(test_error_texts_are_valid_wherever_they_are_cut),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
