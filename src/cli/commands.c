@@ -83,7 +83,7 @@ int osm_cli_wait(const struct osm_cli *cli)
     if (errors)
         (void)fprintf(stderr,
                       "osm: %" JSON_INTEGER_FORMAT " errors in the source's files: there the last "
-                                                   "good objects count; `osm status` lists them\n",
+                      "good objects count; `osm status` lists them\n",
                       errors);
     json_decref(data);
     if (nacked) {
