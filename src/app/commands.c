@@ -3,6 +3,7 @@
 #include "app/leaves.h"
 #include "app/sidecar.h"
 #include "base/clock.h"
+#include "base/map.h"
 #include "policy/proto.h"
 
 #include <string.h>
@@ -11,20 +12,30 @@ enum { WAIT_DEFAULT_MS = 30 * 1000, WAIT_MAX_MS = 3600 * 1000 };
 
 /* --- status --- */
 
-/* Pods that should have a proxy connected and have none, as "namespace/pod". */
+/* Pods that should have a proxy connected and have none, as "namespace/pod", sorted. */
 static json_t *missing_proxies(const struct osm_app *app, const json_t *streams)
 {
     json_t *missing = json_array();
-    for (size_t i = 0; app->snapshot && i < app->snapshot->proxies_len; i++) {
+    struct osm_map connected = OSM_MAP_INIT, pods = OSM_MAP_INIT;
+    size_t at, n = 0;
+    json_t *stream;
+    int rc = 0;
+    json_array_foreach (streams, at, stream)
+        rc |= osm_map_put(&connected, json_string_value(json_object_get(stream, "uuid")), stream,
+                          NULL);
+    for (size_t i = 0; app->snapshot && i < app->snapshot->proxies_len && !rc; i++) {
         const struct osm_snapshot_proxy *p = &app->snapshot->proxies[i];
-        size_t at;
-        json_t *stream;
-        bool found = false;
-        json_array_foreach (streams, at, stream)
-            found |= !strcmp(json_string_value(json_object_get(stream, "uuid")), p->uuid);
-        if (!found)
-            (void)json_array_append_new(missing, json_sprintf("%s/%s", p->ns, p->pod));
+        char *pod = osm_map_has(&connected, p->uuid) ? NULL : osm_strf("%s/%s", p->ns, p->pod);
+        if (pod)
+            rc |= osm_map_put(&pods, pod, missing, NULL);
+        osm_free(pod);
     }
+    const char **names = osm_map_sorted_keys(&pods, &n);
+    for (size_t i = 0; names && i < n; i++)
+        (void)json_array_append_new(missing, json_string(names[i]));
+    osm_free(names);
+    osm_map_clear(&connected);
+    osm_map_clear(&pods);
     return missing;
 }
 

@@ -89,7 +89,7 @@ int osm_cli_wait(const struct osm_cli *cli)
     if (nacked) {
         (void)fprintf(stderr,
                       "osm: %" JSON_INTEGER_FORMAT
-                      " proxies have refused a part; `osm status` says which and why\n",
+                      " of them refused a part; `osm status` says which and why\n",
                       nacked);
         return 1;
     }
