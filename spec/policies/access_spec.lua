@@ -322,3 +322,134 @@ describe("a target of which a part is removed or broken", function()
     end
   end)
 end)
+
+--- One field of one object wrong: nobody may gain a caller, port or route by it.
+describe("an object with a field that is wrong", function()
+  local function account(name, namespace) return { kind = "ServiceAccount", name = name, namespace = namespace } end
+  local OBJECTS = {
+    { "access.smi-spec.io/v1alpha3", "TrafficTarget", "t1", {
+      destination = account("shop", "blue"),
+      sources = { account("caller", "red") },
+      rules = {
+        { kind = "HTTPRouteGroup", name = "g1", matches = { "narrow" } },
+        { kind = "TCPRoute", name = "r1" },
+      },
+    } },
+    { "specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", "g1", {
+      matches = {
+        { name = "narrow", pathRegex = "/narrow", methods = { "GET" }, headers = { { ["x-key"] = "secret" } } },
+        { name = "other", pathRegex = "/other" },
+      },
+    } },
+    { "specs.smi-spec.io/v1alpha4", "TCPRoute", "r1", { matches = { name = "m", ports = { 8080 } } } },
+    { "access.smi-spec.io/v1alpha3", "TrafficTarget", "t2", {
+      destination = account("echo", "blue"),
+      sources = { account("caller2", "red") },
+      rules = { { kind = "TCPRoute", name = "r2" } },
+    } },
+    { "specs.smi-spec.io/v1alpha4", "TCPRoute", "r2", { matches = { ports = { 9000 } } } },
+  }
+  -- without these an object means something else, or less: that is documented
+  local OPTIONAL = { matches = true, pathRegex = true, methods = true, headers = true, ports = true }
+
+  --- YAML's flow style; `change(path, key, value)` may give another text for one field, "" to leave it out.
+  local function text_of(value, path, change)
+    if type(value) ~= "table" then return tostring(value) end
+    local parts = {}
+    if #value > 0 then
+      for index, each in ipairs(value) do parts[index] = text_of(each, path .. "[" .. index .. "]", change) end
+      return "[" .. table.concat(parts, ", ") .. "]"
+    end
+    for key, each in pairs(value) do
+      local here = path .. "." .. key
+      local text = change(here, key, each) or key .. ": " .. text_of(each, here, change)
+      if text ~= "" then parts[#parts + 1] = text end
+    end
+    table.sort(parts)
+    return "{" .. table.concat(parts, ", ") .. "}"
+  end
+
+  local function nothing() return nil end
+
+  local function manifest(object, change)
+    return string.format("apiVersion: %s\nkind: %s\nmetadata: {name: %s, namespace: blue}\n%s\n", object[1], object[2],
+      object[3], (string.gsub(text_of({ spec = object[4] }, "", change), "^{(.*)}$", "%1")))
+  end
+
+  --- Whether the object stays as good without this field: the name of a TCPRoute's matches is said to nobody.
+  local function is_optional(path, value)
+    local key = string.match(path, "%a+$")
+    return path == ".spec.matches.name" or OPTIONAL[key] and not (key == "matches" and value.ports)
+  end
+
+  --- All texts that one field may wrongly have.
+  local function mistakes(path, key, value)
+    local text, found = text_of(value, "", nothing), {}
+    local names = { key .. "x", string.sub(key, 1, -2), string.sub(key, 2), string.sub(key, 1, 1) .. key, "x" .. key,
+      key .. "s", string.upper(key), string.upper(string.sub(key, 1, 1)) .. string.sub(key, 2), '"' .. key .. ' "' }
+    for _, name in ipairs(names) do
+      found[#found + 1] = name .. ": " .. text
+      found[#found + 1] = name .. ": null"
+    end
+    if not is_optional(path, value) then found[#found + 1] = "" end
+    local others = { "7", "true", "7.5" }
+    if type(value) == "table" then others[#others + 1] = "text" else others[#others + 1] = "[]" end
+    if type(value) ~= "table" or #value > 0 then others[#others + 1] = "{}" else others[#others + 1] = "[]" end
+    for _, other in ipairs(others) do found[#found + 1] = key .. ": " .. other end
+    return found
+  end
+
+  it("never opens more, and is reported", function()
+    local mesh = w1.world()
+    for _, object in ipairs(OBJECTS) do mesh:apply(manifest(object, nothing)) end
+    local function opened()
+      local set = {}
+      for _, pod in ipairs({ "blue/shop-1", "blue/echo-1", "blue/v1-1" }) do
+        for _, each in ipairs(mesh:allowed(pod)) do set[pod .. " " .. each] = true end
+      end
+      return set
+    end
+    local before = opened()
+    assert.same({
+      ["blue/shop-1 red/caller -> 8080 GET /narrow x-key=secret"] = true,
+      ["blue/echo-1 red/caller2 -> 9000 tcp"] = true,
+    }, before)
+    local tried = 0
+    for _, object in ipairs(OBJECTS) do
+      local fields = {}
+      text_of({ spec = object[4] }, "", function(path, key, value)
+        -- names of headers are no fields, and an unknown field beside spec is Kubernetes' own affair
+        if not string.find(path, "headers%[") and key ~= "spec" then fields[#fields + 1] = { path, key, value } end
+      end)
+      for _, field in ipairs(fields) do
+        for _, mistake in ipairs(mistakes(table.unpack(field))) do
+          mesh:apply(manifest(object, function(path) return path == field[1] and mistake or nil end))
+          local about = object[3] .. field[1] .. " as '" .. mistake .. "'"
+          for each in pairs(opened()) do assert.is_true(before[each], each .. " was opened by " .. about) end
+          assert.is_true(#mesh:rejects() > 0, about .. " is not reported")
+          tried = tried + 1
+        end
+      end
+      mesh:apply(manifest(object, nothing))
+      assert.same(before, opened())
+    end
+    assert.is_true(tried > 500, tried .. " mistakes")
+  end)
+
+  it("may leave out what then means any, as the specification says", function()
+    for _, matches in ipairs({ "{}", "{ports: null}", "{ports: []}" }) do
+      local mesh = w1.world((string.gsub(route("r1", ""), "matches: {.*}}", "matches: " .. matches .. "}")),
+        target("t1", "echo", CALLER, "[{kind: TCPRoute, name: r1, matches: null}]"))
+      assert.same({ "red/caller -> 9000 tcp" }, mesh:allowed("blue/echo-1"), matches)
+    end
+    for _, match in ipairs({ "{name: all}", "{name: all, pathRegex: null, methods: null, headers: null}",
+      '{name: all, pathRegex: "", methods: [], headers: []}' }) do
+      for _, matches in ipairs({ "", ", matches: null", ", matches: []" }) do
+        local mesh = w1.world((string.gsub(GROUP, "matches:.*", "matches: [" .. match .. "]")),
+          target("t1", "shop", CALLER, "[{kind: HTTPRouteGroup, name: g1" .. matches .. "}]"))
+        assert.same({ "red/caller -> 8080 * .*" }, mesh:allowed("blue/shop-1"), match .. matches)
+        assert.same({}, mesh:rejects())
+      end
+    end
+  end)
+end)

@@ -87,6 +87,11 @@ local CASES = {
   { "TrafficTarget", "name: all", "name: 7", "spec.rules[0].name" },
   { "TrafficTarget", "%[all%]", "all", "spec.rules[0].matches" },
   { "TrafficTarget", "%[all%]", "[7]", "spec.rules[0].matches[0]" },
+  { "TrafficTarget", "destination:", "destinaton:", "spec.destinaton" },
+  { "TrafficTarget", "blue}\n  sources", "blue, port: 8080}\n  sources", "spec.destination.port" },
+  { "TrafficTarget", "matches: ", "matche: ", "spec.rules[0].matche" },
+  { "TrafficTarget", "matches: ", "MATCHES: ", "spec.rules[0].MATCHES" },
+  { "TrafficTarget", "namespace: red", "namespace: red, group: x", "spec.sources[0].group" },
   { "HTTPRouteGroup", "spec:.*", "spec: 7", "spec" },
   { "HTTPRouteGroup", "matches:.*", "matches: 7", "spec.matches" },
   { "HTTPRouteGroup", "%- {.*", "- 7", "spec.matches[0]" },
@@ -101,12 +106,20 @@ local CASES = {
   { "HTTPRouteGroup", "{a: b}", "{a: b, c: d}", "spec.matches[0].headers[0]" },
   { "HTTPRouteGroup", "{a: b}", '{a: ""}', "spec.matches[0].headers[0].a" },
   { "HTTPRouteGroup", "{a: b}", '{"a b": c}', "spec.matches[0].headers[0]" },
+  { "HTTPRouteGroup", "matches:", "match:", "spec.match" },
+  { "HTTPRouteGroup", "pathRegex:", "pathRegexx:", "spec.matches[0].pathRegexx" },
+  { "HTTPRouteGroup", "methods:", "method:", "spec.matches[0].method" },
+  { "HTTPRouteGroup", "headers:", "header:", "spec.matches[0].header" },
   { "TCPRoute", "spec:.*", "spec: 7", "spec" },
   { "TCPRoute", "spec:.*", "spec: {}", "spec.matches" },
   { "TCPRoute", "matches:.*", "matches: 7", "spec.matches" },
   { "TCPRoute", "%[9000%]", "9000", "spec.matches.ports" },
   { "TCPRoute", "%[9000%]", '["9000"]', "spec.matches.ports[0]" },
   { "TCPRoute", "%[9000%]", "[0]", "spec.matches.ports[0]" },
+  { "TCPRoute", "ports:", "port:", "spec.matches.port" },
+  { "TCPRoute", "matches:", "rules: []\n  matches:", "spec.rules" },
+  { "TrafficSplit", "backends:", "matches: []\n  backends:", "spec.matches" },
+  { "TrafficSplit", "weight: 1", "weigth: 1", "spec.backends[0].weigth" },
   { "TrafficSplit", "creationTimestamp: [^}]*", "creationTimestamp: 7", "metadata.creationTimestamp" },
   { "TrafficSplit", "spec:.*", "spec: 7", "spec" },
   { "TrafficSplit", "service: shop%-apex", "service: 7", "spec.service" },
@@ -151,6 +164,13 @@ describe("an object with a wrong field", function()
       assert.same({}, mesh:rejects())
     end)
   end
+
+  it("is told the field that was meant", function()
+    mesh:apply((string.gsub(GOOD.HTTPRouteGroup, "methods", "Method")))
+    assert.same({ "HTTPRouteGroup blue/bad spec.matches[0].Method: unknown field; did you mean methods?" },
+      mesh:rejects())
+    mesh:delete("HTTPRouteGroup", "blue", "bad")
+  end)
 
   it("counts as soon as the field is right", function()
     for kind, text in pairs(GOOD) do

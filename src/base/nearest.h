@@ -10,7 +10,7 @@ struct osm_nearest {
 };
 
 /** A search: start it, show it every candidate, read `best`. A third of the letters, and one more,
- * may differ. */
+ * may differ; whether they are capitals does not count. */
 struct osm_nearest osm_nearest_start(const char *word);
 void osm_nearest_consider(struct osm_nearest *search, const char *candidate);
 

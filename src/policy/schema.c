@@ -220,6 +220,7 @@ static int get_additional(struct compiler *c, const json_t *value, struct osm__s
 {
     if (json_is_boolean(value)) {
         node->any_additional = json_is_true(value);
+        node->closed = !node->any_additional;
         return 0;
     }
     return compile(c, value, &node->additional);

@@ -7,7 +7,10 @@
  * maxItems, minProperties, maxProperties, pattern (RE2), format (int32, int64, float, double),
  * oneOf, anyOf, allOf, not, x-kubernetes-preserve-unknown-fields, x-kubernetes-int-or-string; texts
  * (description, title, example) and list and map types are ignored. Anything else is an error:
- * better no check at start-up than one that is silently not done. */
+ * better no check at start-up than one that is silently not done.
+ *
+ * Other than an API server's, a schema may close an object with `additionalProperties: false`: a
+ * field that it does not name is then an error, not pruned. */
 #pragma once
 
 #include "base/err.h"
@@ -24,9 +27,10 @@ OSM_MUST_USE int osm_schema_new(struct osm_schema **out, const json_t *openapi,
 void osm_schema_free(struct osm_schema *schema);
 
 /** Makes @p value (a whole object, changed in place) what the schema says: drops unknown properties
- * and nulls, writes defaults, turns 3.0 into 3 where an integer is wanted; then checks. apiVersion,
- * kind and metadata of the root are left alone. Errors: OSM_EINVAL "spec.backends[0].weight:
- * expected integer, got string", the first in the object's order; the value may have been changed
- * by then. OSM_ELIMIT: over 64 deep. */
+ * (refuses them where an object is closed) and nulls, writes defaults, turns 3.0 into 3 where an
+ * integer is wanted; then checks. apiVersion, kind and metadata of the root are left alone. Errors:
+ * OSM_EINVAL "spec.backends[0].weight: expected integer, got string" or "spec.matches[0].method:
+ * unknown field; did you mean methods?", the first in the object's order; the value may have been
+ * changed by then. OSM_ELIMIT: over 64 deep. */
 OSM_MUST_USE int osm_schema_apply(const struct osm_schema *schema, json_t *value,
                                   struct osm_err *err);

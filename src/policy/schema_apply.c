@@ -1,8 +1,11 @@
 /* A compiled schema against a value, in the API server's order: prune, default, then check. The
- * members of oneOf, anyOf, allOf and not only check. */
+ * members of oneOf, anyOf, allOf and not only check. Where a node is closed nothing is pruned: what
+ * it does not know is refused, for a mistyped field that is silently dropped may mean more than the
+ * field that was meant. */
 #include "policy/schema_priv.h"
 
 #include "base/buf.h"
+#include "base/nearest.h"
 
 #include <math.h>
 #include <string.h>
@@ -67,6 +70,25 @@ static void prune(const struct osm__schema_node *n, json_t *object)
     }
 }
 
+static int refuse_unknown(struct applier *a, const struct osm__schema_node *n, json_t *object,
+                          const struct osm__schema_at *at)
+{
+    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
+        struct osm__schema_at here = {at, json_object_iter_key(it), 0};
+        bool keep;
+        (void)node_of(n, here.name, &keep);
+        if (keep)
+            continue;
+        struct osm_nearest near = osm_nearest_start(here.name);
+        for (size_t i = 0; i < n->properties_len; i++)
+            osm_nearest_consider(&near, n->properties[i].name);
+        return near.best ? osm__schema_fail(&here, a->err, OSM_EINVAL,
+                                            "unknown field; did you mean %s?", near.best)
+                         : osm__schema_fail(&here, a->err, OSM_EINVAL, "unknown field");
+    }
+    return 0;
+}
+
 static int add_defaults(struct applier *a, const struct osm__schema_node *n, json_t *object,
                         const struct osm__schema_at *at)
 {
@@ -87,7 +109,9 @@ static int apply_object(struct applier *a, const struct osm__schema_node *n, jso
     int rc = 0;
     size_t i;
     json_t *name;
-    if (!a->check_only) {
+    if (n->closed)
+        rc = refuse_unknown(a, n, object, at);
+    if (!rc && !a->check_only) {
         prune(n, object);
         rc = add_defaults(a, n, object, at);
     }

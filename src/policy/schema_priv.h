@@ -29,7 +29,8 @@ struct osm__schema_nodes {
 struct osm__schema_node {
     enum osm__schema_type type;
     bool nullable, preserve, int_or_string, has_minimum, has_maximum, exclusive_minimum,
-        exclusive_maximum, is_int32, any_additional;
+        exclusive_maximum, is_int32, any_additional,
+        closed; /* additionalProperties: false: what is unknown is refused, not pruned */
     double minimum, maximum;
     size_t min_length, max_length, min_items, max_items, min_properties,
         max_properties;                      /* max: SIZE_MAX where absent */

@@ -18,6 +18,15 @@ static void test_finds_a_mistyped_name(void **state)
     assert_string_equal(osm_nearest_of(names, "filterchains"), "filter_chains");
 }
 
+static void test_the_case_of_letters_does_not_count(void **state)
+{
+    (void)state;
+    static const char *const fields[] = {"matches", "pathRegex", NULL};
+    assert_string_equal(osm_nearest_of(fields, "MATCHES"), "matches");
+    assert_string_equal(osm_nearest_of(fields, "PATHREGEXX"), "pathRegex");
+    assert_null(osm_nearest_of(fields, "SOURCES"));
+}
+
 static void test_ignores_what_is_far_or_overlong(void **state)
 {
     (void)state;
@@ -50,6 +59,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_finds_a_mistyped_name),
+        cmocka_unit_test(test_the_case_of_letters_does_not_count),
         cmocka_unit_test(test_ignores_what_is_far_or_overlong),
         cmocka_unit_test(test_searches_the_keys_of_a_map),
     };

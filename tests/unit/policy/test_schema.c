@@ -126,6 +126,26 @@ static void test_unknown_properties_are_pruned(void **state)
            "{'a':1,'b':2}");
 }
 
+static void test_unknown_properties_are_refused_where_the_schema_is_closed(void **state)
+{
+    (void)state;
+    static const char closed[] =
+        "{'type':'object','additionalProperties':false,'properties':{'matches':{'type':'array',"
+        "'items':{'type':'object','additionalProperties':false,'properties':{'pathRegex':{'type':"
+        "'string'},'methods':{'type':'array','items':{'type':'string'}}}}}}}";
+    expect(closed, "{'matches':[{'methods':['GET']},{}]}", "{'matches':[{'methods':['GET']},{}]}");
+    refuse(closed, "{'matches':[{'method':['GET']}]}",
+           "spec.matches[0].method: unknown field; did you mean methods?");
+    refuse(closed, "{'matches':[{},{'PATHREGEX':'/x'}]}",
+           "spec.matches[1].PATHREGEX: unknown field; did you mean pathRegex?");
+    refuse(closed, "{'Matches':null}", "spec.Matches: unknown field; did you mean matches?");
+    refuse(closed, "{'elsewhere':[]}", "spec.elsewhere: unknown field");
+    /* A form that only checks is closed as well: nothing that it does not name matches it. */
+    refuse("{'type':'object','x-kubernetes-preserve-unknown-fields':true,'anyOf':[{'type':'object',"
+           "'additionalProperties':false,'properties':{'a':{'type':'string'}}}]}",
+           "{'b':'x'}", "spec.b: unknown field; did you mean a?");
+}
+
 static void test_the_object_s_own_keys_stay(void **state)
 {
     (void)state;
@@ -320,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_a_wrong_type_names_its_path),
         cmocka_unit_test(test_integers),
         cmocka_unit_test(test_unknown_properties_are_pruned),
+        cmocka_unit_test(test_unknown_properties_are_refused_where_the_schema_is_closed),
         cmocka_unit_test(test_the_object_s_own_keys_stay),
         cmocka_unit_test(test_null_is_absent_in_a_map_and_wrong_in_a_list),
         cmocka_unit_test(test_defaults_are_written_before_the_check),
