@@ -18,18 +18,35 @@ function M.quote(text)
   return '"' .. text .. '"'
 end
 
+---@param text string
+---@return boolean  whether it begins and ends with a small letter or a digit, and has only these and "-" between
+local function is_part(text)
+  return string.find(text, "^[%l%d%-]+$") ~= nil and not string.find(text, "^%-") and not string.find(text, "%-$")
+end
+
 --- Whether an object may have this name. Names reach identities and audiences, so what is none must not get there.
 ---@param text string
 ---@return boolean
 function M.is_name(text)
-  return #text >= 1 and #text <= 253 and not string.find(text, "[^%l%d.%-]")
+  if #text > 253 then return false end
+  for _, part in ipairs(str.split(text, ".")) do
+    if not is_part(part) then return false end
+  end
+  return true
+end
+
+--- Whether a Service may have this name: it is the first part of the name of a host.
+---@param text string
+---@return boolean
+function M.is_service(text)
+  return #text <= 63 and is_part(text)
 end
 
 --- Whether a namespace may have this name. It has no dot: account "x" in "a.b" would have the identity of "x.a" in "b".
 ---@param text string
 ---@return boolean
 function M.is_namespace(text)
-  return #text <= 63 and M.is_name(text) and not string.find(text, ".", 1, true)
+  return #text <= 63 and is_part(text)
 end
 
 ---@param text string

@@ -40,6 +40,11 @@ M.kinds = {
     versions = { "v1" },
     schema = "crds/service.yaml",
     accept = function(service, reject)
+      local name = service.metadata.name
+      if not object.is_service(name) then
+        reject({ "metadata", "name" }, object.quote(name) .. " is not the name of a Service: small letters, digits "
+          .. "and -, at most 63")
+      end
       for index, port in ipairs(service.spec.ports or {}) do
         local target = port.targetPort
         if type(target) == "number" and (target < 0 or target > 65535) then

@@ -26,6 +26,10 @@ M.kinds = {
       if spec.destination.kind ~= "ServiceAccount" then
         reject({ "spec", "destination", "kind" }, object.quote(spec.destination.kind) .. " is not ServiceAccount")
       end
+      if not object.is_name(spec.destination.name) then
+        reject({ "spec", "destination", "name" }, object.quote(spec.destination.name) .. " is not the name of an "
+          .. "account")
+      end
       if spec.destination.namespace ~= namespace then
         reject({ "spec", "destination", "namespace" }, "is " .. object.quote(spec.destination.namespace or "")
           .. ", but the target lives in " .. object.quote(namespace) .. "; they must be the same")

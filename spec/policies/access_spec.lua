@@ -248,6 +248,21 @@ spec: {matches: [{name: all, pathRegex: "/.*"}]}
     assert.same({ "10.244.2.21:8080", "10.244.2.22:8080" }, mesh:endpoints("red/caller-1", "blue/shop|8080"))
   end)
 
+  it("refuses names that no account can have", function()
+    for _, name in ipairs({ "caller.", ".caller", "a..b", "-a", "a-", "a.-b", "CALLER", "*", "a/b" }) do
+      local source = '{kind: ServiceAccount, name: "' .. name .. '", namespace: red}'
+      local mesh = w1.world(GROUP, target("t1", "shop", source, ANYTHING))
+      assert.same({ 'TrafficTarget blue/t1 spec.sources[0].name: "' .. name .. '" is not the name of an account' },
+        mesh:rejects())
+      mesh = w1.world(GROUP, target("t1", '"' .. name .. '"', CALLER, ANYTHING))
+      assert.same({ 'TrafficTarget blue/t1 spec.destination.name: "' .. name .. '" is not the name of an account' },
+        mesh:rejects())
+    end
+    local mesh = w1.world(GROUP, target("t1", "shop", (string.gsub(CALLER, "caller", "a.b-c.9")), ANYTHING))
+    assert.same({}, mesh:rejects())
+    assert.same({ "red/a.b-c.9 -> 8080 GET /anything" }, mesh:allowed("blue/shop-1"))
+  end)
+
   it("refuses an expression that RE2 would refuse, before a proxy does", function()
     for _, path in ipairs({ "/a(", "/a[", "*", "/(?=x)", "a**", "(a{1000}){1000}" }) do
       local mesh = w1.world((string.gsub(GROUP, "/foo", function() return '"' .. path .. '"' end)),

@@ -126,3 +126,26 @@ describe("the address of a Service", function()
     end
   end)
 end)
+
+--- Names reach audiences, identities and hosts.
+describe("the name of a Service", function()
+  it("is the name of a host: any other is refused with its manifest", function()
+    for _, name in ipairs({ "SHOP", "*", ".*", "None", "a.b", "a_b", "-a", "a-", "a.", string.rep("a", 64) }) do
+      local alone = w1.world(w1.PERMISSIVE):everything()
+      local mesh = w1.world(w1.PERMISSIVE, w1.service('"' .. name .. '"', "10.96.2.90", "app: shop", "{port: 80}"))
+      assert.same({ "Service blue/" .. name .. ' metadata.name: "' .. name .. '" is not the name of a Service: small '
+        .. "letters, digits and -, at most 63" }, mesh:rejects())
+      assert.same({}, mesh:errors(), name)
+      assert.same(alone, mesh:everything(), name)
+    end
+  end)
+
+  it("may begin with a digit, and have 63 letters", function()
+    for _, name in ipairs({ "9a", "a-b", string.rep("a", 63) }) do
+      local mesh = w1.world(w1.PERMISSIVE, w1.service(name, "10.96.2.90", "app: shop", "{port: 80}"))
+      assert.same({}, mesh:rejects())
+      assert.same({}, mesh:errors())
+      assert.is_not_nil(mesh:endpoints("red/caller-1", "blue/" .. name .. "|80"))
+    end
+  end)
+end)

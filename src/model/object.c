@@ -264,6 +264,17 @@ static bool is_name(const char *text)
            strcmp(text, "..");
 }
 
+/* A namespace's name is part of hosts and identities: a DNS label. */
+static bool is_label(const char *text, size_t len)
+{
+    if (!is_made_of(text, len, LABEL_MAX_LEN, "-") || text[0] == '-' || text[len - 1] == '-')
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (text[i] >= 'A' && text[i] <= 'Z')
+            return false;
+    return true;
+}
+
 /* A required string of the manifest. */
 static int get_text(const json_t *holder, const char *path, const char *field, const char **out,
                     struct osm_err *err)
@@ -313,14 +324,14 @@ static int get_identity(const json_t *body, struct identity *id, struct osm_err 
     rc = get_text(metadata, "metadata.name", "name", &id->name, err);
     if (rc)
         return rc;
-    if (!is_name(id->name))
+    bool is_space = !id->group_len && !strcmp(id->kind, "Namespace");
+    if (!is_name(id->name) || (is_space && !is_label(id->name, strlen(id->name))))
         return osm_fail(err, OSM_EINVAL, "metadata.name: \"%.100s\" is no valid name", id->name);
     const json_t *ns = osm_json_at(metadata, "namespace", NULL);
     if (ns && !json_is_null(ns) && !json_is_string(ns))
         return osm_fail(err, OSM_EINVAL, "metadata.namespace: must be a string");
     id->ns = json_string_length(ns) ? json_string_value(ns) : "default";
-    if (!is_made_of(id->ns, json_string_length(ns) ? json_string_length(ns) : strlen(id->ns),
-                    LABEL_MAX_LEN, "-"))
+    if (!is_label(id->ns, json_string_length(ns) ? json_string_length(ns) : strlen(id->ns)))
         return osm_fail(err, OSM_EINVAL, "metadata.namespace: \"%.100s\" is no valid name", id->ns);
     return 0;
 }

@@ -97,6 +97,14 @@ static void test_bad_identity_is_refused_with_its_field(void **state)
            "metadata.namespace: ");
     refuse("{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: a/b}}", OSM_EINVAL,
            "metadata.namespace: ");
+    refuse("{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: Shop}}", OSM_EINVAL,
+           "metadata.namespace: ");
+    refuse("{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop-}}", OSM_EINVAL,
+           "metadata.namespace: ");
+    refuse("{apiVersion: v1, kind: Namespace, metadata: {name: -shop}}", OSM_EINVAL,
+           "metadata.name: ");
+    refuse("{apiVersion: v1, kind: Namespace, metadata: {name: None}}", OSM_EINVAL,
+           "metadata.name: ");
 }
 
 static void test_overlong_names_are_refused(void **state)
