@@ -27,14 +27,20 @@ local function is_header(name)
   return #name >= first and #name <= 256
 end
 
+---@param name string
+---@return string  as the proxy knows it: "host" is how HTTP/1.1 says ":authority"
+local function canonical(name)
+  local lower = str.lower(name)
+  return lower == "host" and ":authority" or lower
+end
+
 ---@param match table  element of an HTTPRouteGroup's spec.matches
 ---@return { name: string, value: string }[]
 local function headers_of(match)
   local values = {}
   for _, element in ipairs(match.headers or {}) do
     for name, value in pairs(element) do
-      local lower = str.lower(name)
-      values[lower == "host" and ":authority" or lower] = value -- of two for one name the last counts
+      values[canonical(name)] = value -- accept lets through only one value for each
     end
   end
   return list.map(list.keys(values), function(name) return { name = name, value = values[name] } end)
@@ -57,6 +63,7 @@ M.kinds = {
       for index, match in ipairs(group.spec.matches or {}) do
         local ok, problem = regex.check(match.pathRegex or "")
         if not ok then reject({ "spec", "matches", index, "pathRegex" }, problem) end
+        local listed = {} ---@type table<string, { value: string, at: integer }>
         for at, element in ipairs(match.headers or {}) do
           local path = { "spec", "matches", index, "headers", at }
           if #list.keys(element) ~= 1 then reject(path, "must hold one header, as { name: value }") end
@@ -68,6 +75,12 @@ M.kinds = {
             local fine, why = regex.check(value)
             if value == "" then fine, why = false, "is empty; a value is a regular expression such as .*" end
             if not fine then reject(entry, why) end
+            local first = listed[canonical(name)] or { value = value, at = at }
+            listed[canonical(name)] = first
+            if first.value ~= value then -- whichever counted, the other would be a limit that is lost
+              reject(entry, "asks for another value of " .. object.quote(canonical(name)) .. " than headers["
+                .. first.at - 1 .. "]")
+            end
           end
         end
       end

@@ -263,6 +263,29 @@ spec: {matches: [{name: all, pathRegex: "/.*"}]}
     assert.same({ "red/a.b-c.9 -> 8080 GET /anything" }, mesh:allowed("blue/shop-1"))
   end)
 
+  it("refuses a match that asks for two values of one header", function()
+    for _, case in ipairs({
+      { "{x-k: secret}", "{x-k: '.*'}", "x-k", "x-k" },
+      { "{x-k: secret}", "{X-K: '.*'}", "X-K", "x-k" },
+      { "{host: a}", '{":authority": ".*"}', '[":authority"]', ":authority" },
+      { '{":authority": a}', "{Host: '.*'}", "Host", ":authority" },
+    }) do
+      local headers = "headers: [" .. case[1] .. ", {x-other: b}, " .. case[2] .. "]"
+      local mesh = w1.world((string.gsub(GROUP, "pathRegex: /foo", headers)),
+        target("t1", "shop", CALLER, "[{kind: HTTPRouteGroup, name: g1}]"))
+      assert.same({}, mesh:allowed("blue/shop-1"))
+      assert.matches("^HTTPRouteGroup blue/g1 spec.matches%[1%].headers%[2%]", mesh:rejects()[1])
+      assert.matches('asks for another value of "' .. case[4] .. '" than headers[0]', mesh:rejects()[1], 1, true)
+    end
+  end)
+
+  it("takes a header that is listed twice with one value once", function()
+    local mesh = w1.world((string.gsub(GROUP, "pathRegex: /foo", "headers: [{x-k: a}, {X-K: a}]")),
+      target("t1", "shop", CALLER, FOO))
+    assert.same({ "red/caller -> 8080 * .* x-k=a" }, mesh:allowed("blue/shop-1"))
+    assert.same({}, mesh:rejects())
+  end)
+
   it("refuses an expression that RE2 would refuse, before a proxy does", function()
     for _, path in ipairs({ "/a(", "/a[", "*", "/(?=x)", "a**", "(a{1000}){1000}" }) do
       local mesh = w1.world((string.gsub(GROUP, "/foo", function() return '"' .. path .. '"' end)),
