@@ -47,7 +47,7 @@ M.kinds = {
       end
       for index, port in ipairs(service.spec.ports or {}) do
         local target = port.targetPort
-        if type(target) == "number" and (target < 0 or target > 65535) then
+        if target == "" or type(target) == "number" and (target < 1 or target > 65535) then
           reject({ "spec", "ports", index, "targetPort" }, "must be a port from 1 to 65535, or the name of one")
         end
       end

@@ -149,3 +149,22 @@ describe("the name of a Service", function()
     end
   end)
 end)
+
+describe("a target port", function()
+  it("is a port or the name of one; 0 and an empty name are neither", function()
+    for _, target in ipairs({ "0", '""', "-1", "65536" }) do
+      local found, mesh = chains("{port: 80, targetPort: " .. target .. "}")
+      assert.same({}, found, target)
+      assert.same({ "Service blue/s spec.ports[0].targetPort: must be a port from 1 to 65535, or the name of one" },
+        mesh:rejects())
+    end
+  end)
+
+  it("is the port itself where it is absent", function()
+    for _, ports in ipairs({ "{port: 80}", "{port: 80, targetPort: null}" }) do
+      local _, mesh = chains(ports)
+      assert.same({}, mesh:rejects())
+      assert.is_not_nil(mesh:endpoints("red/caller-1", "blue/s|80"))
+    end
+  end)
+end)

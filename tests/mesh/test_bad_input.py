@@ -101,6 +101,8 @@ WRONG: list[tuple[dict[str, Any], str, object]] = [
     (_SERVICE, "spec.ports.0.appProtocol", ["http"]),
     (_SERVICE, "spec.ports.0.targetPort", {}),
     (_SERVICE, "spec.ports.0.targetPort", 70000),
+    (_SERVICE, "spec.ports.0.targetPort", 0),
+    (_SERVICE, "spec.ports.0.targetPort", ""),
     (_SERVICE, "spec.clusterIP", 10),
     (_SERVICE, "spec.selector", ["app"]),
     (_SERVICE, "spec.selector", {"app": 1}),
