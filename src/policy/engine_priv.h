@@ -38,6 +38,7 @@ enum {
     OSM_WALL_SOFT_MS = 2000,
     OSM_WALL_MAX_MS = 10000,
     OSM_ITEMS_MAX = 10000,     /* per emit cell */
+    OSM_REJECTS_MAX = 10000,   /* per cell, and per object in accept */
     OSM_MESSAGE_MAX = 4 << 20, /* bytes of one encoded message */
 };
 

@@ -167,7 +167,9 @@ static int l_reject(lua_State *L)
     if (why)
         return luaL_error(L, "reject: %s", why);
     const char *reason = luaL_checkstring(L, 2);
-    in->rc = add_reject(in, text, reason);
+    /* The object is left out anyhow: further reasons are not kept. It is no error of the policy. */
+    if (json_array_size(in->thing->rejects) < OSM_REJECTS_MAX)
+        in->rc = add_reject(in, text, reason);
     return 0;
 }
 

@@ -70,6 +70,8 @@ static int l_reject(lua_State *L)
         return luaL_error(L,
                           "mesh.reject: the first argument is the object itself, as mesh gave it");
     const char *reason = luaL_checkstring(L, 3);
+    if (json_array_size(f->rejects) >= OSM_REJECTS_MAX)
+        return luaL_error(L, "mesh.reject: more than %d for one key", OSM_REJECTS_MAX);
     struct osm_buf path = OSM_BUF_INIT(PATH_MAX_BYTES);
     const char *why = osm_value_path(L, 2, &path);
     json_t *reject = NULL;

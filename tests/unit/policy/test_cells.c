@@ -261,6 +261,39 @@ static void test_a_chain_without_end_is_contained_and_mended(void **state)
     assert_int_equal(json_array_size(b->snapshot->errors), 0);
 }
 
+static void test_the_rejects_of_one_rule_are_bounded(void **state)
+{
+    struct bench *b = *state;
+    start(b, "R.many = function(mesh) local c = mesh.Cfg('a', 'x') for i = 1, c and c.spec.n or 0 "
+             "do mesh.reject(c, { 'spec', i }, 'r' .. i) end return 'told' end\n"
+             "E.e = { each = 'one', run = function(mesh, out) say(out, 'many', mesh.many()) end "
+             "}\n");
+    set(b, "x", "{n: 10000}");
+    assert_int_equal(json_array_size(b->snapshot->rejects), 10000);
+    assert_int_equal(json_array_size(b->snapshot->errors), 0);
+    set(b, "x", "{n: 10001}");
+    assert_int_equal(json_array_size(b->snapshot->rejects), 10000);
+    assert_int_equal(json_array_size(b->snapshot->errors), 1);
+    assert_string_equal(error_at(b, 0, "where"), "rule many()");
+    assert_non_null(strstr(error_at(b, 0, "message"), "mesh.reject: more than 10000 for one key"));
+    set(b, "x", "{n: 1}");
+    assert_int_equal(json_array_size(b->snapshot->rejects), 1);
+    assert_int_equal(json_array_size(b->snapshot->errors), 0);
+    assert_string_equal(said(b, "many"), "told");
+}
+
+/* The object is left out by the first of them: bad data is no error of a rule, however bad. */
+static void test_the_reasons_against_one_object_are_bounded(void **state)
+{
+    struct bench *b = *state;
+    start(b, "M.kinds.Bad = { group = 'test.mesh', versions = { 'v1' }, accept = function(o, "
+             "reject) for i = 1, o.spec.n do reject({ 'spec', i }, 'r' .. i) end end }\n");
+    bench_apply(b, "apiVersion: test.mesh/v1\nkind: Bad\nmetadata: {name: x, namespace: a}\n"
+                   "spec: {n: 10001}\n");
+    assert_int_equal(json_array_size(b->snapshot->rejects), 10000);
+    assert_int_equal(json_array_size(b->snapshot->errors), 0);
+}
+
 static void test_what_nothing_reaches_is_dropped(void **state)
 {
     struct bench *b = *state;
@@ -426,6 +459,8 @@ int main(void)
         BENCH_TEST(test_a_rule_that_asks_for_itself_is_a_cycle),
         BENCH_TEST(test_the_depth_of_a_chain_is_a_property_of_the_graph),
         BENCH_TEST(test_a_chain_without_end_is_contained_and_mended),
+        BENCH_TEST(test_the_rejects_of_one_rule_are_bounded),
+        BENCH_TEST(test_the_reasons_against_one_object_are_bounded),
         BENCH_TEST(test_what_nothing_reaches_is_dropped),
         BENCH_TEST(test_a_rule_that_writes_into_an_object_is_named),
         BENCH_TEST(test_a_new_field_of_an_object_is_refused_at_once),
