@@ -433,6 +433,25 @@ static int read_node(struct reader *r, const yaml_event_t *event, int depth, str
     return rc;
 }
 
+/* Takes the document's value and lines where it succeeds. */
+static int add_document(struct reader *r, struct osm_yaml_docs *docs, struct osm_yaml_doc *doc)
+{
+    size_t n = docs->len;
+    if (n >= OSM_YAML_DOCS_MAX)
+        return fail_at(r, OSM_ELIMIT, (size_t)doc->line - 1, 0,
+                       "more than %d documents in one file; split it into several",
+                       OSM_YAML_DOCS_MAX);
+    if (!(n & (n - 1))) { /* full at every power of two */
+        struct osm_yaml_doc *list = osm_realloc_array(docs->list, n ? n * 2 : 1, sizeof *list);
+        if (!list)
+            return no_memory(r);
+        docs->list = list;
+    }
+    docs->list[docs->len++] = *doc;
+    *doc = (struct osm_yaml_doc){0};
+    return 0;
+}
+
 /* Reads the body of a document whose start event is past; adds it to @p docs unless it is null. */
 static int read_document(struct reader *r, struct osm_yaml_docs *docs)
 {
@@ -454,17 +473,11 @@ static int read_document(struct reader *r, struct osm_yaml_docs *docs)
             yaml_event_delete(&event);
     }
     if (!rc && !json_is_null(root.value)) {
-        struct osm_yaml_doc *list = osm_realloc_array(docs->list, docs->len + 1, sizeof *list);
-        if (list) {
-            docs->list = list;
-            doc.value = osm_take_ptr(&root.value);
-            docs->list[docs->len++] = doc;
-            doc.item_lines = NULL;
-        } else {
-            rc = no_memory(r);
-        }
+        doc.value = osm_take_ptr(&root.value);
+        rc = add_document(r, docs, &doc);
     }
     json_decref(root.value);
+    json_decref(doc.value);
     osm_free(doc.item_lines);
     return rc;
 }

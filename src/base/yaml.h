@@ -10,7 +10,12 @@
 
 #include <jansson.h>
 
-enum { OSM_YAML_DEPTH_MAX = 64, OSM_YAML_NODES_MAX = 1000000, OSM_YAML_BYTES_MAX = 64 << 20 };
+enum {
+    OSM_YAML_DEPTH_MAX = 64,
+    OSM_YAML_NODES_MAX = 1000000,
+    OSM_YAML_BYTES_MAX = 64 << 20,
+    OSM_YAML_DOCS_MAX = 20000, /* null ones are not counted */
+};
 
 struct osm_yaml_doc {
     json_t *value; /* any JSON value but null: a null document is left out. No two places share a
@@ -31,7 +36,7 @@ struct osm_yaml_place {
     int line, column; /* from 1; 0 where unknown */
 };
 
-/** Parses all documents of @p text. Limits: the three above; an alias counts as what it stands for.
+/** Parses all documents of @p text. Limits: the four above; an alias counts as what it stands for.
  *  Errors: OSM_EPARSE with "LINE:COLUMN: what", and *place (may be NULL); nothing is returned then.
  * OSM_ENOMEM, OSM_ELIMIT (with a place too where there is one). Thread: any. */
 OSM_MUST_USE int osm_yaml_parse(const char *text, size_t len, struct osm_yaml_docs *out,

@@ -285,6 +285,45 @@ static void test_large_input_is_refused(void **state)
                      OSM_ELIMIT);
 }
 
+static void test_documents_are_bounded(void **state)
+{
+    (void)state;
+    struct osm_yaml_docs docs = {NULL, 0};
+    struct osm_yaml_place place;
+    struct osm_err err = {0};
+    struct osm_buf text = OSM_BUF_INIT(1 << 20);
+    for (int i = 0; i < OSM_YAML_DOCS_MAX; i++)
+        assert_int_equal(osm_buf_add_str(&text, i % 2 ? "---\n--- 7\n" : "--- 7\n"), 0);
+    assert_int_equal(osm_yaml_parse(text.data, text.len, &docs, NULL, &err), 0);
+    assert_int_equal(docs.len, OSM_YAML_DOCS_MAX); /* empty ones are not counted */
+    osm_yaml_docs_clear(&docs);
+    assert_int_equal(osm_buf_add_str(&text, "--- 8\n"), 0);
+    assert_int_equal(osm_yaml_parse(text.data, text.len, &docs, &place, &err), OSM_ELIMIT);
+    assert_string_equal(err.msg,
+                        "30001:1: more than 20000 documents in one file; split it into several");
+    assert_int_equal(place.line, 30001);
+    assert_int_equal(docs.len, 0);
+    osm_buf_clear(&text);
+}
+
+/* The list is enlarged a few times, not once for each document. */
+static void test_many_documents_take_few_steps(void **state)
+{
+    (void)state;
+    struct osm_yaml_docs docs = {NULL, 0};
+    struct osm_err err = {0};
+    struct osm_buf text = OSM_BUF_INIT(1 << 20);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(osm_buf_add_str(&text, "--- true\n"), 0);
+    osm_mem_fail_at(32); /* one for each document is too many */
+    int rc = osm_yaml_parse(text.data, text.len, &docs, NULL, &err);
+    osm_mem_fail_at(-1);
+    assert_int_equal(rc, 0);
+    assert_int_equal(docs.len, 1000);
+    osm_yaml_docs_clear(&docs);
+    osm_buf_clear(&text);
+}
+
 static void test_no_memory_anywhere_is_reported_and_leaks_nothing(void **state)
 {
     (void)state;
@@ -544,6 +583,8 @@ int main(void)
         cmocka_unit_test(test_bytes_that_are_no_text_are_errors),
         cmocka_unit_test(test_json_is_read_as_it_is),
         cmocka_unit_test(test_large_input_is_refused),
+        cmocka_unit_test(test_documents_are_bounded),
+        cmocka_unit_test(test_many_documents_take_few_steps),
         cmocka_unit_test(test_no_memory_anywhere_is_reported_and_leaks_nothing),
         cmocka_unit_test(test_writes_blocks),
         cmocka_unit_test(test_quotes_what_would_be_mistaken),
