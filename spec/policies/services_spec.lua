@@ -69,6 +69,18 @@ describe("the ports of a Service", function()
       mesh:chains("blue/shop-1", "inbound-listener"))
   end)
 
+  it("are at most 1000: what is wrong with each is reported, and that has a limit", function()
+    local ports = {}
+    for index = 1, 1001 do ports[index] = "{port: 80}" end
+    local found, mesh = chains(table.concat(ports, ", "))
+    assert.same({}, found)
+    assert.same({ "Service blue/s spec.ports: must have at most 1000 items" }, mesh:rejects())
+    found, mesh = chains(table.concat(ports, ", ", 1, 1000))
+    assert.same({ "80_http" }, found)
+    assert.equal(999, #mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+
   it("keep the inspectors off where the server speaks first (a_rte_08)", function()
     local ports = "{name: tcp-server-first-a, port: 3306}, {name: tcp-server-first-b, port: 3307}, {name: c, port: 80}"
     local _, mesh = chains(ports)
