@@ -10,6 +10,19 @@ function M.namespace(object)
   return object.metadata.namespace or "default"
 end
 
+--- Which of two objects counts where only one can: the older (one without a date is newest), then the lesser by
+--- namespace and name.
+---@param a table
+---@param b table
+---@return boolean  a goes first
+function M.elder(a, b)
+  local born, other = a.metadata.creationTimestamp or "~", b.metadata.creationTimestamp or "~"
+  if born ~= other then return born < other end
+  local namespace, others = M.namespace(a), M.namespace(b)
+  if namespace ~= others then return namespace < others end
+  return a.metadata.name < b.metadata.name
+end
+
 --- Text from outside, for a message.
 ---@param text string
 ---@return string

@@ -64,6 +64,14 @@ M.indexes = {
       return list.map(list.unique(list.sorted(numbers)), function(number) return { number } end)
     end,
   },
+  --- Services by ClusterIP.
+  services_with_address = {
+    of = "Service",
+    keys = function(service)
+      local address = service.spec.clusterIP or ""
+      return object.is_ipv4(address) and { { address } } or {}
+    end,
+  },
 }
 
 M.rules = {}
@@ -128,7 +136,8 @@ function M.rules.targets(mesh, namespace, name)
   return list.sorted(targets, function(a, b) return a.target < b.target end)
 end
 
---- The addresses that clients connect to: the ClusterIP, or each ready endpoint of a headless Service.
+--- The addresses that clients connect to: the ClusterIP, or each ready endpoint of a headless Service. An API server
+--- gives a ClusterIP once; in a directory, a copied manifest may bring it again: then the older Service has it.
 ---@param mesh mesh.Reader
 ---@param namespace string
 ---@param name string
@@ -144,7 +153,14 @@ function M.rules.reached_at(mesh, namespace, name)
     end
     return addresses
   end
-  if object.is_ipv4(address) then return { address } end
+  if object.is_ipv4(address) then
+    local holder = list.sorted(mesh.services_with_address(address), object.elder)[1]
+    local held = object.namespace(holder) .. "/" .. holder.metadata.name
+    if held == namespace .. "/" .. name then return { address } end
+    mesh.reject(service, { "spec", "clusterIP" }, address .. " is the address of Service " .. object.quote(held)
+      .. ", which is older or lesser by name: no client can be led to this one")
+    return {}
+  end
   local problem = address == "" and "is absent" or object.quote(address) .. " is not an IPv4 address"
   mesh.reject(service, { "spec", "clusterIP" }, problem .. ": no client can be led to this Service")
   return {}

@@ -76,15 +76,6 @@ M.indexes = {
   },
 }
 
----@param a table  TrafficSplit
----@param b table
----@return boolean  a goes first: older (one without a date counts as newest), then lesser by name
-local function elder(a, b)
-  local born, other = a.metadata.creationTimestamp or "~", b.metadata.creationTimestamp or "~"
-  if born ~= other then return born < other end
-  return a.metadata.name < b.metadata.name
-end
-
 M.rules = {}
 
 --- Where requests for a Service go. Of several splits the oldest counts, and of equally old ones the lesser name.
@@ -93,7 +84,7 @@ M.rules = {}
 ---@param name string
 ---@return split.Backend[]  by service; the Service itself, weight 100, where no split names it
 function M.rules.backends(mesh, namespace, name)
-  local splits = list.sorted(mesh.splits_of(namespace, name), elder)
+  local splits = list.sorted(mesh.splits_of(namespace, name), object.elder)
   local split = splits[1]
   if not split then return { { service = name, weight = 100 } } end
   for index = 2, #splits do

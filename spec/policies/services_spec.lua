@@ -180,3 +180,21 @@ describe("a target port", function()
     end
   end)
 end)
+
+describe("a ClusterIP that two Services have", function()
+  it("leads to the older one, or the lesser by name, and is reported on the other", function()
+    local mesh = w1.world(w1.PERMISSIVE, w1.service("s1", "10.96.2.91", "app: shop", "{port: 80}"),
+      w1.service("s0", "10.96.2.91", "app: shop", "{port: 80}"))
+    local function led(name)
+      for _, chain in ipairs(mesh:chains("red/caller-1", "outbound-listener")) do
+        if chain == "outbound_blue/" .. name .. "_80_http" then return true end
+      end
+      return false
+    end
+    assert.is_true(led("s0"))
+    assert.is_false(led("s1"))
+    assert.same({ 'Service blue/s1 spec.clusterIP: 10.96.2.91 is the address of Service "blue/s0", which is older or '
+      .. "lesser by name: no client can be led to this one" }, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+end)
