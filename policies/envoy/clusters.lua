@@ -49,6 +49,7 @@ local function local_cluster(name, target)
     type = "STRICT_DNS",
     alt_stat_name = name,
     dns_lookup_family = "V4_ONLY",
+    respect_dns_ttl = true,
     lb_policy = "ROUND_ROBIN",
     typed_extension_protocol_options = common.HTTP_OPTIONS,
     load_assignment = {
