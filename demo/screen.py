@@ -10,13 +10,16 @@ import contextlib
 import difflib
 import itertools
 import os
+import re
 import select
 import shutil
+import subprocess
 import sys
 import termios
 import threading
 import time
 import tty
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 
 REDRAW_S = 0.25
 SHARE_OF = 200  # the last so many sold
-DIFF_LINES = 10
+ANSWER_S = 1.0  # after so long without an answer, the daemon does not answer
+PROBLEMS = 4
 BARS = "▁▂▃▄▅▆▇█"
 
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
@@ -41,6 +45,52 @@ def paint(text: str, *looks: str) -> str:
     return f"\x1b[{';'.join(_COLOURS[look] for look in looks)}m{text}\x1b[0m"
 
 
+_LOOK = re.compile("(\x1b\\[[0-9;]*m)")
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) == "Cf":
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def fit(line: str, width: int) -> str:
+    """A painted line in no more than so many columns; what is cut is told by an ellipsis."""
+    pieces = [piece if _LOOK.fullmatch(piece) else _plain(piece) for piece in _LOOK.split(line)]
+    if sum(_columns(c) for piece in pieces if not _LOOK.fullmatch(piece) for c in piece) <= width:
+        return "".join(pieces)
+    out, left, painted = [], width - 1, False
+    for piece in pieces:
+        if _LOOK.fullmatch(piece):
+            out.append(piece)
+            painted = piece != "\x1b[0m"
+            continue
+        for char in piece:
+            left -= _columns(char)
+            if left < 0:
+                return "".join(out) + "…" * (width > 0) + "\x1b[0m" * painted
+            out.append(char)
+    return "".join(out)
+
+
+def _plain(text: str) -> str:
+    """Without what moves the cursor: the texts come from files that anybody edits."""
+    return "".join(c if c.isprintable() else " " if c == "\t" else "·" for c in text)
+
+
+def tail(text: object, width: int) -> str:
+    """The end of a path, which tells more than its beginning."""
+    text = str(text)
+    return text if len(text) <= width else "…" + text[len(text) - max(0, width - 1) :]
+
+
+def reason(error: BaseException) -> str:
+    """What a failed command said, without the command."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    said = re.sub(r"^.*: exit \d+: (osm: )?", "", first)
+    return said if said.startswith("not applied") else f"not applied: {said}"
+
+
 @contextlib.contextmanager
 def terminal() -> Iterator[None]:
     """Keys come one by one, on a screen of our own; after, all is as before."""
@@ -48,10 +98,10 @@ def terminal() -> Iterator[None]:
     before = termios.tcgetattr(fd)
     try:
         tty.setcbreak(fd)
-        sys.stdout.write("\x1b[?1049h\x1b[?25l\x1b[2J")
+        sys.stdout.write("\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J")
         yield
     finally:
-        sys.stdout.write("\x1b[?25h\x1b[?1049l")
+        sys.stdout.write("\x1b[?7h\x1b[?25h\x1b[?1049l")
         sys.stdout.flush()
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
@@ -61,7 +111,7 @@ class Applied:
 
     def __init__(self, title: str, lines: list[str]) -> None:
         self.title, self.lines = title, lines
-        self.outcome = "applying ..."
+        self.outcome, self.good = "applying ...", True
 
 
 class Show:
@@ -72,7 +122,8 @@ class Show:
         self.played = 0
         self.samples: collections.deque[tuple[float, Counters]] = collections.deque(maxlen=4096)
         self.status: dict[str, Any] = {}
-        self.texts: dict[Path, str] = self._read()
+        self.answered = time.monotonic()  # when `status` was got
+        self.texts: dict[Path, str] = self._read() or {}
         self.applied = Applied(steps[0].title, [])
         self.applied.outcome = ""
         self.played = 1
@@ -81,16 +132,21 @@ class Show:
 
     # --- the watched files ---
 
-    def _read(self) -> dict[Path, str]:
+    def _read(self) -> dict[Path, str] | None:
+        """The text of every file; None while there is no directory."""
         texts = {}
         for path in sorted(self.store.world.files.glob("*.yaml")):
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 texts[path] = path.read_text()
-        return texts
+        return texts if self.store.world.files.is_dir() else None
 
     def _changes(self) -> dict[Path, list[str]]:
-        """What differs from when it was last looked at, as lines of a diff; the smallest first."""
-        now, before, self.texts = self._read(), self.texts, self._read()
+        """What differs from when it was last looked at, as lines of a diff; the smallest first. A directory that is
+        gone is no edit: the daemon holds what it held, and says so."""
+        now, before = self._read(), self.texts
+        if now is None:
+            return {}
+        self.texts = now
         out = {}
         for path in sorted(now.keys() | before.keys()):
             old, new = before.get(path, ""), now.get(path, "")
@@ -108,9 +164,10 @@ class Show:
             begin = time.monotonic()
             try:
                 work()
-                note.outcome = f"applied by every Envoy in {1000 * (time.monotonic() - begin):.0f} ms"
-            except (CommandError, AssertionError, RuntimeError, OSError) as error:
-                note.outcome = f"not applied: {str(error).splitlines()[0][:160]}"
+                took = time.monotonic() - begin
+                note.outcome, note.good = outcome(self.store.world.status()["source"], took)
+            except (CommandError, subprocess.SubprocessError, AssertionError, RuntimeError, OSError) as error:
+                note.outcome, note.good = reason(error), False
 
         self.busy = threading.Thread(target=run, daemon=True)
         self.busy.start()
@@ -120,8 +177,12 @@ class Show:
         if self.played == len(self.steps) or (self.busy and self.busy.is_alive()):
             return
         step = self.steps[self.played]
-        self.played += 1
         note = Applied(step.title, [])
+        if not self.store.world.files.is_dir():  # writing would make it anew, with one file for a whole mesh
+            note.outcome, note.good = "not applied: the directory is not there", False
+            self.applied = note
+            return
+        self.played += 1
 
         def work() -> None:
             step.do(self.store)
@@ -138,21 +199,16 @@ class Show:
         if changes:
             names = ", ".join(path.name for path in changes)
             lines = [line for found in changes.values() for line in found]
-            self._play(Applied(f"you edited {names}", lines), self._apply_edit)
-
-    def _apply_edit(self) -> None:
-        self.store.world.daemon.applied()
-        broken = self.store.world.status()["source"]["errors"]
-        if broken:
-            raise RuntimeError(f"{Path(broken[0]['file']).name} cannot be read; its last good version serves")
+            self._play(Applied(f"you edited {names}", lines), self.store.world.daemon.applied)
 
     # --- asking ---
 
     def poll_status(self) -> None:
         """Asks `osm status` for as long as the show goes on."""
-        while not self.stop.wait(0.4):
-            with contextlib.suppress(CommandError, ValueError, OSError):
+        while not self.stop.wait(0.3):
+            with contextlib.suppress(CommandError, subprocess.SubprocessError, ValueError, OSError):
                 self.status = self.store.world.status()
+                self.answered = time.monotonic()
 
     def rates(self, name: str, width: int) -> tuple[float, str]:
         """(per second now, a little curve of the last seconds) of a counter."""
@@ -185,29 +241,31 @@ class Show:
 
     # --- drawing ---
 
-    def lines(self, width: int) -> list[str]:
-        """The screen, line by line."""
-        return [
-            *self._head(width),
-            "",
-            *self._counters(),
-            "",
-            *self._shares(width),
-            "",
-            *self._news(width),
-            "",
-            *self._next(),
-        ]
+    def lines(self, width: int, height: int) -> list[str]:
+        """The screen, line by line. What comes next always has its place at the end, and the diff what is left."""
+        foot = ["", *self._next(width)]
+        top = [*self._head(width), "", *self._counters(), "", *self._shares(width), ""]
+        top += self._news(height - len(top) - len(foot))
+        lines = top[: max(0, height - len(foot))] + foot
+        return [fit(line, width) for line in lines[-height:]]
 
     def _head(self, width: int) -> list[str]:
-        status = self.status
+        status, silent = self.status, time.monotonic() - self.answered
         proxies, missing = len(status.get("proxies", [])), len(status.get("missing", []))
         nacked = sum(1 for p in status.get("proxies", []) for t in p.get("types", {}).values() if t.get("nacked"))
+        source = status.get("source", {})
         right = f"snapshot {status.get('snapshot', 0)} · {proxies} of {proxies + missing} Envoys connected"
         right += f" · {nacked} refusals" if nacked else ""
+        bad = bool(nacked or missing or source.get("state") == "failed")
+        if silent > ANSWER_S:
+            right, bad = f"the daemon does not answer · {silent:.0f} s", True
         left = " Open Service Mesh · the bookstore"
-        gap = " " * max(2, width - len(left) - len(right) - 1)
-        return [paint(left, "bold") + gap + paint(right, "red" if nacked or missing else "green")]
+        left = fit(left, max(0, width - len(right) - 3))
+        gap = " " * max(0, width - len(left) - len(right) - 1)
+        out = [paint(left, "bold") + gap + paint(right, "red" if bad else "green")]
+        if source.get("state") == "failed":
+            out.append(paint(f" the source has failed: {source.get('reason', '')}", "red"))
+        return out
 
     def _counters(self) -> list[str]:
         if not self.samples:
@@ -246,18 +304,15 @@ class Show:
         bar = paint("█" * left, "blue") + paint("░" * (cells - left), "yellow")
         return [f"   last {total:<3} sold   {bar}  v1 {100 * v1 / total:.0f} %  v2 {100 * v2 / total:.0f} %"]
 
-    def _news(self, width: int) -> list[str]:
+    def _news(self, room: int) -> list[str]:
         note = self.applied
         out = [f"   {paint(f'step {self.played} of {len(self.steps)}', 'cyan')}    {paint(note.title, 'bold')}"]
         if note.outcome:
-            bad = note.outcome.startswith("not")
-            out.append(f"                  {paint(note.outcome, 'red' if bad else 'dim')}")
-        shown = note.lines[:DIFF_LINES]
-        for line in shown:
-            out.append("      " + paint(line[: width - 8], "green" if line.startswith("+") else "red"))
-        if len(note.lines) > len(shown):
-            out.append(paint(f"      ... {len(note.lines) - len(shown)} lines more", "dim"))
-        return [*out, *(f"   {paint(p[: width - 4], 'red')}" for p in self._problems())]
+            out.append(f"                  {paint(note.outcome, 'dim' if note.good else 'red')}")
+        problems = [f"   {paint(p, 'red')}" for p in self._problems()]
+        problems = _some(problems, min(PROBLEMS, room - len(out)), "more problems: `osm status` lists them", "red")
+        diff = ["      " + paint(line, "green" if line.startswith("+") else "red") for line in note.lines]
+        return [*out, *_some(diff, room - len(out) - len(problems), "more lines", "dim"), *problems]
 
     def _problems(self) -> list[str]:
         status = self.status
@@ -267,10 +322,13 @@ class Show:
             out.append(f"{Path(e['file']).name}:{e['line']}:{e['column']}: {e['message']}{kept}")
         out += [f"{r['object']} {r['path']}: {r['reason']}" for r in status.get("rejects", [])]
         out += [f"{e['where']}: {e['message']}" for e in status.get("errors", [])]
-        return out[:4]
+        if status.get("policy_error"):
+            out.insert(0, f"the policy run fails: {status['policy_error']}")
+        return out
 
-    def _next(self) -> list[str]:
+    def _next(self, width: int) -> list[str]:
         world = self.store.world
+        osm = tail(_osm(), max(4, (width - 35) // 2))
         step = self.steps[min(self.played, len(self.steps) - 1)]
         out = []
         if self.played < len(self.steps):
@@ -278,8 +336,8 @@ class Show:
         else:
             out.append(f"   {'next':<15}the story is told; the mesh goes on, and every file can be edited")
         out += [
-            f"   {'or edit':<15}{world.files / step.file}",
-            f"   {'or ask':<15}{_osm()} --socket {world.daemon.socket} status",
+            f"   {'or edit':<15}{tail(world.files / step.file, width - 18)}",
+            f"   {'or ask':<15}{osm} --socket {tail(world.daemon.socket, width - 18 - len(osm) - 17)} status",
             "",
             paint("   Enter", "bold") + " next step   " + paint("q", "bold") + " quit",
         ]
@@ -288,9 +346,28 @@ class Show:
     def draw(self) -> None:
         """Puts the screen onto the terminal."""
         size = shutil.get_terminal_size()
-        lines = self.lines(size.columns)[: size.lines - 1]
-        sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in lines) + "\x1b[J")
+        # One column stays free: behind a full line, "erase to the end" takes its last character.
+        lines = self.lines(size.columns - 1, size.lines)
+        sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
         sys.stdout.flush()
+
+
+def outcome(source: dict[str, Any], took: float) -> tuple[str, bool]:
+    """(what to say, whether it is good) when every Envoy has applied what the source gave."""
+    if source["state"] == "failed":
+        return f"not applied: the source has failed: {source['reason']}", False
+    if source["errors"]:
+        first = source["errors"][0]
+        serves = "its last good objects serve" if first["kept"] else "what is in error there is left out"
+        return f"applied, but {Path(first['file']).name} is in error: {serves}", False
+    return f"applied by every Envoy in {1000 * took:.0f} ms", True
+
+
+def _some(lines: list[str], room: int, what: str, look: str) -> list[str]:
+    """As many lines as there is room for, the last of them telling how many are not shown."""
+    if len(lines) <= room or room <= 0:
+        return lines[: max(0, room)]
+    return [*lines[: room - 1], paint(f"   ... {len(lines) - room + 1} {what}", look)]
 
 
 def _osm() -> str:

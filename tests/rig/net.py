@@ -20,6 +20,7 @@ from . import isolate
 
 BRIDGE = "osmbr0"
 GATEWAY = "10.244.0.1"
+GATEWAY_MAC = "02:00:0a:f4:00:01"
 POD_NETWORK = ipaddress.ip_network("10.244.0.0/16")
 SERVICE_NETWORK = ipaddress.ip_network("10.96.0.0/16")
 
@@ -131,7 +132,8 @@ def loopback_up() -> None:
 
 
 class Network:
-    """The bridge of this network namespace."""
+    """The bridge of this network namespace. Its MAC address is given: a bridge without one takes the lowest of its
+    ports, so that it would change as pods come and go, under neighbours that have learnt the old one."""
 
     def __init__(self) -> None:
         Path("/proc/sys/net/ipv4/ip_forward").write_text(
@@ -143,7 +145,7 @@ class Network:
             "-",
             stdin=f"""
 link set lo up
-link add {BRIDGE} type bridge forward_delay 0
+link add {BRIDGE} address {GATEWAY_MAC} type bridge forward_delay 0
 addr add {GATEWAY}/{POD_NETWORK.prefixlen} dev {BRIDGE}
 link set {BRIDGE} up
 route add unreachable {SERVICE_NETWORK}
