@@ -264,7 +264,7 @@ class Show:
         gap = " " * max(0, width - len(left) - len(right) - 1)
         out = [paint(left, "bold") + gap + paint(right, "red" if bad else "green")]
         if source.get("state") == "failed":
-            out.append(paint(f" the source has failed: {source.get('reason', '')}", "red"))
+            out.append(paint(f" the source has failed: {self._short(source.get('reason', ''))}", "red"))
         return out
 
     def _counters(self) -> list[str]:
@@ -308,11 +308,15 @@ class Show:
         note = self.applied
         out = [f"   {paint(f'step {self.played} of {len(self.steps)}', 'cyan')}    {paint(note.title, 'bold')}"]
         if note.outcome:
-            out.append(f"                  {paint(note.outcome, 'dim' if note.good else 'red')}")
+            out.append(f"      {paint(self._short(note.outcome), 'dim' if note.good else 'red')}")
         problems = [f"   {paint(p, 'red')}" for p in self._problems()]
         problems = _some(problems, min(PROBLEMS, room - len(out)), "more problems: `osm status` lists them", "red")
         diff = ["      " + paint(line, "green" if line.startswith("+") else "red") for line in note.lines]
         return [*out, *_some(diff, room - len(out) - len(problems), "more lines", "dim"), *problems]
+
+    def _short(self, text: str) -> str:
+        """A message without the folder of this run, which would take the room of what it says."""
+        return text.replace(f"{self.store.world.files.parent}/", "…/")
 
     def _problems(self) -> list[str]:
         status = self.status

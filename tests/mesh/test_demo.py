@@ -161,10 +161,11 @@ def test_screen_is_green_only_while_the_daemon_answers(view: screen.Show) -> Non
 
 def test_screen_says_in_red_that_the_source_has_failed(view: screen.Show) -> None:
     """State and reason, as `osm status` gives them."""
-    view.status = OK | {"source": {"state": "failed", "reason": "objects: No such file or directory", "errors": []}}
+    why = f"{view.store.world.files}: No such file or directory"
+    view.status = OK | {"source": {"state": "failed", "reason": why, "errors": []}}
     lines = view.lines(79, 24)
     assert f"{RED}snapshot" in lines[0]
-    assert RED in _line(lines, "the source has failed: objects: No such file or directory")
+    assert RED in _line(lines, "the source has failed: …/objects: No such file or directory")
 
 
 def test_screen_does_not_take_a_lost_directory_for_an_edit(view: screen.Show) -> None:
