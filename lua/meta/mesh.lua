@@ -83,6 +83,7 @@
 ---@field name fun(namespace: string, name: string): string                 "shop/cart", for audiences
 ---@field service fun(text: string, namespace: string): string?, string?    "svc", "svc.ns", "svc.ns.svc", ...cluster(.local) -> namespace, name; nil where it is no such form
 
+--- Trusted runtime: require("mesh.regex").problem(text): nil where the proxies accept the regular expression (RE2), else why not
 --- Trusted runtime: require("mesh.str"), plain and in linear time: split(text, separator), starts_with, ends_with, trim, lower
 --- Trusted runtime: require("mesh.list"): sorted(list, less?), unique(sorted list), map(list, f), contains(list, value), keys(table) sorted
 

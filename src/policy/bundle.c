@@ -60,13 +60,27 @@ static void load_module(lua_State *L, struct osm_engine *e, struct osm_module *m
     m->state = OSM_MODULE_LOADED;
 }
 
+/* Pushes a module of the runtime as its own code makes it. */
+static void make_runtime(lua_State *L, const struct osm_runtime_module *r)
+{
+    lua_pushfstring(L, "=%s", r->name);
+    if (luaL_loadbufferx(L, r->text, r->len, lua_tostring(L, -1), "t") != LUA_OK)
+        (void)lua_error(L);
+    push_module_env(L);
+    lua_setupvalue(L, -2, 1);
+    lua_call(L, 0, 1);
+    lua_remove(L, -2);
+}
+
 /* The runtime's modules are read-only views, made once, kept by name in the registry. */
 static bool load_runtime(lua_State *L, const char *name)
 {
     static const char loaded_key;
-    for (const struct osm_runtime_module *r = osm_runtime_modules; r->name; r++) {
-        if (strcmp(r->name, name) != 0)
-            continue;
+    const struct osm_runtime_module *r = osm_runtime_modules;
+    bool is_regex = !strcmp(name, "mesh.regex");
+    while (r->name && strcmp(r->name, name) != 0)
+        r++;
+    if (r->name || is_regex) {
         if (lua_rawgetp(L, LUA_REGISTRYINDEX, &loaded_key) != LUA_TTABLE) {
             lua_pop(L, 1);
             lua_createtable(L, 0, 4);
@@ -75,14 +89,11 @@ static bool load_runtime(lua_State *L, const char *name)
         }
         if (lua_getfield(L, -1, name) == LUA_TNIL) {
             lua_pop(L, 1);
-            lua_pushfstring(L, "=%s", name);
-            if (luaL_loadbufferx(L, r->text, r->len, lua_tostring(L, -1), "t") != LUA_OK)
-                (void)lua_error(L);
-            push_module_env(L);
-            lua_setupvalue(L, -2, 1);
-            lua_call(L, 0, 1);
+            if (is_regex)
+                (void)osm_runtime_open_regex(L);
+            else
+                make_runtime(L, r);
             osm_sandbox_freeze(L, name);
-            lua_remove(L, -2);
             lua_pushvalue(L, -1);
             lua_setfield(L, -3, name);
         }

@@ -11,3 +11,7 @@ struct osm_runtime_module {
 
 /** Ends with a NULL name. Generated from lua/mesh/ by the build. */
 extern const struct osm_runtime_module osm_runtime_modules[];
+
+struct lua_State;
+/** Pushes the native module "mesh.regex". [-0, +1, m], may raise. */
+int osm_runtime_open_regex(struct lua_State *L);
