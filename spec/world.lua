@@ -43,9 +43,9 @@ local function monitored(name)
   return "apiVersion: v1\nkind: Namespace\nmetadata: {name: " .. name .. ", labels: {openservicemesh.io/monitored-by: osm}}\n"
 end
 
---- The bundle is OSM_POLICIES, or policies/.
+--- The bundle is OSM_POLICIES, or policies/; a list of directories lies one over the other.
 ---@param yaml string
----@param options? { policies?: string, mesh_name?: string, osm_namespace?: string, trust_domain?: string }
+---@param options? { policies?: string|string[], mesh_name?: string, osm_namespace?: string, trust_domain?: string }
 ---@return spec.Mesh
 function M.from(yaml, options)
   options = options or {}

@@ -80,6 +80,7 @@ M.emit = {
           out.cluster {
             name = name,
             audience = common.audience(readers),
+            at = { direction = "outbound", namespace = namespace, service = service, target = at.target },
             message = upstream_cluster(namespace, service),
           }
           for _, group in ipairs(mesh.endpoint_groups(namespace, service, at.target)) do
@@ -104,7 +105,12 @@ M.emit = {
       for _, at in ipairs(mesh.targets(namespace, service)) do
         if at.target > 0 then
           local name = id.local_cluster(namespace, service, at.target)
-          out.cluster { name = name, audience = readers, message = local_cluster(name, at.target) }
+          out.cluster {
+            name = name,
+            audience = readers,
+            at = { direction = "inbound", namespace = namespace, service = service, target = at.target },
+            message = local_cluster(name, at.target),
+          }
         end
       end
     end,

@@ -124,6 +124,7 @@ M.emit = {
       out.listener {
         name = "inbound-listener",
         audience = "everyone",
+        at = { direction = "inbound" },
         message = {
           address = any_address(15003),
           traffic_direction = "INBOUND",
@@ -150,6 +151,13 @@ M.emit = {
             name = index == 1 and name or name .. "_" .. address,
             audience = common.audience(reachers),
             tags = port.protocol == "tcp-server-first" and { tostring(port.number) } or nil,
+            at = {
+              direction = "outbound",
+              namespace = namespace,
+              service = service,
+              port = port.number,
+              protocol = port.protocol,
+            },
             message = {
               filter_chain_match = {
                 destination_port = port.number,
@@ -174,6 +182,14 @@ M.emit = {
             name = "inbound_" .. id.name(namespace, service) .. "_" .. at.target .. "_" .. at.protocol,
             audience = { { service = id.name(namespace, service), account = id.name(namespace, account) } },
             authorises = true,
+            at = {
+              direction = "inbound",
+              namespace = namespace,
+              service = service,
+              account = account,
+              target = at.target,
+              protocol = at.protocol,
+            },
             message = {
               filter_chain_match = {
                 destination_port = at.target,

@@ -69,6 +69,7 @@ M.emit = {
       out.route_configuration {
         name = "rds-outbound." .. number,
         audience = "everyone",
+        at = { direction = "outbound", port = number },
         message = { validate_clusters = false },
       }
     end,
@@ -88,6 +89,7 @@ M.emit = {
                 route_configuration = "rds-outbound." .. port.number,
                 name = "outbound_virtual-host|" .. id.fqdn(namespace, service),
                 audience = side.audience,
+                at = { direction = "outbound", namespace = namespace, service = service, port = port.number },
                 message = {
                   domains = common.domains(namespace, service, { port.number }, side.bare),
                   routes = { route },
@@ -108,6 +110,7 @@ M.emit = {
           out.route_configuration {
             name = "rds-inbound." .. at.target,
             audience = { { service = id.name(namespace, service) } },
+            at = { direction = "inbound", namespace = namespace, service = service, target = at.target },
             message = { validate_clusters = false },
           }
         end
@@ -131,6 +134,14 @@ M.emit = {
               name = "inbound_virtual-host|" .. id.fqdn(namespace, host),
               audience = { { service = id.name(namespace, service), account = id.name(namespace, account) } },
               authorises = true,
+              at = {
+                direction = "inbound",
+                namespace = namespace,
+                service = service,
+                account = account,
+                host = host,
+                target = at.target,
+              },
               message = {
                 domains = common.domains(namespace, host, at.numbers, true),
                 routes = inbound_routes(policy, id.local_cluster(namespace, at.service, at.target)),

@@ -85,7 +85,15 @@ local GOLDEN = table.concat({
 ---@param ... string  YAML; later documents replace earlier ones of the same name
 ---@return w1.Mesh
 function M.world(...)
-  local mesh = setmetatable({ at = world.from(BASE) }, Mesh)
+  return M.over("policies", ...)
+end
+
+--- The same by other policies: a directory, or a list of them that lie one over the other.
+---@param policies string|string[]
+---@param ... string
+---@return w1.Mesh
+function M.over(policies, ...)
+  local mesh = setmetatable({ at = world.from(BASE, { policies = policies }) }, Mesh)
   for _, text in ipairs({ ... }) do mesh.at:apply(text) end
   return mesh
 end
@@ -124,6 +132,9 @@ function Mesh:resources(pod, type_name)
 end
 
 function Mesh:resource(pod, type_name, name) return self.at:proxy(pod)[type_name][name] end
+
+--- What a proxy is served: name -> message.
+function Mesh:clusters(pod) return self.at:proxy(pod).clusters end
 
 --- All that all proxies are served: pod -> type -> name -> message.
 function Mesh:everything() return self.at:everything() end

@@ -77,7 +77,7 @@ static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *err
 static int start_policy(struct osm_app *app, struct osm_err *err)
 {
     struct osm_engine_config config = {
-        .policies_dir = app->config.policies_dir,
+        .policies_dirs = app->config.policies_dirs,
         .mesh_name = app->config.mesh_name,
         .osm_namespace = app->config.osm_namespace,
         .trust_domain = app->config.trust_domain,
@@ -327,7 +327,7 @@ int osm_app_run(const struct osm_app_config *config)
     } else {
         osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "started", OSM_S("version", OSM_VERSION),
                 OSM_S("mesh", config->mesh_name), OSM_S("ads", config->ads_listen),
-                OSM_S("source", config->source), OSM_S("policies", config->policies_dir),
+                OSM_S("source", config->source), OSM_S("policies", config->policies_dirs[0]),
                 OSM_S("root", osm_ca_fingerprint(app.ca)));
     }
     int open_handles = osm_loop_run(app.loop);

@@ -16,7 +16,9 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          &at->source, NULL, true},
         {"state-dir", 0, "DIR", "root certificate and key; created 0700", &at->state_dir, NULL,
          true},
-        {"policies", 0, "DIR", "the Lua policy modules", &at->policies_dir, NULL, true},
+        {"policies", 0, "DIR...",
+         "the Lua policy modules; given again: a directory of your own that lies over them",
+         at->policies_dirs, NULL, true},
         {"ads-listen", 0, "HOST:PORT", "xDS for the sidecars (default 0.0.0.0:15128)",
          &at->ads_listen, NULL, false},
         {"mesh-name", 0, "NAME",
@@ -121,7 +123,8 @@ void osm_app_config_help(void)
     struct osm_option options[OPTIONS];
     describe(options, &unused);
     (void)printf("osm-controller: the control plane of Open Service Mesh (%s)\n\n"
-                 "  osm-controller --source dir:PATH --state-dir DIR --policies DIR [flags]\n\n",
+                 "  osm-controller --source dir:PATH --state-dir DIR --policies DIR [--policies "
+                 "YOURS] [flags]\n\n",
                  OSM_VERSION);
     osm_options_help(options, stdout);
 }

@@ -2,12 +2,14 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/options.h"
 
 #include <stdbool.h>
 
 struct osm_app_config {
-    const char *source; /* "dir:PATH" */
-    const char *state_dir, *policies_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
+    const char *source;                                   /* "dir:PATH" */
+    const char *policies_dirs[OSM_OPTION_VALUES_MAX + 1]; /* NULL-terminated */
+    const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
     const char *control_socket; /* default: STATE_DIR/control.sock */
     const char *verbosity;
     bool help, version;

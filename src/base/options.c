@@ -56,14 +56,18 @@ static int take_flag(const struct osm_option *options, int argc, char **argv, in
         *option->flag = true;
         return 0;
     }
-    if (equals) {
-        *option->value = equals + 1;
-    } else {
-        if (*i + 1 >= argc)
-            return osm_fail(err, OSM_EINVAL, "--%s needs a value: %s", option->name,
-                            option->value_name);
-        *option->value = argv[++*i];
+    if (!equals && *i + 1 >= argc)
+        return osm_fail(err, OSM_EINVAL, "--%s needs a value: %s", option->name,
+                        option->value_name);
+    const char **value = option->value;
+    if (strstr(option->value_name, "...")) {
+        while (*value)
+            value++;
+        if (value - option->value == OSM_OPTION_VALUES_MAX)
+            return osm_fail(err, OSM_EINVAL, "--%s: at most %d of them", option->name,
+                            OSM_OPTION_VALUES_MAX);
     }
+    *value = equals ? equals + 1 : argv[++*i];
     return 0;
 }
 

@@ -7,10 +7,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+enum { OSM_OPTION_VALUES_MAX = 8 };
+
 struct osm_option {
     const char *name;       /* without dashes; NULL ends a table */
     char short_name;        /* 0: none */
-    const char *value_name; /* "DIR" for the help; NULL: a boolean flag */
+    const char *value_name; /* "DIR" for the help; NULL: a boolean flag; "DIR...": may be given
+                               several times, and `value` is an array of OSM_OPTION_VALUES_MAX + 1
+                               that ends with NULL */
     const char *help;
     const char **value; /* where the value goes; borrowed from argv */
     bool *flag;         /* for booleans */

@@ -1,6 +1,7 @@
 #include "policy/bundle.h"
 #include "base/nearest.h"
 
+#include "policy/extend.h"
 #include "policy/kinds.h"
 #include "policy/runtime.h"
 #include "policy/sandbox.h"
@@ -60,8 +61,7 @@ static void load_module(lua_State *L, struct osm_engine *e, struct osm_module *m
     m->state = OSM_MODULE_LOADED;
 }
 
-/* Pushes a module of the runtime as its own code makes it. */
-static void make_runtime(lua_State *L, const struct osm_runtime_module *r)
+void osm_runtime_push(lua_State *L, const struct osm_runtime_module *r)
 {
     lua_pushfstring(L, "=%s", r->name);
     if (luaL_loadbufferx(L, r->text, r->len, lua_tostring(L, -1), "t") != LUA_OK)
@@ -72,15 +72,21 @@ static void make_runtime(lua_State *L, const struct osm_runtime_module *r)
     lua_remove(L, -2);
 }
 
+const struct osm_runtime_module *osm_runtime_find(const char *name)
+{
+    const struct osm_runtime_module *r = osm_runtime_modules;
+    while (r->name && strcmp(r->name, name) != 0)
+        r++;
+    return r->name ? r : NULL;
+}
+
 /* The runtime's modules are read-only views, made once, kept by name in the registry. */
 static bool load_runtime(lua_State *L, const char *name)
 {
     static const char loaded_key;
-    const struct osm_runtime_module *r = osm_runtime_modules;
+    const struct osm_runtime_module *r = strncmp(name, "mesh.", 5) ? NULL : osm_runtime_find(name);
     bool is_regex = !strcmp(name, "mesh.regex");
-    while (r->name && strcmp(r->name, name) != 0)
-        r++;
-    if (r->name || is_regex) {
+    if (r || is_regex) {
         if (lua_rawgetp(L, LUA_REGISTRYINDEX, &loaded_key) != LUA_TTABLE) {
             lua_pop(L, 1);
             lua_createtable(L, 0, 4);
@@ -92,7 +98,7 @@ static bool load_runtime(lua_State *L, const char *name)
             if (is_regex)
                 (void)osm_runtime_open_regex(L);
             else
-                make_runtime(L, r);
+                osm_runtime_push(L, r);
             osm_sandbox_freeze(L, name);
             lua_pushvalue(L, -1);
             lua_setfield(L, -3, name);
@@ -140,16 +146,9 @@ static int l_set_require(lua_State *L)
     return 0;
 }
 
-struct osm_decl *osm_bundle_declare(struct osm_engine *e, enum osm_decl_type type, const char *name,
-                                    const struct osm_module *module, struct osm_err *err)
+struct osm_decl *osm_bundle_add(struct osm_engine *e, enum osm_decl_type type, const char *name,
+                                const struct osm_module *module)
 {
-    struct osm_decl *taken = type == OSM_DECL_EMIT ? NULL : osm_map_get(&e->names, name);
-    if (taken || (type != OSM_DECL_EMIT && !strcmp(name, "reject"))) {
-        (void)osm_fail(err, OSM_ELUA, "%s: \"%s\" is declared already, in %s",
-                       module ? module->path : "host", name,
-                       taken && taken->module ? taken->module->path : "the host (a fact)");
-        return NULL;
-    }
     struct osm_decl *d = osm_alloc(sizeof *d);
     if (e->decls_len == e->decls_cap) {
         size_t cap = e->decls_cap ? e->decls_cap * 2 : 32;
@@ -161,12 +160,10 @@ struct osm_decl *osm_bundle_declare(struct osm_engine *e, enum osm_decl_type typ
     }
     if (d)
         d->name = osm_strdup(name);
-    if (!d || !d->name || e->decls_len == e->decls_cap ||
-        (type != OSM_DECL_EMIT && osm_map_put(&e->names, name, d, NULL))) {
+    if (!d || !d->name || e->decls_len == e->decls_cap) {
         if (d)
             osm_free(d->name);
         osm_free(d);
-        (void)osm_fail(err, OSM_ENOMEM, "out of memory");
         return NULL;
     }
     d->type = type;
@@ -174,6 +171,25 @@ struct osm_decl *osm_bundle_declare(struct osm_engine *e, enum osm_decl_type typ
     d->fn = d->accept = LUA_NOREF;
     d->id = (uint32_t)e->decls_len;
     e->decls[e->decls_len++] = d;
+    return d;
+}
+
+struct osm_decl *osm_bundle_declare(struct osm_engine *e, enum osm_decl_type type, const char *name,
+                                    const struct osm_module *module, struct osm_err *err)
+{
+    struct osm_decl *taken = type == OSM_DECL_EMIT ? NULL : osm_map_get(&e->names, name);
+    if (taken || (type != OSM_DECL_EMIT && !strcmp(name, "reject"))) {
+        (void)osm_fail(err, OSM_ELUA, "%s: \"%s\" is declared already, in %s",
+                       module ? module->path : "host", name,
+                       taken && taken->module ? taken->module->path : "the host (a fact)");
+        return NULL;
+    }
+    struct osm_decl *d = osm_bundle_add(e, type, name, module);
+    /* Where the name cannot be kept, the declaration goes with the engine. */
+    if (!d || (type != OSM_DECL_EMIT && osm_map_put(&e->names, name, d, NULL))) {
+        (void)osm_fail(err, OSM_ENOMEM, "out of memory");
+        return NULL;
+    }
     return d;
 }
 
@@ -216,6 +232,7 @@ static void free_decl(struct osm_decl *d)
 
 void osm_bundle_free(struct osm_engine *e)
 {
+    osm_extend_free(e);
     for (size_t i = 0; i < e->decls_len; i++)
         free_decl(e->decls[i]);
     osm_free(e->decls);

@@ -1,6 +1,11 @@
-/* The files of a bundle: read whole, in the order of their paths, with limits. Files and folders
- * whose name begins with a dot are left out (a mounted ConfigMap keeps its versions in such folders
- * and links to them). */
+/* The files of a bundle: read whole, in the order of their paths, with limits. The bundle is the
+ * union of its directories; of a path that several have, the last one's file counts. Files and
+ * folders whose name begins with a dot are left out (a mounted ConfigMap keeps its versions in such
+ * folders and links to them).
+ *
+ * A file that replaces another says which one it was written against, in a comment of its own:
+ * `-- replaces: <hash of that file>`. A release that changes the file below then warns, instead of
+ * losing its change in silence. */
 #include "policy/bundle.h"
 
 #include <dirent.h>
@@ -17,21 +22,37 @@ enum {
     PATH_MAX_BYTES = 4096
 };
 
+struct found {
+    char *path;
+    size_t layer; /* the last directory that has it */
+    bool below;   /* an earlier one has it too */
+    size_t below_layer;
+};
+
 struct reading {
-    char *paths[FILES_MAX];
-    size_t len;
+    struct found files[FILES_MAX];
+    size_t len, layer;
     struct osm_err *err;
 };
 
 static int add_path(struct reading *r, const char *below)
 {
+    for (size_t i = 0; i < r->len; i++) {
+        struct found *f = &r->files[i];
+        if (strcmp(f->path, below) != 0)
+            continue;
+        f->below = true;
+        f->below_layer = f->layer;
+        f->layer = r->layer;
+        return 0;
+    }
     if (strlen(below) > 55) /* or Lua would shorten it in its messages */
         return osm_fail(r->err, OSM_ELIMIT,
                         "%s: a path below the bundle's folder has at most 55 characters", below);
     if (r->len == FILES_MAX)
         return osm_fail(r->err, OSM_ELIMIT, "%s: more than %d *.lua files", below, FILES_MAX);
-    r->paths[r->len] = osm_strdup(below);
-    return r->paths[r->len++] ? 0 : osm_fail(r->err, OSM_ENOMEM, "out of memory");
+    r->files[r->len] = (struct found){.path = osm_strdup(below), .layer = r->layer};
+    return r->files[r->len++].path ? 0 : osm_fail(r->err, OSM_ENOMEM, "out of memory");
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -82,24 +103,110 @@ out:
     return rc;
 }
 
-static int by_text(const void *a, const void *b)
+static int by_path(const void *a, const void *b)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return strcmp(((const struct found *)a)->path, ((const struct found *)b)->path);
 }
 
-static int read_module(struct osm_engine *e, struct osm_module *m, const char *path, size_t *total,
-                       struct osm_err *err)
+static int read_file(struct osm_engine *e, size_t layer, const char *path, struct osm_buf *out,
+                     struct osm_err *err)
+{
+    char *full = osm_strf("%s/%s", e->policies_dirs[layer], path);
+    int rc = full ? osm_buf_read_file(out, full, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
+    osm_free(full);
+    return rc;
+}
+
+/* --- what a replacing file says of the one below --- */
+
+enum { REPLACES_SIZE = 64, REPLACES_LINES = 20 };
+
+/* The word after "replaces:" in a comment of the first lines; "" where there is none. */
+static void written_against(const char *text, char out[REPLACES_SIZE])
+{
+    static const char marker[] = "replaces:";
+    out[0] = '\0';
+    for (int line = 0; *text && line < REPLACES_LINES; line++) {
+        size_t n = strcspn(text, "\n"), at = strspn(text, " \t");
+        size_t dashes = strspn(text + at, "-#");
+        at += dashes;
+        at += strspn(text + at, " \t");
+        if (dashes && !strncmp(text + at, marker, sizeof marker - 1)) {
+            const char *word = text + at + sizeof marker - 1;
+            word += strspn(word, " \t");
+            size_t len = strcspn(word, " \t\r\n");
+            if (len >= REPLACES_SIZE)
+                len = REPLACES_SIZE - 1;
+            memcpy(out, word, len);
+            out[len] = '\0';
+            return;
+        }
+        text += n + (text[n] == '\n');
+    }
+}
+
+int osm_bundle_warn(struct osm_engine *e, const char *module, int line, const char *message)
+{
+    json_t *warning = json_pack("{s:s, s:s, s:s, s:i}", "where", module, "message", message,
+                                "module", module, "line", line);
+    if (!e->warnings)
+        e->warnings = json_array();
+    return json_array_append_new(e->warnings, warning) ? OSM_ENOMEM : 0;
+}
+
+int osm_bundle_check_replaced(struct osm_engine *e, size_t layer, const char *path,
+                              const char *text, const struct osm_buf *below, struct osm_err *err)
+{
+    char said[REPLACES_SIZE], now[OSM_HASH_HEX_SIZE] = "", *message = NULL;
+    written_against(text, said);
+    if (below)
+        (void)osm_hash_hex(osm_hash_bytes(below->data ? below->data : "", below->len), now);
+    if (!below && said[0])
+        message = osm_strf("says that it replaces %s, but no directory below has this file any "
+                           "more; it is loaded as a file of its own",
+                           said);
+    else if (below && !said[0])
+        message = osm_strf("replaces the file of %s; write \"-- replaces: %s\" at its top, so that "
+                           "a release that changes that file is noticed",
+                           e->policies_dirs[layer], now);
+    else if (below && strcmp(said, now) != 0)
+        message = osm_strf("was written to replace version %s of the file in %s, which is %s now: "
+                           "take over what has changed there, then write the new one down",
+                           said, e->policies_dirs[layer], now);
+    else
+        return 0;
+    int rc = message ? osm_bundle_warn(e, path, 1, message) : OSM_ENOMEM;
+    osm_free(message);
+    return rc ? osm_fail(err, rc, "out of memory") : 0;
+}
+
+static int check_replaced(struct osm_engine *e, const struct osm_module *m, const struct found *f,
+                          struct osm_err *err)
+{
+    if (!f->below)
+        return f->layer ? osm_bundle_check_replaced(e, f->layer, m->path, m->text, NULL, err) : 0;
+    struct osm_buf below = OSM_BUF_INIT(FILE_MAX_BYTES);
+    int rc = read_file(e, f->below_layer, f->path, &below, err);
+    if (!rc)
+        rc = osm_bundle_check_replaced(e, f->below_layer, m->path, m->text, &below, err);
+    osm_buf_clear(&below);
+    return rc;
+}
+
+/* --- modules --- */
+
+static int read_module(struct osm_engine *e, struct osm_module *m, const struct found *f,
+                       size_t *total, struct osm_err *err)
 {
     struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
-    char *full = osm_strf("%s/%s", e->policies_dir, path);
-    int rc =
-        full ? osm_buf_read_file(&text, full, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
-    osm_free(full);
+    const char *path = f->path;
+    int rc = read_file(e, f->layer, path, &text, err);
     if (rc) {
         osm_buf_clear(&text);
         return rc;
     }
     m->ref = LUA_NOREF;
+    m->added = f->layer > 0 && !f->below;
     m->text_len = text.len;
     m->text = osm_buf_take(&text);
     m->path = osm_strdup(path);
@@ -114,22 +221,24 @@ static int read_module(struct osm_engine *e, struct osm_module *m, const char *p
         return osm_fail(err, OSM_ELUA, "%s: a module's path has no dot but that of .lua", path);
     if (!strncmp(m->name, "mesh/", 5))
         return osm_fail(err, OSM_ELUA, "%s: the folder mesh/ belongs to the runtime", path);
-    return 0;
+    return check_replaced(e, m, f, err);
 }
 
 int osm_bundle_read(struct osm_engine *e, struct osm_err *err)
 {
     struct reading r = {.err = err};
     size_t total = 0;
+    int rc = 0;
     struct osm_hash digest = osm_hash_bytes("", 0);
-    int rc = read_folder(&r, e->policies_dir, "", 0);
+    for (; !rc && e->policies_dirs[r.layer]; r.layer++)
+        rc = read_folder(&r, e->policies_dirs[r.layer], "", 0);
     if (rc)
         goto out;
     if (!r.len) {
-        rc = osm_fail(err, OSM_ENOENT, "%s: holds no *.lua file", e->policies_dir);
+        rc = osm_fail(err, OSM_ENOENT, "%s: holds no *.lua file", e->policies_dirs[0]);
         goto out;
     }
-    qsort(r.paths, r.len, sizeof *r.paths, by_text);
+    qsort(r.files, r.len, sizeof *r.files, by_path);
     e->modules = osm_alloc_array(r.len, sizeof *e->modules);
     if (!e->modules) {
         rc = osm_fail(err, OSM_ENOMEM, "out of memory");
@@ -137,16 +246,17 @@ int osm_bundle_read(struct osm_engine *e, struct osm_err *err)
     }
     for (size_t i = 0; i < r.len && !rc; i++) {
         e->modules_len = i + 1;
-        rc = read_module(e, &e->modules[i], r.paths[i], &total, err);
+        rc = read_module(e, &e->modules[i], &r.files[i], &total, err);
         if (rc)
             break;
-        struct osm_hash parts[3] = {digest, osm_hash_bytes(r.paths[i], strlen(r.paths[i])),
+        struct osm_hash parts[3] = {digest,
+                                    osm_hash_bytes(r.files[i].path, strlen(r.files[i].path)),
                                     osm_hash_bytes(e->modules[i].text, e->modules[i].text_len)};
         digest = osm_hash_bytes(parts, sizeof parts);
     }
     (void)osm_hash_hex(digest, e->digest);
 out:
     for (size_t i = 0; i < r.len; i++)
-        osm_free(r.paths[i]);
+        osm_free(r.files[i].path);
     return rc;
 }

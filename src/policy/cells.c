@@ -3,6 +3,7 @@
 #include "policy/emit.h"
 #include "policy/key.h"
 #include "policy/kinds.h"
+#include "policy/mesh_api.h"
 #include "policy/sandbox.h"
 #include "policy/value.h"
 
@@ -196,7 +197,9 @@ static int l_rule_body(lua_State *L)
     osm_key_decode(c->key, c->key_len, &key);
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->decl->fn);
     lua_rawgeti(L, LUA_REGISTRYINDEX, e->mesh_ref);
-    lua_call(L, 1 + osm_key_push(L, &key), 1);
+    if (c->decl->original)
+        osm_mesh_api_push_ask(L, c->decl->original);
+    lua_call(L, (c->decl->original ? 2 : 1) + osm_key_push(L, &key), 1);
     struct osm_frame *f = osm_top(e);
     if (osm_value_hash(L, -1, "the answer", &f->new_hash, &err))
         return luaL_error(L, "%s", err.msg);

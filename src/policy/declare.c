@@ -1,7 +1,9 @@
 /* What a module declares: its table, checked field by field. An unknown field is an error with the
  * nearest name, so that a typing mistake is never a rule that is silently not there. Tables are
  * read in the order of their keys, so that declarations have the same order in every state. */
-#include "policy/bundle.h"
+#include "policy/declare_priv.h"
+
+#include "policy/extend.h"
 #include "policy/sandbox.h"
 #include "policy/schema.h"
 #include "policy/value.h"
@@ -11,18 +13,11 @@
 
 #include <ctype.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SCHEMA_MAX_BYTES = 512 * 1024, VERSIONS_MAX = 8 };
 
-struct reading {
-    struct osm_engine *e;
-    struct osm_module *m;
-    struct osm_decl *decl; /* being filled */
-    const char *what;      /* "kind TrafficSplit" */
-};
-
-/* The line on which `word =` first stands; 1 where it is written otherwise. */
-static int line_of(const struct osm_module *m, const char *word)
+int osm__declare_line(const struct osm_module *m, const char *word)
 {
     size_t n = strlen(word);
     int line = 1;
@@ -32,27 +27,29 @@ static int line_of(const struct osm_module *m, const char *word)
         bool starts = p == m->text || !(isalnum((unsigned char)p[-1]) || p[-1] == '_');
         if (!starts || strncmp(p, word, n) != 0)
             continue;
-        const char *after = p + n + strspn(p + n, " \t");
+        const char *after = p + n + strspn(p + n, "\"']"); /* ["acme.quota"] = */
+        after += strspn(after, " \t");
         if (*after == '=' && after[1] != '=')
             return line;
     }
     return 1;
 }
 
-static void fail(lua_State *L, struct reading *r, const char *word, const char *text)
+_Noreturn void osm__declare_fail(lua_State *L, struct osm__reading *r, const char *word,
+                                 const char *text)
 {
-    luaL_error(L, "%s:%d: %s", r->m->path, line_of(r->m, word), text);
+    luaL_error(L, "%s:%d: %s", r->m->path, osm__declare_line(r->m, word), text);
+    __builtin_unreachable();
 }
 
-/* Calls each(L, r, name) for every entry of the table on top, with the value on top; keys must be
- * strings. */
-static void each_entry(lua_State *L, struct reading *r, const char *what,
-                       void (*each)(lua_State *L, struct reading *r, const char *name))
+void osm__declare_each(lua_State *L, struct osm__reading *r, const char *what,
+                       void (*each)(lua_State *L, struct osm__reading *r, const char *name))
 {
     int table = lua_gettop(L);
     if (!lua_istable(L, table))
-        fail(L, r, what,
-             lua_pushfstring(L, "%s must be a table, got %s", what, luaL_typename(L, table)));
+        osm__declare_fail(
+            L, r, what,
+            lua_pushfstring(L, "%s must be a table, got %s", what, luaL_typename(L, table)));
     lua_pushcfunction(L, osm_sandbox_pairs);
     lua_pushvalue(L, table);
     lua_call(L, 1, 1);
@@ -62,15 +59,15 @@ static void each_entry(lua_State *L, struct reading *r, const char *what,
         if (lua_isnil(L, -2))
             break;
         if (lua_type(L, -2) != LUA_TSTRING)
-            fail(L, r, what, lua_pushfstring(L, "%s: names are strings", what));
+            osm__declare_fail(L, r, what, lua_pushfstring(L, "%s: names are strings", what));
         each(L, r, lua_tostring(L, -2));
         lua_settop(L, table + 1);
     }
     lua_settop(L, table);
 }
 
-static void check_fields(lua_State *L, struct reading *r, const char *const *known,
-                         const char *name)
+void osm__declare_check_field(lua_State *L, struct osm__reading *r, const char *const *known,
+                              const char *name)
 {
     for (const char *const *k = known; *k; k++)
         if (!strcmp(*k, name))
@@ -80,59 +77,77 @@ static void check_fields(lua_State *L, struct reading *r, const char *const *kno
                            ? lua_pushfstring(L, "%s: there is no field \"%s\"; do you mean \"%s\"?",
                                              r->what, name, near)
                            : lua_pushfstring(L, "%s: there is no field \"%s\"", r->what, name);
-    fail(L, r, name, text);
+    osm__declare_fail(L, r, name, text);
 }
 
-static void not_yet(lua_State *L, struct reading *r, const char *name)
+static bool is_word(const char *text, size_t len)
 {
-    fail(L, r, name, lua_pushfstring(L, "\"%s\" is not supported yet", name));
+    bool fine = len && (isalpha((unsigned char)text[0]) || text[0] == '_');
+    for (size_t i = 0; i < len; i++)
+        fine = fine && (isalnum((unsigned char)text[i]) || text[i] == '_');
+    return fine;
 }
 
-static void check_name(lua_State *L, struct reading *r, const char *name)
+/* "backends", or "acme.quota" for what an operator declares. */
+static void check_name(lua_State *L, struct osm__reading *r, const char *name)
 {
-    bool fine = isalpha((unsigned char)name[0]) || name[0] == '_';
-    for (const char *p = name; *p; p++)
-        fine = fine && (isalnum((unsigned char)*p) || *p == '_');
-    if (strchr(name, '.'))
-        fail(L, r, name, lua_pushfstring(L, "%s: a name with a dot is not supported yet", name));
-    if (!fine || strlen(name) > 60)
-        fail(L, r, name,
-             lua_pushfstring(L, "\"%s\" cannot be a name here: letters, digits and _, at most 60",
-                             name));
+    size_t len = strlen(name), first = strcspn(name, ".");
+    bool dotted = first < len;
+    if (!is_word(name, first) || (dotted && !is_word(name + first + 1, len - first - 1)) ||
+        len > 60)
+        osm__declare_fail(L, r, name,
+                          lua_pushfstring(L,
+                                          "\"%s\" cannot be a name here: letters, digits and _, "
+                                          "with at most one dot, at most 60",
+                                          name));
 }
 
-static struct osm_decl *declare(lua_State *L, struct reading *r, enum osm_decl_type type,
+/* What others may ask for by name. A file that an operator adds keeps out of the way of names that
+ * a later release may declare. */
+static void check_own_name(lua_State *L, struct osm__reading *r, const char *name)
+{
+    check_name(L, r, name);
+    if (r->m->added && !strchr(name, '.'))
+        osm__declare_fail(
+            L, r, name,
+            lua_pushfstring(L,
+                            "\"%s\": a name that this directory adds holds a dot, such as "
+                            "\"acme.%s\", so that no later release can declare it too",
+                            name, name));
+}
+
+static struct osm_decl *declare(lua_State *L, struct osm__reading *r, enum osm_decl_type type,
                                 const char *name)
 {
     struct osm_err err = {0};
-    check_name(L, r, name);
+    check_own_name(L, r, name);
     struct osm_decl *d = osm_bundle_declare(r->e, type, name, r->m, &err);
     if (!d)
         luaL_error(L, "%s", err.msg);
-    d->line = line_of(r->m, name);
+    d->line = osm__declare_line(r->m, name);
     return d;
 }
 
-static int take_function(lua_State *L, struct reading *r, const char *what)
+int osm__declare_function(lua_State *L, struct osm__reading *r, const char *what, int *line)
 {
     lua_Debug ar;
     if (lua_type(L, -1) != LUA_TFUNCTION)
-        fail(L, r, what,
-             lua_pushfstring(L, "%s: %s must be a function, got %s", r->what, what,
-                             luaL_typename(L, -1)));
+        osm__declare_fail(L, r, what,
+                          lua_pushfstring(L, "%s: %s must be a function, got %s", r->what, what,
+                                          luaL_typename(L, -1)));
     lua_pushvalue(L, -1);
-    if (lua_getinfo(L, ">S", &ar) && ar.linedefined > 0 && r->decl)
-        r->decl->line = ar.linedefined;
+    if (lua_getinfo(L, ">S", &ar) && ar.linedefined > 0 && line)
+        *line = ar.linedefined;
     lua_pushvalue(L, -1);
     return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-static char *take_string(lua_State *L, struct reading *r, const char *what)
+static char *take_string(lua_State *L, struct osm__reading *r, const char *what)
 {
     if (lua_type(L, -1) != LUA_TSTRING)
-        fail(L, r, what,
-             lua_pushfstring(L, "%s: %s must be a string, got %s", r->what, what,
-                             luaL_typename(L, -1)));
+        osm__declare_fail(L, r, what,
+                          lua_pushfstring(L, "%s: %s must be a string, got %s", r->what, what,
+                                          luaL_typename(L, -1)));
     char *text = osm_strdup(lua_tostring(L, -1));
     if (!text)
         luaL_error(L, "out of memory");
@@ -141,15 +156,16 @@ static char *take_string(lua_State *L, struct reading *r, const char *what)
 
 /* --- kinds --- */
 
-static void read_versions(lua_State *L, struct reading *r)
+static void read_versions(lua_State *L, struct osm__reading *r)
 {
     struct osm_decl *d = r->decl;
     lua_Unsigned n = lua_istable(L, -1) ? lua_rawlen(L, -1) : 0;
     if (n < 1 || n > VERSIONS_MAX)
-        fail(L, r, "versions",
-             lua_pushfstring(
-                 L, "%s: versions must be a list of one to eight versions, preferred first",
-                 r->what));
+        osm__declare_fail(
+            L, r, "versions",
+            lua_pushfstring(L,
+                            "%s: versions must be a list of one to eight versions, preferred first",
+                            r->what));
     d->versions = osm_alloc_array(n + 1, sizeof *d->versions);
     d->schemas = osm_alloc_array(n + 1, sizeof(struct osm_schema *));
     d->from = osm_alloc_array(n + 1, sizeof *d->from);
@@ -163,36 +179,75 @@ static void read_versions(lua_State *L, struct reading *r)
     }
 }
 
-static void read_from(lua_State *L, struct reading *r, const char *version)
+static void read_from(lua_State *L, struct osm__reading *r, const char *version)
 {
     for (size_t i = 0; r->decl->versions[i]; i++) {
         if (strcmp(r->decl->versions[i], version) != 0)
             continue;
         if (!i)
-            fail(L, r, "from",
-                 lua_pushfstring(L, "%s: from.%s: objects are lifted to this version, not from it",
-                                 r->what, version));
-        int line = r->decl->line;
-        r->decl->from[i] = take_function(L, r, "from");
-        r->decl->line = line;
+            osm__declare_fail(
+                L, r, "from",
+                lua_pushfstring(L, "%s: from.%s: objects are lifted to this version, not from it",
+                                r->what, version));
+        r->decl->from[i] = osm__declare_function(L, r, "from", NULL);
         return;
     }
-    fail(L, r, "from",
-         lua_pushfstring(L, "%s: from.%s: versions does not list it", r->what, version));
+    osm__declare_fail(
+        L, r, "from",
+        lua_pushfstring(L, "%s: from.%s: versions does not list it", r->what, version));
 }
 
-static int parse_schema_file(struct reading *r, const char *path, json_t **out, struct osm_err *err)
+/* The last directory of the bundle that has the file, and the last before it. */
+static int find_schema_file(struct osm_engine *e, const char *path, char **full, char **below,
+                            size_t *below_layer)
+{
+    size_t n = 0;
+    while (e->policies_dirs[n])
+        n++;
+    while (n-- > 0 && !*below) {
+        char *name = osm_strf("%s/%s", e->policies_dirs[n], path);
+        if (!name)
+            return OSM_ENOMEM;
+        bool here = !access(name, F_OK) || (!n && !*full); /* the error names the first's */
+        if (here && *full)
+            *below_layer = n;
+        *(!here ? &name : *full ? below : full) = name;
+        if (!here)
+            osm_free(name);
+    }
+    return 0;
+}
+
+static int check_replaced(struct osm_engine *e, const char *path, const struct osm_buf *text,
+                          const char *below_path, size_t layer, struct osm_err *err)
+{
+    struct osm_buf below = OSM_BUF_INIT(SCHEMA_MAX_BYTES);
+    int rc = osm_buf_read_file(&below, below_path, err);
+    if (!rc)
+        rc = osm_bundle_check_replaced(e, layer, path, text->data ? text->data : "", &below, err);
+    osm_buf_clear(&below);
+    return rc;
+}
+
+static int parse_schema_file(struct osm__reading *r, const char *path, json_t **out,
+                             struct osm_err *err)
 {
     int rc = 0;
+    size_t below_layer = 0;
     struct osm_buf text = OSM_BUF_INIT(SCHEMA_MAX_BYTES);
     struct osm_yaml_docs docs = {0};
     struct osm_yaml_place place = {0};
-    char *full = osm_strf("%s/%s", r->e->policies_dir, path);
+    char *full = NULL, *below = NULL;
     if (path[0] == '/' || strstr(path, "..")) {
         rc = osm_fail(err, OSM_EINVAL, "%s: is not below the bundle's folder", path);
         goto out;
     }
-    rc = full ? osm_buf_read_file(&text, full, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (find_schema_file(r->e, path, &full, &below, &below_layer))
+        rc = osm_fail(err, OSM_ENOMEM, "out of memory");
+    else
+        rc = osm_buf_read_file(&text, full, err);
+    if (!rc && below)
+        rc = check_replaced(r->e, path, &text, below, below_layer, err);
     if (!rc)
         rc = osm_yaml_parse(text.data ? text.data : "", text.len, &docs, &place, err);
     if (!rc && docs.len != 1)
@@ -210,6 +265,7 @@ out:
     osm_yaml_docs_clear(&docs);
     osm_buf_clear(&text);
     osm_free(full);
+    osm_free(below);
     return rc;
 }
 
@@ -237,7 +293,7 @@ static int make_schemas(struct osm_decl *d, const json_t *source, struct osm_err
                                     d->versions[0]);
 }
 
-static void read_schema(lua_State *L, struct reading *r)
+static void read_schema(lua_State *L, struct osm__reading *r)
 {
     struct osm_err err = {0};
     json_t *source = NULL;
@@ -250,21 +306,21 @@ static void read_schema(lua_State *L, struct reading *r)
         rc = make_schemas(r->decl, source, &err);
     json_decref(source);
     if (rc)
-        fail(L, r, "schema", lua_pushfstring(L, "%s: schema: %s", r->what, err.msg));
+        osm__declare_fail(L, r, "schema", lua_pushfstring(L, "%s: schema: %s", r->what, err.msg));
 }
 
-static void check_kind_field(lua_State *L, struct reading *r, const char *name)
+static void check_kind_field(lua_State *L, struct osm__reading *r, const char *name)
 {
     static const char *const known[] = {"group", "versions", "schema", "from", "accept", NULL};
-    check_fields(L, r, known, name);
+    osm__declare_check_field(L, r, known, name);
 }
 
-static void read_kind(lua_State *L, struct reading *r, const char *name)
+static void read_kind(lua_State *L, struct osm__reading *r, const char *name)
 {
     int table = lua_gettop(L);
     r->what = lua_pushfstring(L, "kind %s", name);
     lua_pushvalue(L, table);
-    each_entry(L, r, r->what, check_kind_field);
+    osm__declare_each(L, r, r->what, check_kind_field);
     struct osm_decl *d = r->decl = declare(L, r, OSM_DECL_KIND, name);
     lua_getfield(L, table, "versions");
     read_versions(L, r);
@@ -274,18 +330,19 @@ static void read_kind(lua_State *L, struct reading *r, const char *name)
     if (lua_getfield(L, table, "schema") != LUA_TNIL)
         read_schema(L, r);
     if (lua_getfield(L, table, "from") != LUA_TNIL)
-        each_entry(L, r, "from", read_from);
+        osm__declare_each(L, r, "from", read_from);
     for (size_t i = 1; d->versions[i]; i++)
         if (d->from[i] == LUA_NOREF)
-            fail(
+            osm__declare_fail(
                 L, r, "versions",
                 lua_pushfstring(
                     L,
                     "%s: versions lists %s, but from.%s is missing: a function that lifts it to %s",
                     r->what, d->versions[i], d->versions[i], d->versions[0]));
     if (lua_getfield(L, table, "accept") != LUA_TNIL)
-        d->accept = take_function(L, r, "accept");
-    lua_pushfstring(L, "%s/%s", d->group, d->name);
+        d->accept = osm__declare_function(L, r, "accept", &d->line);
+    const char *dot = strchr(d->name, '.'); /* acme.Quota: a Quota in the manifests */
+    lua_pushfstring(L, "%s/%s", d->group, dot ? dot + 1 : d->name);
     const char *type = lua_tostring(L, -1);
     if (osm_map_put(&r->e->kinds_by_type, type, d, NULL))
         luaL_error(L, "out of memory");
@@ -293,48 +350,46 @@ static void read_kind(lua_State *L, struct reading *r, const char *name)
 
 /* --- indexes, rules, emitters --- */
 
-static void check_index_field(lua_State *L, struct reading *r, const char *name)
+static void check_index_field(lua_State *L, struct osm__reading *r, const char *name)
 {
     static const char *const known[] = {"of", "keys", NULL};
-    check_fields(L, r, known, name);
+    osm__declare_check_field(L, r, known, name);
 }
 
-static void read_index(lua_State *L, struct reading *r, const char *name)
+static void read_index(lua_State *L, struct osm__reading *r, const char *name)
 {
     int table = lua_gettop(L);
     r->what = lua_pushfstring(L, "index %s", name);
     lua_pushvalue(L, table);
-    each_entry(L, r, r->what, check_index_field);
+    osm__declare_each(L, r, r->what, check_index_field);
     struct osm_decl *d = r->decl = declare(L, r, OSM_DECL_INDEX, name);
     lua_getfield(L, table, "of");
     d->each_name = take_string(L, r, "of");
     lua_getfield(L, table, "keys");
-    d->fn = take_function(L, r, "keys");
+    d->fn = osm__declare_function(L, r, "keys", &d->line);
 }
 
-static void read_rule(lua_State *L, struct reading *r, const char *name)
+static void read_rule(lua_State *L, struct osm__reading *r, const char *name)
 {
     int value = lua_gettop(L);
     r->what = lua_pushfstring(L, "rule %s", name);
     r->decl = declare(L, r, OSM_DECL_RULE, name);
     lua_pushvalue(L, value);
-    r->decl->fn = take_function(L, r, name);
+    r->decl->fn = osm__declare_function(L, r, name, &r->decl->line);
 }
 
-static void check_emit_field(lua_State *L, struct reading *r, const char *name)
+static void check_emit_field(lua_State *L, struct osm__reading *r, const char *name)
 {
     static const char *const known[] = {"each", "run", NULL};
-    if (!strcmp(name, "vary"))
-        not_yet(L, r, name);
-    check_fields(L, r, known, name);
+    osm__declare_check_field(L, r, known, name);
 }
 
-static void read_emit(lua_State *L, struct reading *r, const char *name)
+static void read_emit(lua_State *L, struct osm__reading *r, const char *name)
 {
     int table = lua_gettop(L);
     r->what = lua_pushfstring(L, "emitter %s", name);
     lua_pushvalue(L, table);
-    each_entry(L, r, r->what, check_emit_field);
+    osm__declare_each(L, r, r->what, check_emit_field);
     check_name(L, r, name);
     /* Emitters have names of their own, within their module: "envoy/clusters.clusters". */
     const char *full = lua_pushfstring(L, "%s.%s", r->m->name, name);
@@ -342,11 +397,11 @@ static void read_emit(lua_State *L, struct reading *r, const char *name)
     struct osm_decl *d = r->decl = osm_bundle_declare(r->e, OSM_DECL_EMIT, full, r->m, &err);
     if (!d)
         luaL_error(L, "%s", err.msg);
-    d->line = line_of(r->m, name);
+    d->line = osm__declare_line(r->m, name);
     lua_getfield(L, table, "each");
     d->each_name = take_string(L, r, "each");
     lua_getfield(L, table, "run");
-    d->fn = take_function(L, r, "run");
+    d->fn = osm__declare_function(L, r, "run", &d->line);
 }
 
 /* --- a module --- */
@@ -354,21 +409,23 @@ static void read_emit(lua_State *L, struct reading *r, const char *name)
 static const char *const sections[] = {"api",  "kinds",   "indexes", "rules",
                                        "emit", "extends", "wraps",   NULL};
 
-static void check_section(lua_State *L, struct reading *r, const char *name)
+static void check_section(lua_State *L, struct osm__reading *r, const char *name)
 {
-    if (!strcmp(name, "extends") || !strcmp(name, "wraps"))
-        not_yet(L, r, name);
-    check_fields(L, r, sections, name);
+    osm__declare_check_field(L, r, sections, name);
 }
 
 static int l_declare(lua_State *L)
 {
     static const struct {
         const char *name;
-        void (*each)(lua_State *L, struct reading *r, const char *name);
-    } readers[] = {
-        {"kinds", read_kind}, {"indexes", read_index}, {"rules", read_rule}, {"emit", read_emit}};
-    struct reading *r = lua_touserdata(L, 1);
+        void (*each)(lua_State *L, struct osm__reading *r, const char *name);
+    } readers[] = {{"kinds", read_kind},
+                   {"indexes", read_index},
+                   {"rules", read_rule},
+                   {"emit", read_emit},
+                   {"extends", osm__declare_extension},
+                   {"wraps", osm__declare_wrap}};
+    struct osm__reading *r = lua_touserdata(L, 1);
     bool declares = false;
     lua_settop(L, 0);
     luaL_checkstack(L, 40, "module");
@@ -381,22 +438,22 @@ static int l_declare(lua_State *L)
     if (!declares)
         return 0;
     r->what = "the module";
-    each_entry(L, r, "the module", check_section);
+    osm__declare_each(L, r, "the module", check_section);
     if (lua_getfield(L, 1, "api") != LUA_TNUMBER)
-        fail(L, r, "M", "a module that declares something says api = 1");
+        osm__declare_fail(L, r, "M", "a module that declares something says api = 1");
     if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) != 1)
-        fail(L, r, "api", "this host speaks api = 1 only");
+        osm__declare_fail(L, r, "api", "this host speaks api = 1 only");
     for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
         lua_settop(L, 1);
         if (lua_getfield(L, 1, readers[i].name) != LUA_TNIL)
-            each_entry(L, r, readers[i].name, readers[i].each);
+            osm__declare_each(L, r, readers[i].name, readers[i].each);
     }
     return 0;
 }
 
 int osm_bundle_declare_module(struct osm_engine *e, struct osm_module *m, struct osm_err *err)
 {
-    struct reading r = {.e = e, .m = m};
+    struct osm__reading r = {.e = e, .m = m};
     return osm_lua_run(e, l_declare, &r, err);
 }
 
@@ -427,9 +484,28 @@ static int link_index(struct osm_engine *e, struct osm_decl *d, struct osm_err *
     return 0;
 }
 
+/* mesh.acme cannot be both an answer and the place of acme.quota. */
+static int check_prefixes(struct osm_engine *e, struct osm_err *err)
+{
+    for (size_t i = 0; i < e->decls_len; i++) {
+        const struct osm_decl *d = e->decls[i];
+        size_t first = strcspn(d->name, ".");
+        if (d->type == OSM_DECL_EMIT || !d->name[first])
+            continue;
+        const struct osm_decl *taken = osm_map_getn(&e->names, d->name, first);
+        if (taken || (first == 6 && !strncmp(d->name, "reject", 6)))
+            return osm_fail(err, OSM_ELUA, "%s:%d: %s: \"%.*s\" is a name of its own, in %s",
+                            d->module->path, d->line, d->name, (int)first, d->name,
+                            taken && taken->module ? taken->module->path : "the host");
+    }
+    return 0;
+}
+
 int osm_bundle_link(struct osm_engine *e, struct osm_err *err)
 {
-    int rc = 0;
+    int rc = check_prefixes(e, err);
+    if (!rc)
+        rc = osm_extend_link(e, err);
     for (size_t i = 0; i < e->decls_len && !rc; i++) {
         struct osm_decl *d = e->decls[i];
         if (d->type == OSM_DECL_INDEX)

@@ -4,6 +4,7 @@
 #include "policy/emit.h"
 
 #include "policy/cells.h"
+#include "policy/extend.h"
 #include "policy/proto.h"
 #include "policy/sandbox.h"
 #include "policy/value.h"
@@ -35,7 +36,7 @@ static const struct form forms[] = {
      "envoy.config.cluster.v3.Cluster",
      NULL,
      OSM_FILL_NONE,
-     {"name", "audience", "message"}},
+     {"name", "audience", "message", "at"}},
     {"load_assignment",
      OSM_XDS_EDS,
      OSM_ITEM_WHOLE,
@@ -53,7 +54,7 @@ static const struct form forms[] = {
      "envoy.config.listener.v3.Listener",
      "filter_chains",
      OSM_FILL_NONE,
-     {"name", "audience", "message", "header_rule", "alone"}},
+     {"name", "audience", "message", "header_rule", "alone", "at"}},
     {"filter_chain",
      OSM_XDS_LDS,
      OSM_ITEM_ELEMENT,
@@ -62,7 +63,7 @@ static const struct form forms[] = {
      "envoy.config.listener.v3.FilterChain",
      NULL,
      OSM_FILL_NONE,
-     {"listener", "name", "audience", "message", "tags", "authorises"}},
+     {"listener", "name", "audience", "message", "tags", "authorises", "at"}},
     {"route_configuration",
      OSM_XDS_RDS,
      OSM_ITEM_HEADER,
@@ -71,7 +72,7 @@ static const struct form forms[] = {
      "envoy.config.route.v3.RouteConfiguration",
      "virtual_hosts",
      OSM_FILL_NONE,
-     {"name", "audience", "message", "alone"}},
+     {"name", "audience", "message", "alone", "at"}},
     {"virtual_host",
      OSM_XDS_RDS,
      OSM_ITEM_ELEMENT,
@@ -80,7 +81,7 @@ static const struct form forms[] = {
      "envoy.config.route.v3.VirtualHost",
      NULL,
      OSM_FILL_NONE,
-     {"route_configuration", "name", "audience", "message", "authorises"}},
+     {"route_configuration", "name", "audience", "message", "authorises", "at"}},
     {"validation_context",
      OSM_XDS_SDS,
      OSM_ITEM_WHOLE,
@@ -406,12 +407,15 @@ static void take_header(lua_State *L, const struct form *form, struct osm_item *
         return;
     }
     const char *name = field_text(L, "header_rule");
-    const struct osm_decl *d = osm_map_get(&osm_engine_of(L)->names, name);
+    struct osm_decl *d = osm_map_get(&osm_engine_of(L)->names, name);
     if (!d || d->type != OSM_DECL_RULE)
         luaL_error(L, "header_rule: there is no rule \"%s\"", name);
     if (lua_getfield(L, 1, "message") != LUA_TNIL)
         luaL_error(L, "message and header_rule: only one of them");
-    item->header_rule = copy(L, name);
+    d = osm_extend_header_rule(L, d);
+    if (!d)
+        luaL_error(L, "out of memory");
+    item->header_rule = copy(L, d->name);
 }
 
 static void check_fields(lua_State *L, const struct form *form)
@@ -442,12 +446,15 @@ static struct osm_emission *emission_of(lua_State *L, const struct form *form)
     return f->emission;
 }
 
-static char *where(lua_State *L)
+/* Pushes "envoy/clusters.lua:14", the line of the emitter; "" where it has none. [-0, +1, m] */
+static void push_place(lua_State *L)
 {
     lua_Debug ar;
     if (!lua_getstack(L, 1, &ar) || !lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0)
-        return osm_strdup("");
-    return osm_strf("%s:%d", ar.source[0] == '@' ? ar.source + 1 : ar.source, ar.currentline);
+        lua_pushliteral(L, "");
+    else
+        lua_pushfstring(L, "%s:%d", ar.source[0] == '@' ? ar.source + 1 : ar.source,
+                        ar.currentline);
 }
 
 /* Fills in emission->building; an error leaves it to the next call or to the end of the evaluation.
@@ -499,13 +506,12 @@ static int keep(struct osm_emission *emission)
     return 0;
 }
 
-/* out.<form>{ ... } */
-static int l_out(lua_State *L)
+/* (item, by): one item as it is to be; upvalues: the form, and the line of the emitter. */
+static int l_say(lua_State *L)
 {
     const struct form *form = lua_touserdata(L, lua_upvalueindex(1));
+    const char *place = lua_tostring(L, lua_upvalueindex(2)), *by = lua_tostring(L, 2);
     struct osm_emission *emission = emission_of(L, form);
-    check_fields(L, form);
-    lua_settop(L, 1);
     osm_emitted_clear(&emission->building);
     if (emission->len >= OSM_ITEMS_MAX)
         return luaL_error(L, "out.%s: more than %d items for one key", form->name, OSM_ITEMS_MAX);
@@ -515,7 +521,8 @@ static int l_out(lua_State *L)
     item->type = form->type;
     item->part = form->part;
     emission->building.fill = form->fill;
-    item->place = where(L);
+    item->place = osm_strdup(place);
+    item->extended = by ? osm_strdup(by) : NULL;
     osm_sandbox_charge(L, 100);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushcclosure(L, l_build, 1);
@@ -525,11 +532,43 @@ static int l_out(lua_State *L)
         if (status == LUA_ERRMEM || lua_type(L, -1) != LUA_TSTRING)
             return lua_error(L);
         const char *name = item->element ? item->element : item->resource ? item->resource : "?";
-        return luaL_error(L, "%s \"%s\": %s", form->name, name, lua_tostring(L, -1));
+        lua_pushfstring(L, "%s%s%s \"%s\": %s%s%s%s", place, *place ? ": " : "", form->name, name,
+                        lua_tostring(L, -1), by ? " (changed by " : "", by ? by : "",
+                        by ? ")" : "");
+        return lua_error(L);
     }
     emission->building.authorises = item->authorises;
-    if (!item->place || keep(emission))
+    if (!item->place || (by && !item->extended) || keep(emission))
         return luaL_error(L, "out of memory");
+    return 0;
+}
+
+/* out.<form>{ ... } */
+static int l_out(lua_State *L)
+{
+    const struct form *form = lua_touserdata(L, lua_upvalueindex(1));
+    (void)emission_of(L, form);
+    check_fields(L, form);
+    lua_settop(L, 1);
+    push_place(L);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, -2);
+    lua_pushcclosure(L, l_say, 2);
+    if (!osm_extend_has(osm_engine_of(L), form->name)) {
+        lua_pushvalue(L, 1);
+        lua_call(L, 1, 0);
+        return 0;
+    }
+    osm_extend_push(L, form->name, 1);
+    lua_Unsigned n = lua_rawlen(L, 3);
+    for (lua_Unsigned i = 1; i <= n; i++) {
+        lua_pushvalue(L, 2);
+        lua_rawgeti(L, 3, (lua_Integer)i);
+        lua_getfield(L, -1, "item");
+        lua_getfield(L, -2, "by");
+        lua_remove(L, -3);
+        lua_call(L, 2, 0);
+    }
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "policy/bundle.h"
 #include "policy/cells.h"
 #include "policy/emit.h"
+#include "policy/extend.h"
 #include "policy/facts.h"
 #include "policy/key.h"
 #include "policy/kinds.h"
@@ -29,15 +30,31 @@ static int l_make_tables(lua_State *L)
 {
     osm_mesh_api_make(L);
     osm_emit_make_out(L);
+    osm_extend_make(L);
     return 0;
 }
 
 static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
                                      const char *const *tags, size_t tags_len);
 
+static int copy_dirs(struct osm_engine *e, const char *const *dirs)
+{
+    size_t n = 0;
+    while (dirs[n])
+        n++;
+    e->policies_dirs = osm_alloc_array(n + 1, sizeof *e->policies_dirs);
+    for (size_t i = 0; e->policies_dirs && i < n; i++) {
+        e->policies_dirs[i] = osm_strdup(dirs[i]);
+        if (!e->policies_dirs[i])
+            return OSM_ENOMEM;
+    }
+    return e->policies_dirs ? 0 : OSM_ENOMEM;
+}
+
 static int copy_config(struct osm_engine *e, const struct osm_engine_config *config)
 {
-    e->policies_dir = osm_strdup(config->policies_dir);
+    if (copy_dirs(e, config->policies_dirs))
+        return OSM_ENOMEM;
     e->mesh_name = osm_strdup(config->mesh_name);
     e->osm_namespace = osm_strdup(config->osm_namespace);
     e->trust_domain = osm_strdup(config->trust_domain);
@@ -45,7 +62,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->memory_max = config->memory_max_bytes ? config->memory_max_bytes : MEMORY_DEFAULT;
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
     e->run = 1;
-    if (!e->policies_dir || !e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
+    if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;
     e->settings = json_pack("{s:s, s:s, s:s}", "mesh_name", e->mesh_name, "osm_namespace",
                             e->osm_namespace, "trust_domain", e->trust_domain);
@@ -98,7 +115,10 @@ void osm_engine_free(struct osm_engine *e)
     json_decref(e->cell_rejects);
     json_decref(e->cell_errors);
     json_decref(e->settings);
-    osm_free(e->policies_dir);
+    json_decref(e->warnings);
+    for (size_t i = 0; e->policies_dirs && e->policies_dirs[i]; i++)
+        osm_free(e->policies_dirs[i]);
+    osm_free(e->policies_dirs);
     osm_free(e->mesh_name);
     osm_free(e->osm_namespace);
     osm_free(e->trust_domain);

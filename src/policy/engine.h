@@ -15,7 +15,9 @@
 struct osm_engine;
 
 struct osm_engine_config {
-    const char *policies_dir;  /* the bundle: every *.lua below it */
+    /* The bundle: every *.lua below these directories, NULL-terminated. Each lies over those before
+     * it: a file of the same path replaces theirs. */
+    const char *const *policies_dirs;
     const char *mesh_name;     /* "osm" */
     const char *osm_namespace; /* "osm-system" */
     const char *trust_domain;  /* "cluster.local" */

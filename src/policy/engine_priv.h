@@ -63,6 +63,7 @@ struct osm_module {
     char *path; /* "smi/split.lua", below the bundle's folder */
     char *text;
     size_t text_len;
+    bool added; /* by a directory that lies over the first: its names hold a dot */
     enum { OSM_MODULE_NEW, OSM_MODULE_LOADING, OSM_MODULE_LOADED } state;
     int ref; /* what it returned */
 };
@@ -93,6 +94,11 @@ struct osm_decl {
     struct osm_map objects; /* canonical key -> struct osm_thing */
     uint64_t members_version;
 
+    /* rule */
+    struct osm_decl *original; /* what it wraps */
+    struct osm_decl *extended; /* a header rule, with the extensions of its listener; made when
+                                  asked for */
+
     /* index */
     struct osm_decl *of;
     struct osm_map buckets; /* canonical key -> struct osm_bucket */
@@ -110,6 +116,18 @@ struct osm_decl {
     struct osm_hash each_seen;    /* of the answer that emit_cells are made from */
     struct osm_cell **emit_cells; /* in the order of the keys */
     size_t emit_cells_len;
+};
+
+/* What a module adds to the work of others (declare_join.c, extend.c). */
+struct osm_join {
+    enum osm_join_type { OSM_JOIN_EXTENDS, OSM_JOIN_WRAPS } type;
+    char *target; /* the extension point or the rule */
+    const struct osm_point *point;
+    const struct osm_module *module;
+    int line;
+    int run, vary;                      /* references */
+    char **after, **before, **requires; /* names of modules, NULL-terminated or NULL */
+    unsigned waits;                     /* while they are sorted: joins that go before */
 };
 
 struct osm_read {
@@ -151,7 +169,8 @@ enum osm_abort {
 };
 
 struct osm_engine {
-    char *policies_dir, *mesh_name, *osm_namespace, *trust_domain, *roots_pem;
+    char **policies_dirs; /* NULL-terminated */
+    char *mesh_name, *osm_namespace, *trust_domain, *roots_pem;
     json_t *settings;
     uint64_t roots_version; /* grows with osm_engine_set_roots */
 
@@ -173,10 +192,14 @@ struct osm_engine {
     size_t modules_len;
     struct osm_map modules_by_name;
     char digest[OSM_HASH_HEX_SIZE];
+    json_t *warnings; /* of the load; entries as those of a snapshot's errors */
     struct osm_decl **decls;
     size_t decls_len, decls_cap;
     struct osm_map names;         /* name -> decl, all but emitters */
     struct osm_map kinds_by_type; /* "group/Kind" -> decl */
+    struct osm_join **joins;      /* by type, target, order of their runs once linked */
+    size_t joins_len;
+    int extend_ref; /* the runtime's part of extensions, LUA_NOREF where nothing extends */
 
     /* memo */
     struct osm_map cells;

@@ -90,31 +90,85 @@ static int l_reject(lua_State *L)
     return 0;
 }
 
+void osm_mesh_api_push_ask(lua_State *L, struct osm_decl *decl)
+{
+    lua_pushlightuserdata(L, decl);
+    lua_pushcclosure(L, l_ask, 1);
+}
+
+/* Upvalue: "" or "acme." */
 static int l_unknown(lua_State *L)
 {
     struct osm_engine *e = osm_engine_of(L);
-    const char *name = luaL_tolstring(L, 2, NULL);
+    const char *name = lua_pushfstring(L, "%s%s", lua_tostring(L, lua_upvalueindex(1)),
+                                       luaL_tolstring(L, 2, NULL));
     const char *near = osm_nearest_in(&e->names, name);
     if (near)
         return luaL_error(L, "mesh.%s: nobody declares it; do you mean %s?", name, near);
     return luaL_error(L, "mesh.%s: nobody declares it", name);
 }
 
+/* Pushes an empty table that knows no other names than those that it gets. [-0, +1, m] */
+static void push_names(lua_State *L, const char *prefix, int size)
+{
+    lua_createtable(L, 0, size);
+    lua_createtable(L, 0, 1);
+    lua_pushstring(L, prefix);
+    lua_pushcclosure(L, l_unknown, 1);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+}
+
+/* Pushes the table of what begins with "acme.", which the table at @p mesh gets. [-0, +1, m] */
+static void push_prefixed(lua_State *L, int mesh, const char *name, size_t first)
+{
+    const char *word = lua_pushlstring(L, name, first);
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, mesh) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        push_names(L, lua_pushfstring(L, "%s.", word), 4);
+        lua_remove(L, -2); /* the text with the dot */
+        lua_pushvalue(L, -2);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, mesh);
+    }
+    lua_remove(L, -2);
+}
+
+/* Puts read-only views in the place of the tables in @p mesh. [-0, +0, m] */
+static void freeze_prefixed(lua_State *L, int mesh)
+{
+    for (lua_pushnil(L); lua_next(L, mesh);) {
+        const char *word = lua_tostring(L, mesh + 1);
+        if (!lua_istable(L, -1)) {
+            lua_pop(L, 1);
+            continue;
+        }
+        const char *what = lua_pushfstring(L, "mesh.%s", word);
+        lua_insert(L, -2);
+        osm_sandbox_freeze(L, what);
+        lua_setfield(L, mesh, word); /* an entry that is there: the walk goes on */
+        lua_pop(L, 1);
+    }
+}
+
 void osm_mesh_api_make(lua_State *L)
 {
     struct osm_engine *e = osm_engine_of(L);
-    lua_createtable(L, 0, (int)e->names.count + 1);
+    push_names(L, "", (int)e->names.count + 1);
+    int mesh = lua_gettop(L);
     osm_map_each (&e->names, entry) {
-        lua_pushlightuserdata(L, entry->value);
-        lua_pushcclosure(L, l_ask, 1);
-        lua_setfield(L, -2, entry->key);
+        size_t first = strcspn(entry->key, ".");
+        const char *own = entry->key + first;
+        if (*own)
+            push_prefixed(L, mesh, entry->key, first);
+        osm_mesh_api_push_ask(L, entry->value);
+        lua_setfield(L, *own ? -2 : mesh, *own ? own + 1 : entry->key);
+        lua_settop(L, mesh);
     }
     lua_pushcfunction(L, l_reject);
-    lua_setfield(L, -2, "reject");
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, l_unknown);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, -2);
+    lua_setfield(L, mesh, "reject");
+    freeze_prefixed(L, mesh);
     osm_sandbox_freeze(L, "mesh");
     e->mesh_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }

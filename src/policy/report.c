@@ -210,6 +210,10 @@ int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_
                           (json_int_t)e->modules_len, "rules_run", (json_int_t)e->rules_run,
                           "cells", (json_int_t)e->cells.count, "lua_bytes", (json_int_t)e->memory,
                           "run_us", (json_int_t)run_us, "runs", (json_int_t)e->run);
+    if (s->policy && e->warnings && json_object_set(s->policy, "warnings", e->warnings)) {
+        json_decref(s->policy);
+        s->policy = NULL;
+    }
     if (!s->errors || !s->policy) {
         osm_snapshot_unref(s);
         return osm_fail(err, OSM_ENOMEM, "out of memory");

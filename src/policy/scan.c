@@ -4,7 +4,10 @@
 #include "policy/bundle.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
+
+enum { ASKED_SIZE = 128 };
 
 struct scan {
     const char *at, *end;
@@ -91,6 +94,34 @@ static void read_word(struct scan *s, char out[64])
     out[n] = '\0';
 }
 
+/* Whether some name begins with "<word>.". */
+static bool is_prefix(const struct osm_engine *e, const char *word)
+{
+    size_t len = strlen(word);
+    osm_map_each (&e->names, entry)
+        if (!strncmp(entry->key, word, len) && entry->key[len] == '.')
+            return true;
+    return false;
+}
+
+/* Reads what is asked for: "backends", or "acme.quota" where names begin with "acme.". A prefix
+ * alone, as in `local acme = mesh.acme`, is left to the day when it is used. */
+static void read_asked(struct scan *s, const struct osm_engine *e, char out[ASKED_SIZE])
+{
+    char word[64];
+    read_word(s, word);
+    (void)snprintf(out, ASKED_SIZE, "%s", word);
+    if (!is_prefix(e, word) && osm_map_has(&e->names, word))
+        return;
+    skip_space(s);
+    if (peek(s, 0) != '.' || !word_char(peek(s, 1)))
+        return;
+    s->at++;
+    read_word(s, word);
+    size_t len = strlen(out);
+    (void)snprintf(out + len, ASKED_SIZE - len, ".%s", word);
+}
+
 int osm_scan_names(const struct osm_engine *e, const struct osm_module *m, struct osm_err *err)
 {
     struct scan s = {m->text, m->text + m->text_len, 1};
@@ -118,12 +149,14 @@ int osm_scan_names(const struct osm_engine *e, const struct osm_module *m, struc
             s.at++;
             skip_space(&s);
             int line = s.line;
-            read_word(&s, word);
-            if (!word[0] || !strcmp(word, "reject") || osm_map_has(&e->names, word))
+            char name[ASKED_SIZE];
+            read_asked(&s, e, name);
+            if (!name[0] || !strcmp(name, "reject") || osm_map_has(&e->names, name) ||
+                is_prefix(e, name))
                 continue;
-            const char *near = osm_nearest_in(&e->names, word);
+            const char *near = osm_nearest_in(&e->names, name);
             return osm_fail(err, OSM_ELUA, "%s:%d: mesh.%s: nobody declares it%s%s%s", m->path,
-                            line, word, near ? "; do you mean " : "", near ? near : "",
+                            line, name, near ? "; do you mean " : "", near ? near : "",
                             near ? "?" : "");
         } else if (c == '.' && peek(&s, 1) == '.') { /* joins texts, no field */
             s.at += 2;

@@ -2,6 +2,7 @@
  * has a Lua state of its own; answers are copied into the spec's.
  *
  *   local engine = require("osm_spec").new("policies", { mesh_name = "osm" })
+ *   local engine = require("osm_spec").new({ "policies", "mine" }, {})     mine lies over policies
  *   engine:apply(yaml)               errors are raised
  *   engine:delete("Kind", "ns", "name")                          false where absent
  *   engine:ask("backends", "shop", "cart")                       a rule's error is raised
@@ -29,6 +30,8 @@ struct spec {
 
 static const char type_name[] = "osm_spec.Engine";
 
+enum { DIRS_MAX = 8 };
+
 static struct spec *spec_of(lua_State *L)
 {
     return luaL_checkudata(L, 1, type_name);
@@ -53,10 +56,27 @@ static int fail(lua_State *L, const struct osm_err *err)
     return lua_error(L);
 }
 
+/* A directory, or a list of them; the texts stay with argument 1. */
+static void read_dirs(lua_State *L, const char *dirs[DIRS_MAX + 1])
+{
+    lua_Unsigned n = lua_istable(L, 1) ? lua_rawlen(L, 1) : 1;
+    luaL_argcheck(L, n >= 1 && n <= DIRS_MAX, 1, "one to eight directories");
+    for (lua_Unsigned i = 0; i < n; i++) {
+        if (lua_istable(L, 1))
+            lua_rawgeti(L, 1, (lua_Integer)i + 1);
+        else
+            lua_pushvalue(L, 1);
+        dirs[i] = luaL_checkstring(L, -1);
+        lua_pop(L, 1);
+    }
+    dirs[n] = NULL;
+}
+
 static int l_new(lua_State *L)
 {
-    const char *dir = luaL_checkstring(L, 1);
-    struct osm_engine_config config = {.policies_dir = dir};
+    const char *dirs[DIRS_MAX + 1];
+    read_dirs(L, dirs);
+    struct osm_engine_config config = {.policies_dirs = dirs};
     struct osm_err err = {0};
     static const struct {
         const char *name, *otherwise;

@@ -49,6 +49,7 @@ void osm_item_free(struct osm_item *item)
     free_text(item->unique);
     free_text(item->header_rule);
     free_text(item->place);
+    free_text(item->extended);
     free_texts(item->domains);
     free_texts(item->tags);
     for (size_t i = 0; i < item->audience_len; i++) {
@@ -125,8 +126,8 @@ static unsigned shape_of(const struct osm_term *term)
 
 static int rank_of(unsigned shape)
 {
-    if (shape & OSM__BY_POD)
-        return 4;
+    if (shape & OSM__BY_POD) /* an account beside it: a variant for that account */
+        return shape & OSM__BY_ACCOUNT ? 5 : 4;
     if ((shape & (OSM__BY_SERVICE | OSM__BY_ACCOUNT)) == (OSM__BY_SERVICE | OSM__BY_ACCOUNT))
         return 3;
     if (shape & (OSM__BY_SERVICE | OSM__BY_ACCOUNT))
@@ -299,6 +300,7 @@ static int identify(const struct osm_item *item, struct osm_hash *id)
     add_text(&out, item->unique);
     add_text(&out, item->header_rule);
     add_text(&out, item->place);
+    add_text(&out, item->extended);
     add_texts(&out, item->domains);
     add_texts(&out, item->tags);
     for (size_t i = 0; i < item->audience_len; i++) {

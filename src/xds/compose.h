@@ -3,10 +3,10 @@
  *
  * An item is a whole resource, the header of a composite one, or one element of its repeated field
  * (a virtual host, a filter chain). Its audience is a list of terms whose fields are ANDed; the
- * terms are ORed. For one (resource, element) the most specific term wins (pod > service and
- * account > account or service > namespace > everyone); equal rank with unequal bytes is reported
- * and the lesser item key wins. Proxies with an equal set of items are one class, composed, hashed
- * and checked once and kept while it has a reader. */
+ * terms are ORed. For one (resource, element) the most specific term wins (pod and account > pod >
+ * service and account > account or service > namespace > everyone); equal rank with unequal bytes
+ * is reported and the lesser item key wins. Proxies with an equal set of items are one class,
+ * composed, hashed and checked once and kept while it has a reader. */
 #pragma once
 
 #include "base/bytes.h"
@@ -45,6 +45,8 @@ struct osm_item {
     const char *header_rule; /* header: its message depends on the tags of the class's elements: the
                                 name of a rule; body is NULL then */
     const char *place;       /* "policies/envoy/clusters.lua:14" */
+    const char *extended;    /* the extensions that changed the message, "acme/retry, acme/tags";
+                                NULL none */
     struct osm_term *audience;
     size_t audience_len;
     struct osm_item_ref *refs;

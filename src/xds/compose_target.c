@@ -69,6 +69,9 @@ int osm__report(json_t **list, const struct osm__entry *entry, const char *fmt, 
     va_start(ap, fmt);
     (void)vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
+    if (item->extended) /* perhaps it is theirs */
+        (void)snprintf(what + strlen(what), sizeof what - strlen(what), " (changed by %s)",
+                       item->extended);
     (void)osm_utf8_repair(what); /* names may have been cut */
     (void)osm__element_field(item->type, &word);
     if (!*list)

@@ -28,9 +28,12 @@ struct bench {
     char dir[64];                  /* written by the test; "" none */
 };
 
+/* Good until the next call. */
 static inline struct osm_engine_config bench_config(const char *dir)
 {
-    return (struct osm_engine_config){.policies_dir = dir,
+    static const char *dirs[2];
+    dirs[0] = dir;
+    return (struct osm_engine_config){.policies_dirs = dirs,
                                       .mesh_name = "osm",
                                       .osm_namespace = "osm-system",
                                       .trust_domain = "cluster.local",
