@@ -34,6 +34,7 @@
 ---@class mesh.Reader
 ---@field settings fun(): mesh.Settings
 ---@field target_port fun(namespace: string, service: string, port: integer): integer  numeric target port; 0 where it cannot be found
+---@field target_ports fun(namespace: string, service: string, port: integer): integer[]  all that are found, ascending
 ---@field accounts_behind fun(namespace: string, service: string): string[]            accounts of the pods behind a Service
 ---@field services_of fun(namespace: string, account: string): string[]                Services that have a pod of this account
 ---@field workloads fun(): mesh.Key[][]        { {namespace, service, account}, ... }: also good for `each`

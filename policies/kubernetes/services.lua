@@ -76,6 +76,21 @@ M.indexes = {
 
 M.rules = {}
 
+--- Says so where the name of a target port means one port in some pods and another in others.
+---@param mesh mesh.Reader
+---@param service table
+---@param index integer  of the port
+local function report_ambiguous(mesh, service, index)
+  local port = service.spec.ports[index]
+  if type(port.targetPort) ~= "string" then return end
+  local found = mesh.target_ports(object.namespace(service), service.metadata.name, port.port)
+  if #found > 1 then
+    mesh.reject(service, { "spec", "ports", index, "targetPort" }, object.quote(port.targetPort) .. " is port "
+      .. table.concat(found, " and ", 1, 2) .. (#found > 2 and " and others" or "") .. " in different pods; the "
+      .. "mesh lets requests in at " .. found[1] .. " only")
+  end
+end
+
 --- The ports that the mesh carries. Of two ports on one target port with two protocols the first by name stays: one
 --- filter chain cannot speak both.
 ---@param mesh mesh.Reader
@@ -110,6 +125,7 @@ function M.rules.ports(mesh, namespace, name)
       else
         taken[port.port] = true
         spoken[target] = protocol
+        report_ambiguous(mesh, service, index)
         ports[#ports + 1] = { number = port.port, target = target, protocol = protocol }
       end
     end

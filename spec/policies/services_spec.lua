@@ -172,6 +172,22 @@ describe("a target port", function()
     end
   end)
 
+  it("that is one port in some pods and another in others is the least of them, and is reported", function()
+    local function pod(name, port)
+      return string.gsub(w1.pod("blue", name, "named", "10.244.2.9" .. #name, "app: named"), "{name: app}",
+        "{name: app, ports: [{name: web, containerPort: " .. port .. "}]}")
+    end
+    local service = w1.service("named", "10.96.2.77", "app: named", "{name: http, port: 80, targetPort: web}")
+    local mesh = w1.world(w1.PERMISSIVE, service, (pod("a", 8081)))
+    assert.same({}, mesh:rejects())
+    mesh:apply((pod("bb", 8080)))
+    assert.same({ 'Service blue/named spec.ports[0].targetPort: "web" is port 8080 and 8081 in different pods; the mesh '
+      .. "lets requests in at 8080 only" }, mesh:rejects())
+    assert.equal(8080, mesh.at:ask("target_port", "blue", "named", 80))
+    mesh:apply((pod("a", 8080)))
+    assert.same({}, mesh:rejects())
+  end)
+
   it("is the port itself where it is absent", function()
     for _, ports in ipairs({ "{port: 80}", "{port: 80, targetPort: null}" }) do
       local _, mesh = chains(ports)

@@ -92,9 +92,15 @@ struct osm__backend {
 const struct osm__service_node *osm__facts_service(const struct osm__facts *facts,
                                                    const char *name);
 const struct osm__service_port *osm__facts_port(const struct osm__service_node *node, int number);
-/** As osm_world_target_port. */
-uint16_t osm__facts_target_port(const struct osm__service_node *node,
-                                const struct osm__service_port *port);
+/* Distinct, ascending; of more than these the least. */
+enum { OSM__NUMBERS_MAX = 16 };
+struct osm__numbers {
+    uint16_t list[OSM__NUMBERS_MAX];
+    size_t len;
+};
+/** As osm_world_target_ports. */
+void osm__facts_target_ports(const struct osm__service_node *node,
+                             const struct osm__service_port *port, struct osm__numbers *out);
 /** Ready endpoints, sorted by address, without duplicates; @p port NULL: whatever their ports.
  * *out: osm_free. */
 OSM_MUST_USE int osm__facts_backends(const struct osm__facts *facts,

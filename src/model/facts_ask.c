@@ -44,52 +44,65 @@ struct osm__pod_node *osm__facts_endpoint_pod(const struct osm__facts *facts,
     return node && node->pod ? node : NULL;
 }
 
-/* The number a slice gives to a service port: by the port's name; where service and slice have one
- * port each, that one. 0: none. Several of one name: the least. */
-static uint16_t slice_port(const struct osm__slice *slice, const struct osm__service *service,
-                           const struct osm__service_port *port)
+/* --- target ports --- */
+
+static void add_number(struct osm__numbers *out, uint16_t number)
 {
-    uint16_t least = 0;
+    size_t at = 0;
+    while (at < out->len && out->list[at] < number)
+        at++;
+    if (!number || at == OSM__NUMBERS_MAX || (at < out->len && out->list[at] == number))
+        return;
+    if (out->len < OSM__NUMBERS_MAX)
+        out->len++;
+    memmove(out->list + at + 1, out->list + at, (out->len - 1 - at) * sizeof *out->list);
+    out->list[at] = number;
+}
+
+static uint16_t least(const struct osm__numbers *numbers)
+{
+    return numbers->len ? numbers->list[0] : 0;
+}
+
+/* The numbers a slice gives to a service port: by the port's name; where service and slice have one
+ * port each, that one. */
+static void slice_ports(const struct osm__slice *slice, const struct osm__service *service,
+                        const struct osm__service_port *port, struct osm__numbers *out)
+{
+    bool named = false;
     for (size_t i = 0; i < slice->ports_len; i++) {
         const struct osm__slice_port *p = &slice->ports[i];
-        if (!strcmp(p->name, port->name) && (!least || p->number < least))
-            least = p->number;
+        if (strcmp(p->name, port->name) != 0)
+            continue;
+        named = named || p->number;
+        add_number(out, p->number);
     }
-    if (!least && slice->ports_len == 1 && service->ports_len == 1)
-        least = slice->ports[0].number;
-    return least;
+    if (!named && slice->ports_len == 1 && service->ports_len == 1)
+        add_number(out, slice->ports[0].number);
 }
 
-static uint16_t pod_port(const struct osm__pod *pod, const struct osm__service_port *port)
+static void pod_ports(const struct osm__pod *pod, const struct osm__service_port *port,
+                      struct osm__numbers *out)
 {
-    uint16_t least = port->target;
-    for (size_t i = 0; i < pod->ports_len && port->target_name; i++)
-        if (!strcmp(pod->ports[i].name, port->target_name) &&
-            (!least || pod->ports[i].number < least))
-            least = pod->ports[i].number;
-    return least;
+    add_number(out, port->target);
+    for (size_t i = 0; i < pod->ports_len && port->target_name && !port->target; i++)
+        if (!strcmp(pod->ports[i].name, port->target_name))
+            add_number(out, pod->ports[i].number);
 }
 
-uint16_t osm__facts_target_port(const struct osm__service_node *node,
-                                const struct osm__service_port *port)
+void osm__facts_target_ports(const struct osm__service_node *node,
+                             const struct osm__service_port *port, struct osm__numbers *out)
 {
     const struct osm__slices *slices;
-    uint16_t least = port->target;
-    if (least)
-        return least;
-    for (size_t i = 0; (slices = osm__facts_slices(node, i)); i++)
-        for (size_t j = 0; j < slices->len; j++) {
-            uint16_t n = slice_port(&slices->list[j], node->service, port);
-            if (n && (!least || n < least))
-                least = n;
-        }
-    bool by_slices = least;
-    for (size_t i = 0; i < node->pods.len && !by_slices; i++) {
-        uint16_t n = pod_port(((struct osm__pod_node *)node->pods.items[i])->pod, port);
-        if (n && (!least || n < least))
-            least = n;
-    }
-    return least;
+    out->len = 0;
+    add_number(out, port->target);
+    for (size_t i = 0; !port->target && (slices = osm__facts_slices(node, i)); i++)
+        for (size_t j = 0; j < slices->len; j++)
+            slice_ports(&slices->list[j], node->service, port, out);
+    if (out->len)
+        return;
+    for (size_t i = 0; i < node->pods.len; i++)
+        pod_ports(((struct osm__pod_node *)node->pods.items[i])->pod, port, out);
 }
 
 /* --- backends --- */
@@ -133,7 +146,10 @@ static int add_pods(struct backends *out, const struct osm__service_node *node,
     int rc = 0;
     for (size_t i = 0; i < node->pods.len && !rc; i++) {
         const struct osm__pod *pod = ((struct osm__pod_node *)node->pods.items[i])->pod;
-        uint16_t number = port ? pod_port(pod, port) : 0;
+        struct osm__numbers numbers = {.len = 0};
+        if (port)
+            pod_ports(pod, port, &numbers);
+        uint16_t number = least(&numbers);
         bool usable =
             *pod->ip && !pod->deleting && (pod->ready || node->service->publish_not_ready);
         bool named = *pod->hostname && !strcmp(pod->subdomain, node->name);
@@ -180,9 +196,11 @@ int osm__facts_backends(const struct osm__facts *facts, const struct osm__servic
     int rc = 0;
     for (size_t i = 0; (slices = osm__facts_slices(node, i)); i++)
         for (size_t j = 0; j < slices->len && !rc; j++) {
-            uint16_t number = port ? slice_port(&slices->list[j], node->service, port) : 0;
-            if (number || !port)
-                rc = add_slice(&all, facts, &slices->list[j], number);
+            struct osm__numbers numbers = {.len = 0};
+            if (port)
+                slice_ports(&slices->list[j], node->service, port, &numbers);
+            if (numbers.len || !port)
+                rc = add_slice(&all, facts, &slices->list[j], least(&numbers));
         }
     if (!rc && !osm__facts_slices(node, 0))
         rc = add_pods(&all, node, port);

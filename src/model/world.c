@@ -308,14 +308,39 @@ static json_t *names_to_json(const struct osm__bag *bag)
     return out;
 }
 
-int osm_world_target_port(struct osm_world *world, const char *ns, const char *service, int port)
+static int find_target_ports(struct osm_world *world, const char *ns, const char *service, int port,
+                             struct osm__numbers *out)
 {
     struct osm__facts *facts = NULL;
     if (linked(world, ns, &facts))
-        return 0;
+        return OSM_ENOMEM;
     const struct osm__service_node *node = osm__facts_service(facts, service);
     const struct osm__service_port *found = node ? osm__facts_port(node, port) : NULL;
-    return found ? osm__facts_target_port(node, found) : 0;
+    if (found)
+        osm__facts_target_ports(node, found, out);
+    return 0;
+}
+
+int osm_world_target_port(struct osm_world *world, const char *ns, const char *service, int port)
+{
+    struct osm__numbers numbers = {.len = 0};
+    return find_target_ports(world, ns, service, port, &numbers) || !numbers.len ? 0
+                                                                                 : numbers.list[0];
+}
+
+json_t *osm_world_target_ports(struct osm_world *world, const char *ns, const char *service,
+                               int port)
+{
+    struct osm__numbers numbers = {.len = 0};
+    if (find_target_ports(world, ns, service, port, &numbers))
+        return NULL;
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < numbers.len; i++)
+        if (json_array_append_new(list, json_integer(numbers.list[i]))) {
+            json_decref(list);
+            list = NULL;
+        }
+    return list;
 }
 
 json_t *osm_world_accounts_behind(struct osm_world *world, const char *ns, const char *service)

@@ -44,6 +44,9 @@ uint64_t osm_world_revision(const struct osm_world *world);
  * Endpoints, else containerPort of any selected pod, ready or not (several: the least); not found:
  * 0. @p port is the service port number. */
 int osm_world_target_port(struct osm_world *world, const char *ns, const char *service, int port);
+/** All that are found, ascending: [8080, 8081]; of more than sixteen the least. */
+json_t *osm_world_target_ports(struct osm_world *world, const char *ns, const char *service,
+                               int port);
 /** Accounts of the pods that a Service selects (or that its slices/Endpoints name): ["shop", ...],
  * all in its namespace. */
 json_t *osm_world_accounts_behind(struct osm_world *world, const char *ns, const char *service);

@@ -18,6 +18,14 @@ static json_t *target_port(struct osm_engine *e, const struct osm_key *key)
     return json_integer(osm_world_target_port(e->world, key->at[0].str, key->at[1].str, (int)port));
 }
 
+static json_t *target_ports(struct osm_engine *e, const struct osm_key *key)
+{
+    int64_t port = key->at[2].i;
+    if (port < 1 || port > 65535)
+        return json_array();
+    return osm_world_target_ports(e->world, key->at[0].str, key->at[1].str, (int)port);
+}
+
 static json_t *accounts_behind(struct osm_engine *e, const struct osm_key *key)
 {
     return osm_world_accounts_behind(e->world, key->at[0].str, key->at[1].str);
@@ -56,6 +64,7 @@ static const struct {
 } facts[] = {
     {"settings", "", settings},
     {"target_port", "ssi", target_port},
+    {"target_ports", "ssi", target_ports},
     {"accounts_behind", "ss", accounts_behind},
     {"services_of", "ss", services_of},
     {"workloads", "", workloads},
