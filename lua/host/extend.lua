@@ -188,7 +188,6 @@ end
 ---@return { item: table, by: string? }[]
 function M.apply(mesh, item, extensions, host)
   if type(item.message) ~= "table" then return { { item = item } } end -- the host says what is wrong with it
-  if item.at ~= nil and type(item.at) ~= "table" then error("at: expected a table, got " .. type(item.at), 0) end
   local at = at_of(item)
   local of, groups = groups_of(mesh, at, extensions, host.digest)
   local rest = split(item.audience, of, groups)

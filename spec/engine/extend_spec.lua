@@ -205,6 +205,34 @@ spec:
     assert.equal("acme/x.lua:2: an extension changes what it is given, and returns nothing", mesh:errors()[1].message)
   end)
 
+  it("gives a variant to one account behind a Service that all of its pods read of", function()
+    local mesh = with({ ["acme/x.lua"] = [[return { api = 1, extends = { route_configuration = {
+      vary = function(_, at) return at.direction == "inbound" and { ["blue/shop-v1"] = 7, ["green/shop-v1"] = 8 } or nil end,
+      run = function(_, it, at) it.max_direct_response_body_size_bytes = at.variant end } } }]] },
+      w1.PERMISSIVE, w1.service("both", "10.96.2.50", "app: versions", "{name: http, port: 80, targetPort: 8080}"))
+    assert.same({}, mesh:errors())
+    local function size_of(pod) return mesh:resource(pod, "routes", "rds-inbound.8080").max_direct_response_body_size_bytes end
+    assert.same({ 7, nil, nil }, { size_of("blue/v1-1"), size_of("blue/v2-1"), size_of("blue/shop-1") })
+  end)
+
+  it("cannot write into its variant, which others may have too", function()
+    local mesh = with({ ["acme/x.lua"] = [[
+      local M = { api = 1 }
+      M.rules = { ["acme.shared"] = function() return { ["red/caller"] = { n = 1 } } end }
+      M.extends = { cluster = {
+        vary = function(mesh) return mesh.acme.shared() end,
+        run = function(_, _, at) if at.variant then at.variant.n = 2 end end } }
+      return M]] }, w1.PERMISSIVE)
+    assert.matches("acme.shared() was changed by one of its readers", mesh:errors()[1].message, 1, true)
+  end)
+
+  it("is told what `at` must be", function()
+    local clusters = [[return { api = 1, emit = { x = { each = "accounts", run = function(_, out, ns, name)
+      out.cluster { name = "x" .. name, audience = "everyone", at = 7, message = {} } end } } }]]
+    local mesh = with({ ["acme/e.lua"] = clusters, ["acme/x.lua"] = extension("cluster", "")["acme/x.lua"] }, w1.PERMISSIVE)
+    assert.equal("acme/e.lua:2: out.cluster: at: expected a table, got number", mesh:errors()[1].message)
+  end)
+
   it("varies by account only", function()
     local mesh = with({ ["acme/x.lua"] = [[return { api = 1, extends = { cluster = {
       vary = function() return { { "red/caller" } } end, run = function() end } } }]] }, w1.PERMISSIVE)

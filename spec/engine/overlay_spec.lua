@@ -121,6 +121,13 @@ describe("a wrap", function()
     assert.matches("^rule grants of smi/access%(", mesh:errors()[1].where)
   end)
 
+  it("that asks for its own name instead of the original goes round in a circle, and is told", function()
+    local mesh = with({ ["acme/x.lua"] = [[return { api = 1, wraps = { grants = function(mesh, original, ns, account)
+      return mesh.grants(ns, account) end } }]] }, GRANT)
+    assert.same({}, mesh:allowed("blue/shop-1"))
+    assert.matches("^cycle: grants%(blue, echo%) %-> grants%(blue, echo%)", mesh:errors()[1].message)
+  end)
+
   it("wraps a rule that there is", function()
     local function wrapping(name) return { ["acme/x.lua"] = "return { api = 1, wraps = { " .. name .. " = print } }" } end
     assert.equal('acme/x.lua:1: wraps.grant: there is no such rule; do you mean "grants"?', load_error(wrapping("grant")))

@@ -82,6 +82,7 @@ static int start_policy(struct osm_app *app, struct osm_err *err)
         .osm_namespace = app->config.osm_namespace,
         .trust_domain = app->config.trust_domain,
         .roots_pem = osm_ca_roots_pem(app->ca),
+        .numbers_after = app->snapshot ? app->snapshot->number : 0,
     };
     return osm_policy_start(&app->policy, app->loop, &config,
                             &(struct osm_policy_callbacks){app, policy_done}, err);
@@ -105,6 +106,20 @@ static void restart_policy(void *ud)
     osm_app_flush(app);
 }
 
+/* Once for each bundle: nobody has to act at once, but somebody should know. */
+static void tell_warnings(const struct osm_snapshot *now, const struct osm_snapshot *before)
+{
+    const json_t *digest = json_object_get(now->policy, "digest");
+    if (before && json_equal(digest, json_object_get(before->policy, "digest")))
+        return;
+    size_t i;
+    json_t *warning;
+    json_array_foreach (json_object_get(now->policy, "warnings"), i, warning)
+        osm_log(OSM_LOG_POLICY, OSM_LOG_WARN,
+                json_string_value(json_object_get(warning, "message")),
+                OSM_S("module", json_string_value(json_object_get(warning, "module"))));
+}
+
 static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *error)
 {
     struct osm_app *app = ud;
@@ -116,6 +131,7 @@ static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *err
         if (!app->stopping)
             osm_timer_start(app->policy_restart, POLICY_RESTART_MS, 0);
     } else if (snapshot) {
+        tell_warnings(snapshot, app->snapshot);
         osm_snapshot_unref(app->snapshot);
         app->snapshot = snapshot;
         osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "snapshot", OSM_U("snap", snapshot->number),

@@ -125,6 +125,17 @@ static void print_reports(const json_t *rejects, const json_t *errors)
         (void)printf("  %s: %s\n", text_at(item, "where"), text_at(item, "message"));
 }
 
+static void print_policy(const json_t *policy)
+{
+    const json_t *warnings = json_object_get(policy, "warnings");
+    size_t i;
+    json_t *item;
+    (void)printf("POLICY    %" JSON_INTEGER_FORMAT " modules, digest %.16s\n",
+                 number_at(policy, "modules"), text_at(policy, "digest"));
+    json_array_foreach (warnings, i, item)
+        (void)printf("  %s: %s\n", text_at(item, "module"), text_at(item, "message"));
+}
+
 int osm_cli_status(const struct osm_cli *cli)
 {
     struct osm_err err = {0};
@@ -146,6 +157,7 @@ int osm_cli_status(const struct osm_cli *cli)
         (void)printf("SNAPSHOT  %" JSON_INTEGER_FORMAT "%s%s%s\n", number_at(data, "snapshot"),
                      json_is_true(json_object_get(data, "settled")) ? "" : ", changes under way",
                      *policy_error ? "; run failed: " : "", policy_error);
+        print_policy(json_object_get(data, "policy"));
         print_proxies(json_object_get(data, "proxies"), json_object_get(data, "missing"));
         print_reports(json_object_get(data, "rejects"), json_object_get(data, "errors"));
     }

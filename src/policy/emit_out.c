@@ -550,6 +550,11 @@ static int l_out(lua_State *L)
     (void)emission_of(L, form);
     check_fields(L, form);
     lua_settop(L, 1);
+    int at = lua_getfield(L, 1, "at");
+    if (at != LUA_TNIL && at != LUA_TTABLE)
+        return luaL_error(L, "out.%s: at: expected a table, got %s", form->name,
+                          luaL_typename(L, -1));
+    lua_settop(L, 1);
     push_place(L);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, -2);

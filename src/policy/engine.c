@@ -62,6 +62,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->memory_max = config->memory_max_bytes ? config->memory_max_bytes : MEMORY_DEFAULT;
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
     e->run = 1;
+    e->numbers_after = config->numbers_after;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;
     e->settings = json_pack("{s:s, s:s, s:s}", "mesh_name", e->mesh_name, "osm_namespace",

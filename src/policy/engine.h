@@ -23,6 +23,8 @@ struct osm_engine_config {
     const char *trust_domain;  /* "cluster.local" */
     const char *roots_pem;     /* trusted CA certificates, public; fills validation contexts */
     size_t memory_max_bytes;   /* of the Lua state; 0: 512 MiB */
+    uint64_t numbers_after;    /* snapshots are numbered from the next on: an engine that replaces
+                                  another never gives one of its numbers again */
 };
 
 /** Loads and checks the bundle. Errors: OSM_ELUA "file:line: text"; nothing of the bundle runs

@@ -221,6 +221,7 @@ struct osm_engine {
     struct osm_compose *compose;
     uint64_t filled_revision, filled_roots;
     struct osm_snapshot *last;
+    uint64_t numbers_after; /* of the first snapshot */
 };
 
 static inline struct osm_engine *osm_engine_of(lua_State *L)

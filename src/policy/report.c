@@ -223,7 +223,7 @@ int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_
         *out = NULL;
         return 0;
     }
-    s->number = e->last ? e->last->number + 1 : 1;
+    s->number = (e->last ? e->last->number : e->numbers_after) + 1;
     osm_snapshot_unref(e->last);
     e->last = osm_snapshot_ref(s);
     *out = s;

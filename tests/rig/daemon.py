@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ class CommandError(RuntimeError):
         self.exit, self.stdout, self.stderr = done.returncode, done.stdout, done.stderr
 
 
+def directories(policies: Path | Sequence[Path] | None) -> Sequence[Path]:
+    """The bundle's, the first one lowest; by default the shipped one."""
+    if policies is None:
+        return [ROOT / "policies"]
+    return [policies] if isinstance(policies, Path) else policies
+
+
 class Daemon:
     """One osm-controller. Its folder keeps log and, unless told otherwise, state and socket."""
 
@@ -41,7 +49,7 @@ class Daemon:
         mesh_name: str = "osm",
         osm_namespace: str = "osm-system",
         state: Path | None = None,
-        policies: Path | None = None,
+        policies: Path | Sequence[Path] | None = None,
         extra: tuple[str, ...] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,8 +63,7 @@ class Daemon:
             f"dir:{source}",
             "--state-dir",
             str(self.state),
-            "--policies",
-            str(policies or ROOT / "policies"),
+            *[f"--policies={each}" for each in directories(policies)],
             "--ads-listen",
             ads,
             "--mesh-name",

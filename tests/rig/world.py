@@ -94,7 +94,7 @@ class World:
         permissive: bool = False,
         egress: bool = False,
         ads_port: int | None = None,
-        policies: Path | None = None,
+        policies: Path | Sequence[Path] | None = None,
         state: Path | None = None,
         bare: bool = False,
     ) -> None:

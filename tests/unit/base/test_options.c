@@ -71,6 +71,30 @@ static void test_refuses_missing_value_missing_flag_and_value_for_a_switch(void 
     osm_free(none.words);
 }
 
+static void test_a_flag_that_repeats_keeps_its_values_in_order(void **state)
+{
+    (void)state;
+    const char *dirs[OSM_OPTION_VALUES_MAX + 1] = {NULL}, **words = NULL;
+    size_t n = 0;
+    struct osm_err err = {0};
+    const struct osm_option options[] = {
+        {"policies", 0, "DIR...", "where", dirs, NULL, true},
+        {NULL, 0, NULL, NULL, NULL, NULL, false},
+    };
+    char *argv[] = {"program",    "--policies", "a",          "--policies=b", "--policies", "c",
+                    "--policies", "d",          "--policies", "e",            "--policies", "f",
+                    "--policies", "g",          "--policies", "h",            "--policies", "i"};
+    assert_int_equal(osm_options_parse(options, 6, argv, &words, &n, &err), 0);
+    osm_free(words);
+    assert_string_equal(dirs[0], "a");
+    assert_string_equal(dirs[1], "b");
+    assert_string_equal(dirs[2], "c");
+    assert_null(dirs[3]);
+    memset(dirs, 0, sizeof dirs);
+    assert_int_equal(osm_options_parse(options, 18, argv, &words, &n, &err), OSM_EINVAL);
+    assert_string_equal(err.msg, "--policies: at most 8 of them");
+}
+
 static int no_leak(void **state)
 {
     (void)state;
@@ -83,6 +107,7 @@ int main(void)
         cmocka_unit_test(test_reads_flags_values_and_words),
         cmocka_unit_test(test_unknown_flag_names_the_nearest),
         cmocka_unit_test(test_refuses_missing_value_missing_flag_and_value_for_a_switch),
+        cmocka_unit_test(test_a_flag_that_repeats_keeps_its_values_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, no_leak);
 }

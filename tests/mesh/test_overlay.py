@@ -1,0 +1,36 @@
+"""A directory of the operator's over the shipped policies: the daemon serves what it says, and says what to look after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rig import World
+from rig.daemon import ROOT
+
+TIMEOUT = """
+return { api = 1, extends = { cluster = { run = function(_, cluster, at)
+  if at.direction == "outbound" then cluster.connect_timeout = "7s" end
+end } } }
+"""
+
+
+def test_the_daemon_takes_several_directories(tmp_path: Path) -> None:
+    """An added file changes every cluster, a replaced one is served; both the log and `osm status` say what was not written down."""
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "timeout.lua").write_text(TIMEOUT)
+    (tmp_path / "smi").mkdir()
+    (tmp_path / "smi" / "split.lua").write_text((ROOT / "policies/smi/split.lua").read_text() + "\n")
+    with World(real=False, permissive=True, policies=[ROOT / "policies", tmp_path]) as world:
+        world.namespace("red")
+        world.pod("red", "shop", account="shop", labels={"app": "shop"}, ports=[{"containerPort": 8080}])
+        world.service("red", "shop", [{"port": 80, "targetPort": 8080}], {"app": "shop"})
+        world.wait()
+        served = world.daemon.osm("proxy", "get", "config", "red/shop", "CDS", "-o", "json")
+        clusters = {each["name"]: each for each in json.loads(served)["CDS"]}
+        assert clusters["red/shop|8080"]["connect_timeout"] == "7s"
+        assert "connect_timeout" not in clusters["red/shop|8080|local"]
+        status = world.daemon.osm("status")
+        assert "smi/split.lua: replaces the file of " in status
+        warning = next(json.loads(line) for line in world.daemon.log().splitlines() if "-- replaces: " in line)
+        assert (warning["level"], warning["module"]) == ("warn", "smi/split.lua")
