@@ -44,17 +44,26 @@ end
 
 local FILTERS = { __index = filters }
 
+--- The tables in a list; what is neither list nor table is left for the encoder to complain about.
+local function tables_in(list)
+  local tables = {}
+  for _, element in ipairs(type(list) == "table" and list or {}) do
+    if type(element) == "table" then tables[#tables + 1] = element end
+  end
+  return tables
+end
+
 local function filters_of(message, field)
-  message[field] = message[field] or {}
-  return setmetatable(message[field], FILTERS)
+  if message[field] == nil then message[field] = {} end
+  return type(message[field]) == "table" and { setmetatable(message[field], FILTERS) } or {}
 end
 
 local function managers_of(message)
   local managers = {}
-  for _, filter in ipairs(message.filters or {}) do
+  for _, filter in ipairs(tables_in(message.filters)) do
     local config = filter.typed_config
-    local kind = config and config["@type"]
-    if kind and sub(kind, -#MANAGER) == MANAGER then managers[#managers + 1] = config end
+    local kind = type(config) == "table" and config["@type"]
+    if type(kind) == "string" and sub(kind, -#MANAGER) == MANAGER then managers[#managers + 1] = config end
   end
   return managers
 end
@@ -65,18 +74,18 @@ local function whole(message) return { message } end
 local targets = {
   cluster = whole,
   listener = whole,
-  listener_filters = function(message) return { filters_of(message, "listener_filters") } end,
+  listener_filters = function(message) return filters_of(message, "listener_filters") end,
   filter_chain = whole,
-  network_filters = function(message) return { filters_of(message, "filters") } end,
+  network_filters = function(message) return filters_of(message, "filters") end,
   http_connection_manager = managers_of,
   http_filters = function(message)
-    local lists = managers_of(message)
-    for at, manager in ipairs(lists) do lists[at] = filters_of(manager, "http_filters") end
+    local lists = {}
+    for _, manager in ipairs(managers_of(message)) do lists[#lists + 1] = filters_of(manager, "http_filters")[1] end
     return lists
   end,
   route_configuration = whole,
   virtual_host = whole,
-  route = function(message) return message.routes or {} end,
+  route = function(message) return tables_in(message.routes) end,
 }
 
 local function copy_of(map)

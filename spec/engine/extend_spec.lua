@@ -233,6 +233,17 @@ spec:
     assert.equal("acme/e.lua:2: out.cluster: at: expected a table, got number", mesh:errors()[1].message)
   end)
 
+  it("leaves what is no message to the encoder, which says so", function()
+    for point, mistake in pairs({ http_filters = "filters = 7", network_filters = "filters = 'x'", route = "routes = { 7 }" }) do
+      local form = point == "route" and "virtual_host" or "filter_chain"
+      local of = point == "route" and "route_configuration" or "listener"
+      local emitter = string.format([[return { api = 1, emit = { x = { each = "accounts", run = function(_, out, ns, name)
+        out.%s { %s = "x", name = "x" .. name, audience = "everyone", message = { %s } } end } } }]], form, of, mistake)
+      local mesh = with({ ["acme/e.lua"] = emitter, ["acme/x.lua"] = extension(point, "")["acme/x.lua"] }, w1.PERMISSIVE)
+      assert.matches("^acme/e.lua:2: " .. form .. ' "x%a+": %a+.*: expected ', mesh:errors()[1].message)
+    end
+  end)
+
   it("varies by account only", function()
     local mesh = with({ ["acme/x.lua"] = [[return { api = 1, extends = { cluster = {
       vary = function() return { { "red/caller" } } end, run = function() end } } }]] }, w1.PERMISSIVE)
