@@ -21,5 +21,7 @@ stds.policy = {
 }
 
 files["policies"] = { std = "policy" }
+files["lua/example"] = { std = "policy" }
+files["lua/example/**/*_spec.lua"] = { std = "lua54+busted" }
 files["spec"] = { std = "+busted" }
 files["lua/meta"] = { ignore = { "211", "212", "241" } } -- declarations for the editor: values that nobody uses

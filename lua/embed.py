@@ -1,25 +1,47 @@
-"""Writes the trusted Lua runtime as a C source: embed.py OUTPUT FILE... A module is named by folder and file: mesh.id."""
+"""Writes the trusted Lua runtime and the texts for authors as a C source: embed.py OUTPUT FILE...
+
+A file of lua/meta/ is a text, by its own name; any other is a module, named by folder and file: mesh.id. Modules that
+are to be required (lua/mesh/) have doc comments; for those that are written in C, a Lua file of lua/meta/ other than
+mesh.lua has them. A line {lua/...} of a Markdown text stands for that file.
+"""
 
 import pathlib
+import re
 import sys
+
+INCLUDE = re.compile(rb"^\{(lua/[\w/.]+)\}\n", re.MULTILINE)
+
+
+def read(path: pathlib.Path) -> bytes:
+    text = path.read_bytes()
+    if path.suffix != ".md":
+        return text
+    top = path.resolve().parents[2]
+    return INCLUDE.sub(lambda match: (top / match.group(1).decode()).read_bytes(), text)
 
 
 def main() -> None:
     output, *files = sys.argv[1:]
     lines = ["/* Generated from lua/ by lua/embed.py. */", '#include "policy/runtime.h"', ""]
-    names = []
-    for file in sorted(map(pathlib.Path, files)):
-        text = file.read_bytes()
-        name = (file.parent.name, file.stem)
-        names.append((name, len(text)))
-        lines.append(f"static const unsigned char text_{'_'.join(name)}[] = {{")
+    arrays: dict[str, list[tuple[str, str, int]]] = {"modules": [], "texts": [], "docs": []}
+    for path in sorted(map(pathlib.Path, files)):
+        text = read(path)
+        folder = path.parent.name
+        symbol = "text_" + re.sub(r"\W", "_", f"{folder}_{path.name}")
+        lines.append(f"static const unsigned char {symbol}[] = {{")
         for at in range(0, len(text), 24):
             lines.append("    " + ",".join(map(str, text[at : at + 24])) + ",")
         lines.append("    0};")
-    lines.append("const struct osm_runtime_module osm_runtime_modules[] = {")
-    for name, size in names:
-        lines.append(f'    {{"{".".join(name)}", (const char *)text_{"_".join(name)}, {size}}},')
-    lines.append("    {0, 0, 0}};")
+        if folder == "meta":
+            arrays["texts"].append((path.name, symbol, len(text)))
+        else:
+            arrays["modules"].append((f"{folder}.{path.stem}", symbol, len(text)))
+        if folder == "mesh" or (folder == "meta" and path.suffix == ".lua" and path.stem != "mesh"):
+            arrays["docs"].append((f"mesh.{path.stem}", symbol, len(text)))
+    for array, rows in arrays.items():
+        lines.append(f"const struct osm_runtime_module osm_runtime_{array}[] = {{")
+        lines += [f'    {{"{name}", (const char *){symbol}, {size}}},' for name, symbol, size in sorted(rows)]
+        lines.append("    {0, 0, 0}};")
     pathlib.Path(output).write_text("\n".join(lines) + "\n")
 
 

@@ -5,7 +5,8 @@
 ---   mesh:ask("backends", "shop", "cart")             a rule, an index, an object, a fact
 ---   mesh:proxy("shop/cart-1").clusters["shop/cart|8080"]
 ---
---- The engine comes from osm_spec.so, which the build makes; it is looked for in the folder that OSM_BUILD names:
+--- The engine comes from osm_spec.so, which the build makes; it is looked for in the folder that OSM_BUILD names. `osm policy test DIR`
+--- says so to busted, and lets specs anywhere find this file; in this repository it can be said by hand:
 ---
 ---   OSM_BUILD=build/dev busted --lua=/usr/bin/lua5.4 spec
 ---
@@ -43,14 +44,21 @@ local function monitored(name)
   return "apiVersion: v1\nkind: Namespace\nmetadata: {name: " .. name .. ", labels: {openservicemesh.io/monitored-by: osm}}\n"
 end
 
---- The bundle is OSM_POLICIES, or policies/; a list of directories lies one over the other.
+--- Folders as OSM_POLICIES lists them, "shipped:mine".
+local function split_paths(text)
+  local dirs = {}
+  for dir in string.gmatch(text, "[^:]+") do dirs[#dirs + 1] = dir end
+  return dirs
+end
+
+--- The bundle is `policies`, a folder or several that lie over each other; else what OSM_POLICIES lists; else policies/.
 ---@param yaml string
 ---@param options? { policies?: string|string[], mesh_name?: string, osm_namespace?: string, trust_domain?: string }
 ---@return spec.Mesh
 function M.from(yaml, options)
   options = options or {}
-  local dir = options.policies or os.getenv("OSM_POLICIES") or "policies"
-  local mesh = setmetatable({ engine = osm_spec.new(dir, options), known = {} }, Mesh)
+  local dirs = options.policies or split_paths(os.getenv("OSM_POLICIES") or "policies")
+  local mesh = setmetatable({ engine = osm_spec.new(dirs, options), known = {} }, Mesh)
   mesh.known[options.osm_namespace or "osm-system"] = true
   mesh:apply(yaml)
   return mesh

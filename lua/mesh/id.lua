@@ -18,6 +18,7 @@ local function port_number(value)
   return value
 end
 
+--- The full host name of a Service.
 ---@param namespace string
 ---@param service string
 ---@return string   "cart.shop.svc.cluster.local"
@@ -25,6 +26,7 @@ function M.fqdn(namespace, service)
   return concat({ text(service, "service"), ".", text(namespace, "namespace"), ".svc.cluster.local" })
 end
 
+--- The name that the certificate of an account's pods carries.
 ---@param trust_domain string
 ---@param namespace string
 ---@param account string
@@ -33,6 +35,7 @@ function M.principal(trust_domain, namespace, account)
   return concat({ text(account, "account"), text(namespace, "namespace"), text(trust_domain, "trust domain") }, ".")
 end
 
+--- The cluster of the pods behind a Service, by the port of the pods.
 ---@param namespace string
 ---@param service string
 ---@param target_port integer
@@ -41,6 +44,7 @@ function M.cluster(namespace, service, target_port)
   return concat({ text(namespace, "namespace"), "/", text(service, "service"), "|", port_number(target_port) })
 end
 
+--- The cluster by which a sidecar reaches its own application.
 ---@param namespace string
 ---@param service string
 ---@param target_port integer
@@ -49,9 +53,10 @@ function M.local_cluster(namespace, service, target_port)
   return concat({ text(namespace, "namespace"), "/", text(service, "service"), "|", port_number(target_port), "|local" })
 end
 
+--- A name with its namespace, as audiences write it.
 ---@param namespace string
 ---@param name string
----@return string   "shop/cart", for audiences
+---@return string   "shop/cart"
 function M.name(namespace, name)
   return concat({ text(namespace, "namespace"), "/", text(name, "name") })
 end

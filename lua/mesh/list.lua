@@ -28,6 +28,7 @@ function M.unique(list)
   return result
 end
 
+--- What f makes of each value, in order.
 ---@param list any[]
 ---@param f fun(value: any, i: integer): any   nil is left out
 ---@return any[]
@@ -39,6 +40,7 @@ function M.map(list, f)
   return result
 end
 
+--- Whether a value is in a list.
 ---@param list any[]
 ---@param wanted any
 ---@return boolean

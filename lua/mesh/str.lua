@@ -3,7 +3,12 @@ local find, sub, byte, lower = string.find, string.sub, string.byte, string.lowe
 
 local M = {}
 
-M.lower = lower
+--- Small letters for capital ones, ASCII only.
+---@param text string
+---@return string
+function M.lower(text)
+  return lower(text)
+end
 
 --- The parts between the separators; one part, the text itself, where there is none.
 ---@param text string
@@ -25,6 +30,7 @@ function M.split(text, separator)
   end
 end
 
+--- Whether a text starts with another.
 ---@param text string
 ---@param start string
 ---@return boolean
@@ -32,6 +38,7 @@ function M.starts_with(text, start)
   return sub(text, 1, #start) == start
 end
 
+--- Whether a text ends with another.
 ---@param text string
 ---@param ending string
 ---@return boolean

@@ -1,5 +1,6 @@
 ---@meta
---- What a policy module sees. This file is read by editors and by people; nothing loads it.
+--- What a policy module sees. This file is read by editors and by people; nothing loads it. `osm policy annotations` puts behind it what
+--- a bundle adds: a function of mesh.Reader for each kind, index, fact and rule, the functions of mesh.Out, the classes of objects.
 ---
 --- A module is a file below the bundle's folder that returns a table:
 ---
@@ -22,7 +23,7 @@
 --- A field path for messages: { "spec", "backends", 1, "weight" } prints as spec.backends[0].weight (Lua's indexes are from 1).
 ---@alias mesh.Path (string|integer)[]
 
---- The one way to ask. `mesh.name(key, ...)`; the host memoises each answer and records that it was read.
+--- The one way to ask: `mesh.name(key, ...)`. The host memoises each answer and records that it was read.
 ---
 ---   mesh.Service("shop", "cart")       an object: the manifest's own table, read-only; nil where absent or rejected.
 ---                                      Cluster-scoped kinds: mesh.Namespace("shop")
@@ -32,16 +33,13 @@
 ---   mesh.backends("shop", "cart", 80)  a rule of any module
 ---   mesh.accounts_behind("shop", "cart")   a host fact
 ---@class mesh.Reader
----@field settings fun(): mesh.Settings
----@field target_port fun(namespace: string, service: string, port: integer): integer  numeric target port; 0 where it cannot be found
----@field target_ports fun(namespace: string, service: string, port: integer): integer[]  all that are found, ascending
----@field accounts_behind fun(namespace: string, service: string): string[]            accounts of the pods behind a Service
----@field services_of fun(namespace: string, account: string): string[]                Services that have a pod of this account
----@field workloads fun(): mesh.Key[][]        { {namespace, service, account}, ... }: also good for `each`
----@field accounts fun(): mesh.Key[][]         { {namespace, account}, ... } of pods with a sidecar: also good for `each`
----@field members fun(namespace: string, service: string): mesh.Member[]    headless Services only
----@field addresses fun(namespace: string, service: string): string[]       ready endpoint addresses: a run per change, so ask only if needed
----@field reject fun(object: table, path: mesh.Path, reason: string)        bad data that shows only between objects: reported, belongs to this answer
+local Reader = {}
+
+--- Reports bad data that shows only between objects; what shows in one is for `accept`. It belongs to this answer.
+---@param object table       as mesh gave it
+---@param path mesh.Path
+---@param reason string
+function Reader.reject(object, path, reason) end
 
 ---@class mesh.Settings
 ---@field mesh_name string
@@ -61,32 +59,18 @@
 ---@field account? string
 ---@field namespace? string
 
---- What an emitter may say. Messages are tables with the field names of Envoy's v3 API; they are encoded at once, and an error names this line.
+--- What an emitter may say. Messages are tables with the field names of Envoy's v3 API; they are encoded at once, and an error names the
+--- line of the call.
 ---@class mesh.Out
----@field cluster fun(item: { name: string, audience: mesh.Audience, message: table })  message without `name`: the host fills it in
----@field load_assignment fun(item: { cluster: string, audience: mesh.Audience, service_port: { [1]: string, [2]: string, [3]: integer }, accounts: string[]|"any" })
----       the host fills in the addresses of the ready endpoints whose account is listed (plain names, in the service's namespace)
----@field listener fun(item: { name: string, audience: mesh.Audience, message: table?, header_rule: string?, alone: boolean? })
----       a header: message without `name` and `filter_chains`; served when a chain of it is, or alone. `header_rule` instead of `message`: the
----       name of a rule that is asked as rule(mesh, resource name, tags joined by ",") and returns the message
----@field filter_chain fun(item: { listener: string, name: string, audience: mesh.Audience, message: table, tags: string[]?, authorises: boolean? })
----@field route_configuration fun(item: { name: string, audience: mesh.Audience, message: table, alone: boolean? })
----@field virtual_host fun(item: { route_configuration: string, name: string, audience: mesh.Audience, message: table, authorises: boolean? })
----@field validation_context fun(item: { name: string, audience: mesh.Audience, sans: string[]? })   an SDS secret: today's roots and the exact DNS names allowed
---- Every proxy is served the secret "service-cert" (its own certificate) without being asked for.
+local Out = {}
 
---- Trusted runtime: require("mesh.id")
----@class mesh.id
----@field fqdn fun(namespace: string, service: string): string              "cart.shop.svc.cluster.local"
----@field principal fun(trust_domain: string, namespace: string, account: string): string   "cart.shop.cluster.local"
----@field cluster fun(namespace: string, service: string, target_port: integer): string     "shop/cart|8080"
----@field local_cluster fun(namespace: string, service: string, target_port: integer): string  "shop/cart|8080|local"
----@field name fun(namespace: string, name: string): string                 "shop/cart", for audiences
----@field service fun(text: string, namespace: string): string?, string?    "svc", "svc.ns", "svc.ns.svc", ...cluster(.local) -> namespace, name; nil where it is no such form
-
---- Trusted runtime: require("mesh.regex").problem(text): nil where the proxies accept the regular expression (RE2), else why not
---- Trusted runtime: require("mesh.str"), plain and in linear time: split(text, separator), starts_with, ends_with, trim, lower
---- Trusted runtime: require("mesh.list"): sorted(list, less?), unique(sorted list), map(list, f), contains(list, value), keys(table) sorted
+--- An object's metadata, as far as rules use it.
+---@class mesh.Metadata
+---@field name string
+---@field namespace? string
+---@field labels? table<string, string>
+---@field annotations? table<string, string>
+---@field creationTimestamp? string
 
 --- The sandbox: assert error ipairs pairs(sorted by key) pcall select setmetatable(no __gc, __mode, __len) tonumber tostring(scalars) type
 --- math.{abs,ceil,floor,fmod,max,min,tointeger,type,maxinteger,mininteger,huge}, string.{byte,char,find,format,gmatch,gsub,len,lower,match,rep,reverse,sub,upper},

@@ -70,6 +70,7 @@ local function local_cluster(name, target)
 end
 
 M.emit = {
+  --- The pods behind each port of a Service, and whose of them each group of callers may reach.
   upstream_clusters = {
     each = "Service",
     run = function(mesh, out, namespace, service)
@@ -96,6 +97,7 @@ M.emit = {
     end,
   },
 
+  --- A sidecar's way to its own application.
   local_clusters = {
     each = "Service",
     run = function(mesh, out, namespace, service)

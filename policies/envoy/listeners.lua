@@ -117,6 +117,7 @@ local function inbound_filters(mesh, namespace, service, account, at)
 end
 
 M.emit = {
+  --- What is around the chains.
   listeners = {
     each = "mesh_itself",
     run = function(_, out)

@@ -42,7 +42,7 @@ end
 --- A route for all that is granted to anybody, so that the rest is answered 404. Who may use it is not decided here.
 ---@param policy inbound.Policy
 ---@param cluster string
----@return table[]  Routes, each once
+---@return table[] # Routes; each once
 local function inbound_routes(policy, cluster)
   local clusters = { { name = cluster, weight = 100 } }
   if policy.open then return { route_to(match_of(".*", ".*", {}), clusters) } end
@@ -63,6 +63,7 @@ local function inbound_routes(policy, cluster)
 end
 
 M.emit = {
+  --- One route table for each number that is a port of some Service.
   outbound_tables = {
     each = "services_at",
     run = function(_, out, number)
@@ -75,6 +76,7 @@ M.emit = {
     end,
   },
 
+  --- The host names of each HTTP port, for those who may reach it.
   outbound_hosts = {
     each = "Service",
     run = function(mesh, out, namespace, service)
@@ -102,6 +104,7 @@ M.emit = {
     end,
   },
 
+  --- One route table for each HTTP port of the pods.
   inbound_tables = {
     each = "Service",
     run = function(mesh, out, namespace, service)

@@ -35,6 +35,7 @@ local function protocol_of(port)
 end
 
 M.kinds = {
+  --- A name and ports, with pods behind them.
   Service = {
     group = "",
     versions = { "v1" },
@@ -59,6 +60,8 @@ M.indexes = {
   --- Services by the number of a port: who takes part in one outbound route table.
   services_at = {
     of = "Service",
+    ---@param service mesh.kind.Service
+    ---@return [integer][] # port
     keys = function(service)
       local numbers = list.map(service.spec.ports or {}, function(port) return port.port end)
       return list.map(list.unique(list.sorted(numbers)), function(number) return { number } end)
@@ -67,6 +70,8 @@ M.indexes = {
   --- Services by ClusterIP.
   services_with_address = {
     of = "Service",
+    ---@param service mesh.kind.Service
+    ---@return [string][] # address
     keys = function(service)
       local address = service.spec.clusterIP or ""
       return object.is_ipv4(address) and { { address } } or {}
@@ -157,7 +162,7 @@ end
 ---@param mesh mesh.Reader
 ---@param namespace string
 ---@param name string
----@return string[]  IPv4, sorted
+---@return string[] # IPv4; sorted
 function M.rules.reached_at(mesh, namespace, name)
   local service = mesh.Service(namespace, name)
   if not service or service.spec.type == "ExternalName" then return {} end

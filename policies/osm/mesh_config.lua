@@ -7,6 +7,7 @@ local object = require("kubernetes.object")
 local M = { api = 1 }
 
 M.kinds = {
+  --- The switches of the whole mesh.
   MeshConfig = {
     group = "config.openservicemesh.io",
     versions = { "v1alpha2" },

@@ -17,6 +17,7 @@ local M = { api = 1 }
 ---@field matches routes.Match[] HTTP requests that are granted
 
 M.kinds = {
+  --- Grants callers (accounts) what its rules list, of the pods of one account.
   TrafficTarget = {
     group = "access.smi-spec.io",
     versions = { "v1alpha3" },
@@ -59,9 +60,11 @@ M.kinds = {
 }
 
 M.indexes = {
-  --- Targets by destination: namespace, account.
+  --- Targets by their destination.
   targets_to = {
     of = "TrafficTarget",
+    ---@param target mesh.kind.TrafficTarget
+    ---@return [string, string][] # namespace, account
     keys = function(target) return { { target.spec.destination.namespace, target.spec.destination.name } } end,
   },
 }

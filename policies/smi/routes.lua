@@ -55,6 +55,7 @@ local function methods_of(match)
 end
 
 M.kinds = {
+  --- Names kinds of HTTP requests.
   HTTPRouteGroup = {
     group = "specs.smi-spec.io",
     versions = { "v1alpha4" },
@@ -86,6 +87,7 @@ M.kinds = {
       end
     end,
   },
+  --- Names ports of pods.
   TCPRoute = { group = "specs.smi-spec.io", versions = { "v1alpha4" }, schema = "crds/tcproute.yaml" },
 }
 

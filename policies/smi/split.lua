@@ -21,6 +21,7 @@ local function local_service(text, namespace)
 end
 
 M.kinds = {
+  --- Divides the requests for a Service among backends, by weight.
   TrafficSplit = {
     group = "split.smi-spec.io",
     versions = { "v1alpha2" },
@@ -57,17 +58,21 @@ M.kinds = {
 }
 
 M.indexes = {
-  --- Splits by the Service that they split: namespace, name.
+  --- Splits by the Service that they split.
   splits_of = {
     of = "TrafficSplit",
+    ---@param split mesh.kind.TrafficSplit
+    ---@return [string, string][] # namespace, name
     keys = function(split)
       local namespace = object.namespace(split)
       return { { namespace, local_service(split.spec.service, namespace) } }
     end,
   },
-  --- Splits by a Service that they send to: namespace, name.
+  --- Splits by a Service that they send to.
   splits_to = {
     of = "TrafficSplit",
+    ---@param split mesh.kind.TrafficSplit
+    ---@return [string, string][] # namespace, name
     keys = function(split)
       local namespace, names = object.namespace(split), {}
       for index, backend in ipairs(split.spec.backends) do names[index] = local_service(backend.service, namespace) end

@@ -1,7 +1,7 @@
 /* The files of a bundle: read whole, in the order of their paths, with limits. The bundle is the
  * union of its directories; of a path that several have, the last one's file counts. Files and
  * folders whose name begins with a dot are left out (a mounted ConfigMap keeps its versions in such
- * folders and links to them).
+ * folders and links to them), and so are an author's tests: *_spec.lua, and folders called spec.
  *
  * A file that replaces another says which one it was written against, in a comment of its own:
  * `-- replaces: <hash of that file>`. A release that changes the file below then warns, instead of
@@ -61,6 +61,11 @@ static bool ends_with(const char *text, const char *end)
     return n > m && !strcmp(text + n - m, end);
 }
 
+static bool is_test(const char *name)
+{
+    return !strcmp(name, "spec") || ends_with(name, "_spec.lua");
+}
+
 /* @p below: "" or "smi/". */
 static int read_folder(struct reading *r, const char *root, const char *below, unsigned depth)
 {
@@ -76,7 +81,7 @@ static int read_folder(struct reading *r, const char *root, const char *below, u
     struct dirent *entry;
     while (!rc && (entry = readdir(dir))) {
         struct stat st;
-        if (entry->d_name[0] == '.')
+        if (entry->d_name[0] == '.' || is_test(entry->d_name))
             continue;
         osm_buf_reset(&path);
         if (osm_buf_addf(&path, "%s/%s%s", root, below, entry->d_name)) {

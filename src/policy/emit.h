@@ -50,6 +50,9 @@ OSM_MUST_USE int osm_emit_run_all(struct osm_engine *e);
 
 /* emit_out.c */
 void osm_emitted_clear(struct osm_emitted *emitted);
+/** What `out` offers: [{"name", "text", "message": full name or null, "fields": [names]}]. Caller:
+ * json_decref; NULL: no memory. */
+json_t *osm_emit_describe(void);
 /** A listener's header from the table at @p index, which a header rule has answered. NULL: err says
  * why. [-0, +2, e] */
 struct osm_bytes *osm_emit_encode_header(lua_State *L, int index, const char *name,

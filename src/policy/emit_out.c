@@ -25,6 +25,7 @@ struct form {
     const char *forbidden; /* field of the message that composition fills in */
     enum osm_fill fill;
     const char *fields[9];
+    const char *doc; /* for authors */
 };
 
 static const struct form forms[] = {
@@ -36,7 +37,8 @@ static const struct form forms[] = {
      "envoy.config.cluster.v3.Cluster",
      NULL,
      OSM_FILL_NONE,
-     {"name", "audience", "message", "at"}},
+     {"name", "audience", "message", "at"},
+     "A whole cluster. The message leaves out `name`."},
     {"load_assignment",
      OSM_XDS_EDS,
      OSM_ITEM_WHOLE,
@@ -45,7 +47,9 @@ static const struct form forms[] = {
      NULL,
      NULL,
      OSM_FILL_ENDPOINTS,
-     {"cluster", "audience", "service_port", "accounts"}},
+     {"cluster", "audience", "service_port", "accounts"},
+     "A whole load assignment: the host fills in the addresses of the ready endpoints of the "
+     "Service port whose account is listed (plain names, in the namespace of the Service)."},
     {"listener",
      OSM_XDS_LDS,
      OSM_ITEM_HEADER,
@@ -54,7 +58,11 @@ static const struct form forms[] = {
      "envoy.config.listener.v3.Listener",
      "filter_chains",
      OSM_FILL_NONE,
-     {"name", "audience", "message", "header_rule", "alone", "at"}},
+     {"name", "audience", "message", "header_rule", "alone", "at"},
+     "What is around the chains of a listener. Served when a chain of it is, or `alone`. The "
+     "message leaves out `name` and `filter_chains`; `header_rule` instead of it names a "
+     "rule that is asked as `rule(mesh, resource name, tags of the chains joined by \",\")` "
+     "and answers the message."},
     {"filter_chain",
      OSM_XDS_LDS,
      OSM_ITEM_ELEMENT,
@@ -63,7 +71,9 @@ static const struct form forms[] = {
      "envoy.config.listener.v3.FilterChain",
      NULL,
      OSM_FILL_NONE,
-     {"listener", "name", "audience", "message", "tags", "authorises", "at"}},
+     {"listener", "name", "audience", "message", "tags", "authorises", "at"},
+     "One chain of a listener. Its tags reach the header rule of the listener. What "
+     "authorises is withdrawn when its emitter fails."},
     {"route_configuration",
      OSM_XDS_RDS,
      OSM_ITEM_HEADER,
@@ -72,7 +82,9 @@ static const struct form forms[] = {
      "envoy.config.route.v3.RouteConfiguration",
      "virtual_hosts",
      OSM_FILL_NONE,
-     {"name", "audience", "message", "alone", "at"}},
+     {"name", "audience", "message", "alone", "at"},
+     "What is around the virtual hosts of a route table. Served when a host of it is, or "
+     "`alone`. The message leaves out `name` and `virtual_hosts`."},
     {"virtual_host",
      OSM_XDS_RDS,
      OSM_ITEM_ELEMENT,
@@ -81,7 +93,9 @@ static const struct form forms[] = {
      "envoy.config.route.v3.VirtualHost",
      NULL,
      OSM_FILL_NONE,
-     {"route_configuration", "name", "audience", "message", "authorises", "at"}},
+     {"route_configuration", "name", "audience", "message", "authorises", "at"},
+     "One virtual host of a route table. What authorises is withdrawn when its emitter "
+     "fails."},
     {"validation_context",
      OSM_XDS_SDS,
      OSM_ITEM_WHOLE,
@@ -90,7 +104,10 @@ static const struct form forms[] = {
      NULL,
      NULL,
      OSM_FILL_ROOTS,
-     {"name", "audience", "sans"}},
+     {"name", "audience", "sans"},
+     "A secret that says whom to trust: the roots of today and, with `sans`, the exact DNS "
+     "names that are allowed. Every proxy is served the secret \"service-cert\", its own "
+     "certificate, without being asked for."},
 };
 
 static void free_texts(char **texts)
@@ -603,4 +620,24 @@ void osm_emit_make_out(lua_State *L)
     lua_setmetatable(L, -2);
     osm_sandbox_freeze(L, "out");
     osm_engine_of(L)->out_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+json_t *osm_emit_describe(void)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < sizeof forms / sizeof *forms; i++) {
+        json_t *fields = json_array();
+        bool failed = !fields;
+        for (size_t k = 0; !failed && forms[i].fields[k]; k++)
+            failed = json_array_append_new(fields, json_string(forms[i].fields[k])) != 0;
+        if (failed ||
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:O}", "name", forms[i].name,
+                                                  "text", forms[i].doc, "message", forms[i].message,
+                                                  "fields", fields))) {
+            json_decref(list);
+            list = NULL;
+        }
+        json_decref(fields);
+    }
+    return list;
 }

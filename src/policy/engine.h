@@ -46,3 +46,11 @@ OSM_MUST_USE int osm_engine_set_roots(struct osm_engine *engine, const char *roo
  * as JSON. Errors: OSM_ELUA with the rule's error; OSM_ENOENT no such name. */
 OSM_MUST_USE int osm_engine_ask(struct osm_engine *engine, const char *name, const json_t *keys,
                                 json_t **out, struct osm_err *err);
+
+/** What the bundle declares and what its authors can ask, for people and editors: {"digest",
+ * "modules": [{"name", "path", "text", "types", "functions"}], "kinds", "indexes", "facts",
+ * "rules", "emitters", "out", "runtime"}, each sorted by name. An entry has "name", "text", mostly
+ * "module" (a path below the bundle's folder), "line", "params" and "returns"; describe.c says the
+ * rest. Texts are the doc comments of the source. Caller: json_decref. Errors: OSM_ENOMEM; OSM_ELUA
+ * the state is lost. */
+OSM_MUST_USE int osm_engine_describe(struct osm_engine *engine, json_t **out, struct osm_err *err);

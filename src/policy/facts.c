@@ -61,16 +61,26 @@ static json_t *addresses(struct osm_engine *e, const struct osm_key *key)
 static const struct {
     const char *name, *signature;
     osm_fact_fn *fn;
+    const char *params, *returns, *doc; /* LuaCATS; params in the signature's order */
 } facts[] = {
-    {"settings", "", settings},
-    {"target_port", "ssi", target_port},
-    {"target_ports", "ssi", target_ports},
-    {"accounts_behind", "ss", accounts_behind},
-    {"services_of", "ss", services_of},
-    {"workloads", "", workloads},
-    {"accounts", "", accounts},
-    {"members", "ss", members},
-    {"addresses", "ss", addresses},
+    {"settings", "", settings, "", "mesh.Settings", "How the mesh is called, and where."},
+    {"target_port", "ssi", target_port, "namespace, service, port", "integer",
+     "The port of the pods behind a Service's port; 0 where a named one is found in no pod."},
+    {"target_ports", "ssi", target_ports, "namespace, service, port", "integer[]",
+     "All ports that a named target port means in the pods behind a Service's port, ascending."},
+    {"accounts_behind", "ss", accounts_behind, "namespace, service", "string[]",
+     "The accounts of the pods behind a Service, sorted: plain names, in the Service's namespace."},
+    {"services_of", "ss", services_of, "namespace, account", "string[]",
+     "The Services of the namespace that have a pod of this account, sorted."},
+    {"workloads", "", workloads, "", "[string, string, string][]",
+     "Namespace, Service and account of all that serve; sorted, so good for `each`."},
+    {"accounts", "", accounts, "", "[string, string][]",
+     "Namespace and account of all pods with a sidecar; sorted, so good for `each`."},
+    {"members", "ss", members, "namespace, service", "mesh.Member[]",
+     "The pods behind a headless Service; {} for any other."},
+    {"addresses", "ss", addresses, "namespace, service", "string[]",
+     "The addresses of the ready endpoints of a Service. Who asks is run again whenever a pod "
+     "comes or goes, so ask only if that is needed; load assignments are filled in without asking."},
 };
 
 int osm_facts_declare(struct osm_engine *e, struct osm_err *err)
@@ -100,5 +110,33 @@ const char *osm_fact_check(const struct osm_decl *fact, const struct osm_key *ke
     for (size_t i = 0; !fits && i < sizeof forms / sizeof *forms; i++)
         if (!strcmp(forms[i].signature, fact->signature))
             return forms[i].text;
+    return NULL;
+}
+
+/* "namespace, service, port" with the types of "ssi". */
+static json_t *describe_params(const char *names, const char *signature)
+{
+    json_t *params = json_array();
+    for (size_t i = 0; params && signature[i]; i++) {
+        size_t n = strcspn(names, ",");
+        if (json_array_append_new(params, json_pack("{s:s%, s:s, s:s}", "name", names, n, "type",
+                                                    signature[i] == 's' ? "string" : "integer",
+                                                    "text", ""))) {
+            json_decref(params);
+            return NULL;
+        }
+        names += n + strspn(names + n, ", ");
+    }
+    return params;
+}
+
+json_t *osm_fact_describe(const struct osm_decl *fact)
+{
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+        if (!strcmp(facts[i].name, fact->name))
+            return json_pack("{s:s, s:s, s:o, s:[{s:s, s:s, s:s}]}", "name", fact->name, "text",
+                             facts[i].doc, "params",
+                             describe_params(facts[i].params, facts[i].signature), "returns",
+                             "type", facts[i].returns, "name", "", "text", "");
     return NULL;
 }

@@ -8,3 +8,6 @@
 OSM_MUST_USE int osm_facts_declare(struct osm_engine *e, struct osm_err *err);
 /** Does the key fit the fact's signature? NULL or what it takes. */
 const char *osm_fact_check(const struct osm_decl *fact, const struct osm_key *key);
+/** {"name", "text", "params", "returns"} as in policy/doc.h. Caller: json_decref; NULL: no memory.
+ */
+json_t *osm_fact_describe(const struct osm_decl *fact);

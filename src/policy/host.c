@@ -116,14 +116,14 @@ static void *serve(void *ud)
     return NULL;
 }
 
-static int start_thread(struct osm_policy *p, struct osm_err *err)
+static int start_thread(pthread_t *thread, void *(*fn)(void *), void *ud, struct osm_err *err)
 {
     pthread_attr_t attr;
     int rc = pthread_attr_init(&attr);
     if (!rc) {
         rc = pthread_attr_setstacksize(&attr, STACK_BYTES);
         if (!rc)
-            rc = pthread_create(&p->thread, &attr, serve, p);
+            rc = pthread_create(thread, &attr, fn, ud);
         (void)pthread_attr_destroy(&attr);
     }
     return rc ? osm_fail(err, OSM_EIO, "policy thread: %s", strerror(rc)) : 0;
@@ -147,7 +147,7 @@ int osm_policy_start(struct osm_policy **out, struct osm_loop *loop,
     p->config = config;
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_cond_init(&p->wake, NULL);
-    int rc = start_thread(p, err);
+    int rc = start_thread(&p->thread, serve, p, err);
     if (rc)
         goto fail;
     pthread_mutex_lock(&p->lock);
@@ -208,4 +208,28 @@ void osm_policy_stop(struct osm_policy *p)
     (void)pthread_cond_destroy(&p->wake);
     (void)pthread_mutex_destroy(&p->lock);
     osm_free(p);
+}
+
+/* --- an engine without a loop --- */
+
+struct call {
+    void (*fn)(void *ud);
+    void *ud;
+};
+
+static void *run_call(void *ud)
+{
+    const struct call *call = ud;
+    call->fn(call->ud);
+    return NULL;
+}
+
+int osm_policy_call(void (*fn)(void *ud), void *ud, struct osm_err *err)
+{
+    pthread_t thread;
+    struct call call = {fn, ud};
+    int rc = start_thread(&thread, run_call, &call, err);
+    if (!rc)
+        (void)pthread_join(thread, NULL);
+    return rc;
 }

@@ -25,3 +25,6 @@ bool osm_policy_busy(const struct osm_policy *policy);
 /** Joins the thread; a run under way ends first (at most its wall budget). done is not called any
  * more. NULL is accepted. */
 void osm_policy_stop(struct osm_policy *policy);
+/** Runs fn(ud) on a thread with the stack that an engine needs, and waits for its end: for whoever
+ * uses an engine without a loop. Errors: OSM_EIO no thread. */
+OSM_MUST_USE int osm_policy_call(void (*fn)(void *ud), void *ud, struct osm_err *err);

@@ -427,3 +427,8 @@ int osm_schema_apply(const struct osm_schema *schema, json_t *value, struct osm_
     json_t *replacement = NULL; /* an object is changed in place */
     return osm__schema_node_apply(schema->root, value, &replacement, NULL, err);
 }
+
+json_t *osm_schema_describe(const struct osm_schema *schema)
+{
+    return osm__schema_node_describe(schema->root);
+}

@@ -34,3 +34,8 @@ void osm_schema_free(struct osm_schema *schema);
  * changed by then. OSM_ELIMIT: over 64 deep. */
 OSM_MUST_USE int osm_schema_apply(const struct osm_schema *schema, json_t *value,
                                   struct osm_err *err);
+
+/** What the schema lets through, as JSON for whoever shows it: {"type": "object"|...|"any",
+ * "nullable": true, "enum": [...], "items": ..., "additional": ..., "properties": [{"name",
+ * "required", "schema"}]}, absent what says nothing. Caller: json_decref; NULL: no memory. */
+json_t *osm_schema_describe(const struct osm_schema *schema);

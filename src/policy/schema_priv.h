@@ -61,4 +61,7 @@ OSM_MUST_USE int osm__schema_node_apply(const struct osm__schema_node *node, jso
                                         json_t **replacement, const struct osm__schema_at *at,
                                         struct osm_err *err);
 
+/** As osm_schema_describe. */
+json_t *osm__schema_node_describe(const struct osm__schema_node *node);
+
 enum { OSM__SCHEMA_DEPTH = 64 };
