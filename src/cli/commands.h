@@ -1,6 +1,8 @@
 /* The commands of `osm`. Each returns the process's exit code: 0 done, 1 not (the reason is on
- * stderr), 2 wrong words. */
+ * stderr), 2 wrong words; osm_cli_policy has one more. */
 #pragma once
+
+#include "base/options.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,6 +14,18 @@ struct osm_cli {
     const char *mount_path; /* --mount-path */
     const char *timeout;    /* --timeout 30s */
     bool applied, connected;
+    const char *objects_dir;                         /* --objects */
+    const char *policies[OSM_OPTION_VALUES_MAX + 1]; /* --policies, NULL-terminated */
+    const char *filter;                              /* -k */
+    const char *mesh_name, *osm_namespace;           /* NULL: the daemon's defaults */
+};
+
+/* Of `osm policy check`, for CI. */
+enum osm_exit {
+    OSM_EXIT_FINE = 0,
+    OSM_EXIT_POLICIES = 1, /* they do not load, or a rule or an emitter is in error */
+    OSM_EXIT_USAGE = 2,    /* wrong words, or a directory that cannot be read */
+    OSM_EXIT_REJECTED = 3, /* the policies are fine; objects, or files of them, were rejected */
 };
 
 int osm_cli_status(const struct osm_cli *cli);
@@ -19,3 +33,5 @@ int osm_cli_wait(const struct osm_cli *cli);
 int osm_cli_proxy_bootstrap(const struct osm_cli *cli, const char *pod);
 /** @p type: CDS, EDS, LDS, RDS, SDS or NULL for all. */
 int osm_cli_proxy_config(const struct osm_cli *cli, const char *pod, const char *type);
+/** `osm policy ...`; @p words are those behind "policy". Needs no daemon. -1: no such command. */
+int osm_cli_policy(const struct osm_cli *cli, const char **words, size_t n);

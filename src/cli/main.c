@@ -19,12 +19,33 @@ static const char USAGE[] =
     "certificate of its own\n"
     "  osm proxy get config NAMESPACE/POD [CDS|EDS|LDS|RDS|SDS]\n"
     "                                            what the pod's proxy is served, as Envoy YAML\n"
-    "  osm version\n\n";
+    "  osm policy check DIR... [--objects DIR]   do these policies load, and what do they make of "
+    "these "
+    "objects?\n"
+    "                                            exit code 0 fine; 1 the policies are wrong; 2 "
+    "usage; 3 "
+    "only objects\n"
+    "                                            were rejected. -o json for machines\n"
+    "  osm policy test DIR [--policies DIR]... [-k NAME]\n"
+    "                                            runs DIR's *_spec.lua over --policies (default: "
+    "the "
+    "shipped ones)\n"
+    "                                            with DIR on top; exit code 0 or 1. Needs "
+    "lua-busted\n"
+    "  osm policy annotations DIR... --out DIR   what editors complete and check with: open --out "
+    "as "
+    "the workspace\n"
+    "  osm policy docs DIR...                    the page of all that a policy can ask and say, as "
+    "Markdown\n"
+    "  osm version\n\n"
+    "Of several DIR the first holds the shipped policies, the others lie over it. The policy "
+    "commands "
+    "need no daemon.\n\n";
 
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
 {
-    static const char *const names[] = {"status", "wait", "proxy", "version", NULL};
+    static const char *const names[] = {"status", "wait", "proxy", "policy", "version", NULL};
     if (n == 1 && !strcmp(words[0], "status"))
         return osm_cli_status(cli);
     if (n == 1 && !strcmp(words[0], "wait"))
@@ -38,6 +59,9 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
     if ((n == 4 || n == 5) && !strcmp(words[0], "proxy") && !strcmp(words[1], "get") &&
         !strcmp(words[2], "config"))
         return osm_cli_proxy_config(cli, words[3], n == 5 ? words[4] : NULL);
+    int rc = n > 1 && !strcmp(words[0], "policy") ? osm_cli_policy(cli, words + 1, n - 1) : -1;
+    if (rc >= 0)
+        return rc;
     const char *near = n ? osm_nearest_of(names, words[0]) : NULL;
     if (n && near && strcmp(near, words[0]) != 0)
         (void)fprintf(stderr, "osm: unknown command %s; did you mean %s?\n", words[0], near);
@@ -55,15 +79,27 @@ int main(int argc, char **argv)
         {"socket", 0, "PATH",
          "the daemon's control socket (default $OSM_CONTROL_SOCKET, else /run/osm/control.sock)",
          &cli.socket_path, NULL, false},
-        {"output", 'o', "FORMAT", "status: table or json; proxy get config: yaml or json",
+        {"output", 'o', "FORMAT",
+         "status: table or json; proxy get config: yaml or json; policy check, docs: json",
          &cli.output, NULL, false},
         {"applied", 0, NULL, "wait: until the configuration is applied", NULL, &cli.applied, false},
         {"connected", 0, NULL, "wait: also until every pod with a sidecar has connected", NULL,
          &cli.connected, false},
         {"timeout", 0, "DURATION", "wait: give up after this time (default 30s)", &cli.timeout,
          NULL, false},
-        {"out", 0, "DIR", "proxy bootstrap: where the files go; created 0700", &cli.out_dir, NULL,
+        {"out", 0, "DIR",
+         "where the files go; proxy bootstrap: created 0700; policy annotations: the workspace",
+         &cli.out_dir, NULL, false},
+        {"objects", 0, "DIR", "policy check: manifests to evaluate; without it an empty mesh",
+         &cli.objects_dir, NULL, false},
+        {"policies", 0, "DIR...", "policy test: the policies; may be given several times",
+         cli.policies, NULL, false},
+        {"filter", 'k', "NAME", "policy test: only tests whose name holds NAME", &cli.filter, NULL,
          false},
+        {"mesh-name", 0, "NAME", "policy check: as of osm-controller (default osm)", &cli.mesh_name,
+         NULL, false},
+        {"osm-namespace", 0, "NS", "policy check: as of osm-controller (default osm-system)",
+         &cli.osm_namespace, NULL, false},
         {"mount-path", 0, "PATH",
          "proxy bootstrap: where Envoy will find the files (default /etc/envoy)", &cli.mount_path,
          NULL, false},

@@ -6,13 +6,18 @@
  *             who `require` it may call
  *   kinds     group, versions, schema (as osm_schema_describe, of the first version; or null)
  *   indexes   of; params: the parts of a key
- *   rules     params without `mesh`; a type is "" where the comment does not say it
+ *   rules     params without `mesh`; a type is "" where the comment does not say it. A rule that is
+ *             wrapped is told as it is written; who wraps it is in wraps
+ *   wraps     name: of the rule
+ *   points    form, varies: where the emitters let others join in
+ *   extensions  name: of the point; varies, after, before, requires
  *   emitters  each
  *   out       message, fields
  *   runtime   functions: of a module of lua/mesh/ */
 #include "policy/bundle.h"
 #include "policy/doc.h"
 #include "policy/emit.h"
+#include "policy/extend.h"
 #include "policy/facts.h"
 #include "policy/runtime.h"
 #include "policy/sandbox.h"
@@ -168,17 +173,46 @@ static json_t *describe_index(const struct osm_decl *d)
     return with(placed(d, d->name), json_pack("{s:s, s:o}", "of", d->each_name, "params", parts));
 }
 
+/* A wrapped rule is called "grants of smi/access" in reports; it is asked for as "grants". */
+static json_t *public_name(const struct osm_decl *d)
+{
+    return json_stringn(d->name, strcspn(d->name, " "));
+}
+
 static json_t *describe_rule(struct osm_engine *e, const struct osm_decl *d)
 {
     json_t *doc = placed(d, d->name);
-    return with(doc,
-                json_pack("{s:o}", "params", parameters(e, d->fn, json_object_get(doc, "params"))));
+    json_t *params = parameters(e, d->fn, json_object_get(doc, "params"));
+    return with(doc, json_pack("{s:o, s:o}", "name", public_name(d), "params", params));
 }
 
 static json_t *describe_emitter(const struct osm_decl *d)
 {
     const char *dot = strrchr(d->name, '.'); /* "envoy/clusters.local_clusters" */
     return with(placed(d, dot ? dot + 1 : d->name), json_pack("{s:s}", "each", d->each_name));
+}
+
+/* --- joins --- */
+
+static json_t *texts(char *const *list)
+{
+    json_t *out = json_array();
+    for (size_t i = 0; out && list && list[i]; i++) {
+        if (json_array_append_new(out, json_string(list[i]))) {
+            json_decref(out);
+            return NULL;
+        }
+    }
+    return out;
+}
+
+static json_t *describe_join(const struct osm_join *j)
+{
+    return with(osm_doc_above(j->module->text, j->line),
+                json_pack("{s:s, s:s, s:i, s:b, s:o, s:o, s:o}", "name", j->target, "module",
+                          j->module->path, "line", j->line, "varies", j->vary != LUA_NOREF, "after",
+                          texts(j->after), "before", texts(j->before), "requires",
+                          texts(j->requires)));
 }
 
 /* --- all of them --- */
@@ -218,6 +252,8 @@ static int describe_declarations(struct osm_engine *e, json_t *out)
     for (size_t i = 0; i < e->decls_len && !rc; i++) {
         const struct osm_decl *d = sorted[i];
         json_t *entry = NULL;
+        if (d->original) /* a wrap, which is told as one */
+            continue;
         switch (d->type) {
         case OSM_DECL_KIND:
             entry = describe_kind(d);
@@ -254,6 +290,19 @@ static int describe_modules(const struct osm_engine *e, json_t *out)
     return rc;
 }
 
+static int describe_joins(const struct osm_engine *e, json_t *out)
+{
+    int rc = 0;
+    for (const struct osm_point *p = osm_points; p->name && !rc; p++)
+        rc = add(out, "points",
+                 json_pack("{s:s, s:s, s:s, s:b}", "name", p->name, "text", p->text, "form",
+                           p->form, "varies", p->varies));
+    for (size_t i = 0; i < e->joins_len && !rc; i++)
+        rc = add(out, e->joins[i]->type == OSM_JOIN_WRAPS ? "wraps" : "extensions",
+                 describe_join(e->joins[i]));
+    return rc;
+}
+
 static int describe_runtime(json_t *out)
 {
     int rc = 0;
@@ -266,8 +315,9 @@ static int describe_runtime(json_t *out)
 
 int osm_engine_describe(struct osm_engine *e, json_t **out, struct osm_err *err)
 {
-    json_t *made = json_pack("{s:s, s:[], s:[], s:[], s:[], s:[], s:[]}", "digest", e->digest,
-                             "modules", "kinds", "indexes", "facts", "rules", "emitters");
+    json_t *made = json_pack("{s:s, s:[], s:[], s:[], s:[], s:[], s:[], s:[], s:[]}", "digest",
+                             e->digest, "modules", "kinds", "indexes", "facts", "rules", "emitters",
+                             "wraps", "extensions");
     json_t *forms = osm_emit_describe();
     int rc = made && forms && !json_object_set(made, "out", forms) ? 0 : OSM_ENOMEM;
     json_decref(forms);
@@ -275,6 +325,8 @@ int osm_engine_describe(struct osm_engine *e, json_t **out, struct osm_err *err)
         rc = describe_modules(e, made);
     if (!rc)
         rc = describe_declarations(e, made);
+    if (!rc)
+        rc = describe_joins(e, made);
     if (!rc)
         rc = describe_runtime(made);
     if (rc) {

@@ -49,8 +49,9 @@ OSM_MUST_USE int osm_engine_ask(struct osm_engine *engine, const char *name, con
 
 /** What the bundle declares and what its authors can ask, for people and editors: {"digest",
  * "modules": [{"name", "path", "text", "types", "functions"}], "kinds", "indexes", "facts",
- * "rules", "emitters", "out", "runtime"}, each sorted by name. An entry has "name", "text", mostly
- * "module" (a path below the bundle's folder), "line", "params" and "returns"; describe.c says the
- * rest. Texts are the doc comments of the source. Caller: json_decref. Errors: OSM_ENOMEM; OSM_ELUA
- * the state is lost. */
+ * "rules", "emitters", "wraps", "extensions", "points", "out", "runtime"}, each sorted by name;
+ * wraps and extensions in the order of their runs. An entry has "name", "text", mostly "module" (a
+ * path below the bundle's folder), "line", "params" and "returns"; describe.c says the rest. Texts
+ * are the doc comments of the source. Caller: json_decref. Errors: OSM_ENOMEM; OSM_ELUA the state
+ * is lost. */
 OSM_MUST_USE int osm_engine_describe(struct osm_engine *engine, json_t **out, struct osm_err *err);

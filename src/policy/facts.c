@@ -80,7 +80,8 @@ static const struct {
      "The pods behind a headless Service; {} for any other."},
     {"addresses", "ss", addresses, "namespace, service", "string[]",
      "The addresses of the ready endpoints of a Service. Who asks is run again whenever a pod "
-     "comes or goes, so ask only if that is needed; load assignments are filled in without asking."},
+     "comes or goes, so ask only if that is needed; load assignments are filled in without "
+     "asking."},
 };
 
 int osm_facts_declare(struct osm_engine *e, struct osm_err *err)

@@ -292,6 +292,7 @@ def test_run_says_one_line_per_check_and_shows_only_what_failed(compiled: Callab
     assert done.returncode == 1
     assert sorted(line.split(" (")[0] for line in lines if line.startswith("check ")) == [
         "check banned: FAILED",
+        "check docs: FAILED",
         "check format: ok",
         "check layers: ok",
         "check lua: ok",
@@ -301,3 +302,35 @@ def test_run_says_one_line_per_check_and_shows_only_what_failed(compiled: Callab
         "check tidy: ok",
     ]
     assert "    src/base/b.c:4: free(): use base/mem.h" in lines
+
+
+@pytest.fixture
+def documented(tree: Path) -> Path:
+    """A tree whose page is what a command says that stands in for `osm`."""
+    command = '#!/bin/sh\n[ "$*" = "policy docs policies" ] && echo "the page"\n'
+    plant(tree, {"build/dev/osm": command, "policies/README.md": "the page\n"})
+    (tree / "build/dev/osm").chmod(0o755)
+    return tree
+
+
+def test_docs_passes_the_page_that_the_command_writes(documented: Path) -> None:
+    assert run("docs", documented) == (0, "")
+
+
+def test_docs_refuses_another_page_and_names_the_command(documented: Path) -> None:
+    plant(documented, {"policies/README.md": "an older page\n"})
+    code, said = run("docs", documented)
+    assert code == 1
+    assert "-an older page\n+the page\n" in said
+    assert "Update it: build/dev/osm policy docs policies > policies/README.md" in said
+
+
+def test_docs_refuses_a_missing_page_a_command_that_fails_and_one_that_is_not_there(documented: Path) -> None:
+    (documented / "policies/README.md").unlink()
+    assert run("docs", documented)[0] == 1
+    plant(documented, {"policies/README.md": "", "build/dev/osm": "#!/bin/sh\nexit 1\n"})
+    assert run("docs", documented)[0] == 1
+    (documented / "build/dev/osm").unlink()
+    code, said = run("docs", documented)
+    assert code == 1
+    assert "build first" in said

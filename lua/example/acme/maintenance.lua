@@ -3,7 +3,7 @@ local M = { api = 1 }
 
 M.kinds = {
   --- A host that nobody is to reach for a while.
-  Maintenance = {
+  ["acme.Maintenance"] = {
     group = "acme.example",
     versions = { "v1" },
     schema = {
@@ -30,9 +30,9 @@ M.kinds = {
 M.emit = {
   --- Answers for the host in place of whoever is behind it.
   closed_hosts = {
-    each = "Maintenance",
+    each = "acme.Maintenance",
     run = function(mesh, out, namespace, name)
-      local spec = mesh.Maintenance(namespace, name).spec
+      local spec = mesh.acme.Maintenance(namespace, name).spec
       out.route_configuration { name = "rds-outbound." .. spec.port, audience = "everyone", message = { validate_clusters = false } }
       out.virtual_host {
         route_configuration = "rds-outbound." .. spec.port,

@@ -1,0 +1,457 @@
+/* `osm policy annotations`: LuaCATS files by which an editor's language server completes and checks
+ * policies, made from the bundle and from what is compiled in.
+ *
+ *   OUT/.luarc.json          the server's settings; OUT is what the editor opens as its workspace
+ *   OUT/.osm/mesh.lua        lua/meta/mesh.lua, and behind it what the bundle declares
+ *   OUT/.osm/envoy.lua       every message of Envoy's API
+ *   OUT/.osm/mesh/NAME.lua   the modules of the runtime, for require("mesh.NAME")
+ *
+ * The folder has a dot so that OUT can be a folder of policies: a bundle leaves it out. */
+#include "cli/policy_priv.h"
+
+#include "policy/proto_annotate.h"
+#include "policy/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILE_MAX_BYTES = 64 << 20, PRELOAD_KB = 20000 };
+
+/* --- pieces --- */
+
+/* The lines of a text as a comment. */
+static void add_comment(struct osm_buf *out, const char *text)
+{
+    while (*text) {
+        size_t n = strcspn(text, "\n");
+        (void)osm_buf_addf(out, "---%s%.*s\n", n ? " " : "", (int)n, text);
+        text += n + (text[n] == '\n');
+    }
+}
+
+static const char *or_any(const char *type)
+{
+    return *type ? type : "any";
+}
+
+/* "function Reader.name(a, b) end" with the tags above it; tables for the parts of a dotted name.
+ */
+static void add_function(struct osm_buf *out, const char *table, const json_t *entry,
+                         const char *overload)
+{
+    const json_t *params = json_object_get(entry, "params");
+    const char *name = osm__policy_text(entry, "name"), *module = osm__policy_text(entry, "module");
+    size_t i;
+    json_t *each;
+    for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
+        int n = (int)(dot - name);
+        (void)osm_buf_addf(out, "%s.%.*s = %s.%.*s or {}\n", table, n, name, table, n, name);
+    }
+    add_comment(out, osm__policy_text(entry, "text"));
+    if (*module)
+        (void)osm_buf_addf(out, "---\n--- %s\n", module);
+    json_array_foreach (params, i, each) {
+        const char *text = osm__policy_text(each, "text");
+        (void)osm_buf_addf(out, "---@param %s %s%s%s\n", osm__policy_text(each, "name"),
+                           or_any(osm__policy_text(each, "type")), *text ? " # " : "", text);
+    }
+    json_array_foreach (json_object_get(entry, "returns"), i, each) {
+        const char *text = osm__policy_text(each, "text"), *as = osm__policy_text(each, "name");
+        (void)osm_buf_addf(out, "---@return %s%s%s%s%s\n", or_any(osm__policy_text(each, "type")),
+                           *as ? " " : "", as, *text ? " # " : "", text);
+    }
+    if (overload)
+        (void)osm_buf_addf(out, "---@overload fun(): %s\n", overload);
+    (void)osm_buf_addf(out, "function %s.%s(", table, name);
+    json_array_foreach (params, i, each) {
+        const char *param = osm__policy_text(each, "name");
+        (void)osm_buf_addf(out, "%s%.*s", i ? ", " : "", (int)strcspn(param, "?"), param);
+    }
+    (void)osm_buf_add_str(out, ") end\n\n");
+}
+
+/* --- objects --- */
+
+static void add_object_class(struct osm_buf *out, const char *name, const json_t *schema,
+                             bool is_root);
+
+/* The type of a value with this schema; an object's class is called @p name. */
+static void add_value_type(struct osm_buf *out, const char *name, const json_t *schema)
+{
+    const char *type = osm__policy_text(schema, "type");
+    const json_t *values = json_object_get(schema, "enum"),
+                 *items = json_object_get(schema, "items");
+    const json_t *additional = json_object_get(schema, "additional");
+    size_t i;
+    json_t *each;
+    bool listed = false;
+    json_array_foreach ((json_t *)(uintptr_t)values, i, each) {
+        if (json_is_string(each)) {
+            (void)osm_buf_addf(out, "%s\"%s\"", listed ? "|" : "", json_string_value(each));
+            listed = true;
+        }
+    }
+    if (listed)
+        return;
+    if (json_object_get(schema, "properties")) {
+        (void)osm_buf_add_str(out, name);
+    } else if (items) {
+        bool one = !json_object_get(items, "enum") &&
+                   strcmp(osm__policy_text(items, "type"), "int-or-string") != 0;
+        (void)osm_buf_add_str(out, one ? "" : "(");
+        add_value_type(out, name, items);
+        (void)osm_buf_add_str(out, one ? "[]" : ")[]");
+    } else if (additional) {
+        (void)osm_buf_add_str(out, "table<string, ");
+        add_value_type(out, name, additional);
+        (void)osm_buf_add_char(out, '>');
+    } else {
+        (void)osm_buf_add_str(out, !strcmp(type, "int-or-string") ? "integer|string"
+                                   : !strcmp(type, "object")      ? "table"
+                                   : !strcmp(type, "array")       ? "any[]"
+                                                                  : type);
+    }
+}
+
+/* The schema of the objects that a value holds, itself or in lists and maps. */
+static const json_t *inner_object(const json_t *schema)
+{
+    while (schema && !json_object_get(schema, "properties")) {
+        const json_t *items = json_object_get(schema, "items");
+        schema = items ? items : json_object_get(schema, "additional");
+    }
+    return schema;
+}
+
+static void add_object_class(struct osm_buf *out, const char *name, const json_t *schema,
+                             bool is_root)
+{
+    static const char *const given[] = {"apiVersion", "kind", "metadata"};
+    size_t i;
+    json_t *each;
+    json_array_foreach (json_object_get(schema, "properties"), i, each) {
+        const json_t *inner = inner_object(json_object_get(each, "schema"));
+        char *below = osm_strf("%s.%s", name, osm__policy_text(each, "name"));
+        if (!below)
+            out->failed = OSM_ENOMEM;
+        else if (inner)
+            add_object_class(out, below, inner, false);
+        osm_free(below);
+    }
+    (void)osm_buf_addf(out, "---@class %s\n", name);
+    if (is_root)
+        (void)osm_buf_add_str(out, "---@field apiVersion string\n---@field kind string\n"
+                                   "---@field metadata mesh.Metadata\n");
+    json_array_foreach (json_object_get(schema, "properties"), i, each) {
+        const char *field = osm__policy_text(each, "name");
+        const json_t *type = json_object_get(each, "schema");
+        bool known = false;
+        for (size_t k = 0; k < sizeof given / sizeof *given; k++)
+            known = known || (is_root && !strcmp(given[k], field));
+        bool plain = !field[strspn(field, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                          "0123456789_")];
+        bool optional = !json_is_true(json_object_get(each, "required")) ||
+                        json_is_true(json_object_get(type, "nullable"));
+        char *below = osm_strf("%s.%s", name, field);
+        if (!below)
+            out->failed = OSM_ENOMEM;
+        if (known || !below) {
+            osm_free(below);
+            continue;
+        }
+        if (plain)
+            (void)osm_buf_addf(out, "---@field %s%s ", field, optional ? "?" : "");
+        else
+            (void)osm_buf_addf(out, "---@field [\"%s\"] %s", field, optional ? "nil|" : "");
+        add_value_type(out, below, type);
+        (void)osm_buf_add_char(out, '\n');
+        osm_free(below);
+    }
+    (void)osm_buf_add_char(out, '\n');
+}
+
+/* --- mesh.lua --- */
+
+static void add_kind(struct osm_buf *out, const json_t *kind)
+{
+    char *name = osm_strf("mesh.kind.%s", osm__policy_text(kind, "name"));
+    json_t *entry =
+        name ? json_pack(
+                   "{s:s, s:s, s:s, s:[{s:s, s:s, s:s}, {s:s, s:s, s:s}], s:[{s:s+, s:s, s:s}]}",
+                   "name", osm__policy_text(kind, "name"), "text", osm__policy_text(kind, "text"),
+                   "module", osm__policy_text(kind, "module"), "params", "name", "namespace",
+                   "type", "string", "text", "the name alone where the kind has no namespace",
+                   "name", "name?", "type", "string", "text", "", "returns", "type", name, "?",
+                   "name", "", "text", "nil where it is absent or rejected")
+             : NULL;
+    if (entry) {
+        add_object_class(out, name, json_object_get(kind, "schema"), true);
+        add_function(out, "Reader", entry, "[string, string][]");
+    } else {
+        out->failed = OSM_ENOMEM;
+    }
+    json_decref(entry);
+    osm_free(name);
+}
+
+/* Without annotated keys any key will do. */
+static void add_index(struct osm_buf *out, const json_t *index)
+{
+    const json_t *params = json_object_get(index, "params");
+    json_t *entry = json_copy((json_t *)(uintptr_t)index);
+    json_t *returns =
+        json_pack("[{s:s++, s:s, s:s}]", "type", "mesh.kind.", osm__policy_text(index, "of"), "[]",
+                  "name", "", "text", "sorted by namespace, name");
+    struct osm_buf tuple = OSM_BUF_INIT(1024);
+    size_t i;
+    json_t *each;
+    (void)osm_buf_add_char(&tuple, '[');
+    json_array_foreach (params, i, each)
+        (void)osm_buf_addf(&tuple, "%s%s", i ? ", " : "", osm__policy_text(each, "type"));
+    (void)osm_buf_add_char(&tuple, ']');
+    (void)osm_buf_add_str(&tuple, "[]");
+    int rc = entry && returns && !tuple.failed ? 0 : -1;
+    if (!rc)
+        rc = json_object_set(entry, "returns", returns);
+    if (!rc && !json_array_size(params))
+        rc = json_object_set_new(
+            entry, "params",
+            json_pack("[{s:s, s:s, s:s}]", "name", "...", "type", "mesh.Key", "text", ""));
+    if (rc)
+        out->failed = OSM_ENOMEM;
+    else
+        add_function(out, "Reader", entry, json_array_size(params) ? tuple.data : "mesh.Key[][]");
+    json_decref(returns);
+    json_decref(entry);
+    osm_buf_clear(&tuple);
+}
+
+static const char *field_type(const char *field, const char *message)
+{
+    static const struct {
+        const char *field, *type;
+    } types[] = {
+        {"audience", "mesh.Audience"},
+        {"service_port", "[string, string, integer]"},
+        {"accounts", "string[]|\"any\""},
+        {"header_rule", "string?"},
+        {"alone", "boolean?"},
+        {"at", "table?"},
+        {"authorises", "boolean?"},
+        {"tags", "string[]?"},
+        {"sans", "string[]?"},
+    };
+    if (!strcmp(field, "message"))
+        return message;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(types[i].field, field))
+            return types[i].type;
+    return "string";
+}
+
+static void add_form(struct osm_buf *out, const json_t *form)
+{
+    const json_t *fields = json_object_get(form, "fields");
+    const char *name = osm__policy_text(form, "name");
+    bool either = false; /* a header rule stands for the message */
+    size_t i;
+    json_t *each;
+    json_array_foreach ((json_t *)(uintptr_t)fields, i, each)
+        either = either || !strcmp(json_string_value(each), "header_rule");
+    (void)osm_buf_addf(out, "---@class mesh.Out.%s\n", name);
+    json_array_foreach ((json_t *)(uintptr_t)fields, i, each) {
+        const char *field = json_string_value(each);
+        (void)osm_buf_addf(out, "---@field %s%s %s\n", field,
+                           either && !strcmp(field, "message") ? "?" : "",
+                           field_type(field, osm__policy_text(form, "message")));
+    }
+    (void)osm_buf_add_char(out, '\n');
+    add_comment(out, osm__policy_text(form, "text"));
+    (void)osm_buf_addf(out, "---@param item mesh.Out.%s\nfunction Out.%s(item) end\n\n", name,
+                       name);
+}
+
+static void add_mesh(struct osm_buf *out, const json_t *description)
+{
+    size_t i;
+    json_t *each;
+    for (const struct osm_runtime_module *t = osm_runtime_texts; t->name; t++)
+        if (!strcmp(t->name, "mesh.lua"))
+            (void)osm_buf_add(out, t->text, t->len);
+    (void)osm_buf_addf(out,
+                       "\n--- What follows is written by `osm policy annotations` for the "
+                       "policies with the digest %s.\n\n",
+                       osm__policy_text(description, "digest"));
+    json_array_foreach (json_object_get(description, "kinds"), i, each)
+        add_kind(out, each);
+    json_array_foreach (json_object_get(description, "indexes"), i, each)
+        add_index(out, each);
+    json_array_foreach (json_object_get(description, "facts"), i, each)
+        add_function(out, "Reader", each, NULL);
+    json_array_foreach (json_object_get(description, "rules"), i, each)
+        add_function(out, "Reader", each, NULL);
+    json_array_foreach (json_object_get(description, "out"), i, each)
+        add_form(out, each);
+}
+
+/* --- files --- */
+
+/* Writes aside and renames: an editor never reads half a file. */
+static int write_file(const char *dir, const char *name, const struct osm_buf *text,
+                      struct osm_err *err)
+{
+    char *path = osm_strf("%s/%s", dir, name), *aside = osm_strf("%s/%s.new", dir, name);
+    int rc = text->failed ? osm_fail(err, text->failed, "%s: %s", name, osm_code_text(text->failed))
+             : path && aside ? 0
+                             : osm_fail(err, OSM_ENOMEM, "%s", name);
+    FILE *file = rc ? NULL : fopen(aside, "we");
+    if (!rc && !file)
+        rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
+    if (file && (fwrite(text->data, 1, text->len, file) != text->len || fflush(file)))
+        rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
+    if (file && fclose(file) && !rc)
+        rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
+    if (!rc && rename(aside, path))
+        rc = osm_fail(err, OSM_EIO, "%s: %s", path, strerror(errno));
+    osm_free(path);
+    osm_free(aside);
+    return rc;
+}
+
+static int make_dir(const char *path, struct osm_err *err)
+{
+    if (!mkdir(path, 0755) || errno == EEXIST)
+        return 0;
+    return osm_fail(err, OSM_EIO, "%s: %s", path, strerror(errno));
+}
+
+static int write_runtime(const char *dir, struct osm_err *err)
+{
+    int rc = 0;
+    for (const struct osm_runtime_module *r = osm_runtime_docs; r->name && !rc; r++) {
+        struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
+        char *name = osm_strf("mesh/%s.lua", strchr(r->name, '.') + 1);
+        (void)osm_buf_add(&text, r->text, r->len);
+        rc = name ? write_file(dir, name, &text, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
+        osm_free(name);
+        osm_buf_clear(&text);
+    }
+    return rc;
+}
+
+/* The settings. Folders of the bundle other than OUT itself are libraries, so that what they
+ * declare is known; the sandbox's missing libraries are switched off. */
+static json_t *settings(const struct osm__dirs *dirs, const char *out_dir)
+{
+    char full[PATH_MAX], out_full[PATH_MAX];
+    json_t *library = json_pack("[s]", ".osm");
+    bool failed = !library || !realpath(out_dir, out_full);
+    for (size_t i = 0; i < dirs->len && !failed; i++) {
+        failed = !realpath(dirs->list[i], full);
+        if (!failed && strcmp(full, out_full) != 0)
+            failed = json_array_append_new(library, json_string(full)) != 0;
+    }
+    json_t *builtin =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "io", "disable", "os", "disable",
+                  "debug", "disable", "coroutine", "disable", "bit", "disable", "bit32", "disable",
+                  "ffi", "disable", "jit", "disable", "table.new", "disable");
+    json_t *made = json_pack("{s:s, s:[s, s], s:O, s:i, s:b, s:O}", "runtime.version", "Lua 5.4",
+                             "runtime.path", "?.lua", "?/init.lua", "workspace.library", library,
+                             "workspace.preloadFileSize", PRELOAD_KB, "workspace.checkThirdParty",
+                             0, "runtime.builtin", builtin);
+    json_decref(library);
+    json_decref(builtin);
+    if (!failed)
+        return made;
+    json_decref(made);
+    return NULL;
+}
+
+static int write_settings(const struct osm__dirs *dirs, const char *out_dir, struct osm_err *err)
+{
+    struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
+    json_t *made = settings(dirs, out_dir);
+    char *printed = made ? json_dumps(made, JSON_INDENT(2)) : NULL;
+    int rc = 0;
+    if (printed)
+        (void)osm_buf_addf(&text, "%s\n", printed);
+    else
+        text.failed = OSM_ENOMEM;
+    rc = write_file(out_dir, ".luarc.json", &text, err);
+    osm_free(printed);
+    json_decref(made);
+    osm_buf_clear(&text);
+    return rc;
+}
+
+/* Settings that are there may be the author's own: they stay. */
+static int look_at_settings(const char *out_dir, struct osm_err *err)
+{
+    struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
+    char *path = osm_strf("%s/.luarc.json", out_dir);
+    int rc =
+        path ? osm_buf_read_file(&text, path, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (!rc && (!text.data || !strstr(text.data, "\".osm\"")))
+        (void)printf("%s: is there and stays: add \".osm\" and the folders of the policies to its "
+                     "workspace.library\n",
+                     path);
+    osm_free(path);
+    osm_buf_clear(&text);
+    return rc;
+}
+
+static int write_all(const struct osm__dirs *dirs, const char *out_dir, const json_t *description,
+                     struct osm_err *err)
+{
+    struct osm_buf mesh = OSM_BUF_INIT(FILE_MAX_BYTES), envoy = OSM_BUF_INIT(FILE_MAX_BYTES);
+    char *hidden = osm_strf("%s/.osm", out_dir), *runtime = osm_strf("%s/.osm/mesh", out_dir);
+    int rc = hidden && runtime ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (!rc)
+        rc = make_dir(out_dir, err);
+    if (!rc)
+        rc = make_dir(hidden, err);
+    if (!rc)
+        rc = make_dir(runtime, err);
+    if (!rc) {
+        add_mesh(&mesh, description);
+        rc = write_file(hidden, "mesh.lua", &mesh, err);
+    }
+    if (!rc && osm_proto_annotate(&envoy))
+        rc = osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (!rc)
+        rc = write_file(hidden, "envoy.lua", &envoy, err);
+    if (!rc)
+        rc = write_runtime(hidden, err);
+    if (!rc && !osm__policy_has_file(out_dir, ".luarc.json"))
+        rc = write_settings(dirs, out_dir, err);
+    else if (!rc)
+        rc = look_at_settings(out_dir, err);
+    osm_free(hidden);
+    osm_free(runtime);
+    osm_buf_clear(&mesh);
+    osm_buf_clear(&envoy);
+    return rc;
+}
+
+int osm__policy_annotations(const struct osm_cli *cli, const struct osm__dirs *dirs)
+{
+    struct osm_err err = {0};
+    json_t *description = NULL;
+    if (!cli->out_dir) {
+        (void)fprintf(stderr,
+                      "osm: policy annotations: --out DIR is missing: where the files go\n");
+        return OSM_EXIT_USAGE;
+    }
+    int rc = osm__policy_describe(cli, dirs, &description, &err);
+    if (!rc)
+        rc = write_all(dirs, cli->out_dir, description, &err);
+    json_decref(description);
+    return rc ? osm__policy_complain(&err) : 0;
+}
