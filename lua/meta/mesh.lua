@@ -9,6 +9,8 @@
 ---   M.indexes = { name = { of = "Kind", keys = function(object) return { {k1, k2}, ... } end } }
 ---   M.rules   = { name = function(mesh, k1, k2, k3) return answer end }
 ---   M.emit    = { name = { each = "kind, index, fact or keyless rule", run = function(mesh, out, k1, k2, k3) end } }
+---   M.extends = { point = { vary = function(mesh, at) return { ["namespace/account"] = variant } end, run = function(mesh, it, at) end } }
+---   M.wraps   = { rule = function(mesh, original, k1, k2, k3) return answer end }
 ---
 --- Kinds, indexes, rules and facts share one name space: a name declared twice fails the load with both places named, and so does asking
 --- for one that nobody declares (at the load where it is written out as `mesh.name`, else when it is asked).
@@ -63,6 +65,57 @@ function Reader.reject(object, path, reason) end
 --- line of the call.
 ---@class mesh.Out
 local Out = {}
+
+--- The place that an extension is asked about: what the emitter says in `at`, with the names of the item.
+---@class mesh.At
+---@field direction? "outbound"|"inbound"
+---@field namespace? string
+---@field service? string
+---@field account? string
+---@field port? integer       of the Service
+---@field target? integer     of the pods
+---@field protocol? string
+---@field name? string
+---@field listener? string
+---@field route_configuration? string
+---@field variant? any        this account's, from `vary`
+
+--- A list of filters as an extension gets it; filters are known by their `name`.
+---@class mesh.Filters: table<integer, table>
+local Filters = {}
+
+--- Puts a filter before the one with this name; an error where there is none.
+---@param name string
+---@param filter table
+function Filters:insert_before(name, filter) end
+
+--- Puts a filter behind the one with this name; an error where there is none.
+---@param name string
+---@param filter table
+function Filters:insert_after(name, filter) end
+
+--- Puts a filter before all others.
+---@param filter table
+function Filters:insert_first(filter) end
+
+--- Puts a filter behind all others.
+---@param filter table
+function Filters:insert_last(filter) end
+
+--- Takes a filter out; an error where there is none.
+---@param name string
+---@return table
+function Filters:remove(name) end
+
+--- The filter with this name; an error where there is none.
+---@param name string
+---@return table
+function Filters:get(name) end
+
+--- Whether there is a filter with this name.
+---@param name string
+---@return boolean
+function Filters:has(name) end
 
 --- An object's metadata, as far as rules use it.
 ---@class mesh.Metadata

@@ -38,9 +38,8 @@ static const char USAGE[] =
     "  osm policy docs DIR...                    the page of all that a policy can ask and say, as "
     "Markdown\n"
     "  osm version\n\n"
-    "Of several DIR the first holds the shipped policies, the others lie over it. The policy "
-    "commands "
-    "need no daemon.\n\n";
+    "Of several DIR the first holds the shipped policies (installed in share/osm/policies), the "
+    "others lie over it.\nThe policy commands need no daemon.\n\n";
 
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Public certificates of nobody: what is served is not looked at here. */
 static const char ROOTS[] = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
@@ -102,8 +103,11 @@ int osm__policy_describe(const struct osm_cli *cli, const struct osm__dirs *dirs
         return 0;
     }
     json_t *finding = osm__policy_finding(dirs, NULL, 0, d.err.msg);
-    rc = osm_fail(err, d.rc, "%s:%" JSON_INTEGER_FORMAT ": %s", osm__policy_text(finding, "file"),
-                  json_integer_value(json_object_get(finding, "line")),
+    json_int_t line = json_integer_value(json_object_get(finding, "line"));
+    char number[24] = "";
+    if (line)
+        (void)snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT ":", line);
+    rc = osm_fail(err, d.rc, "%s:%s %s", osm__policy_text(finding, "file"), number,
                   osm__policy_text(finding, "text"));
     json_decref(finding);
     return rc;
@@ -147,8 +151,11 @@ json_t *osm__policy_finding(const struct osm__dirs *dirs, const char *module, in
         line = line > 0 ? line : 1;
         file = osm_strf("%s/%s", dir, module);
     } else {
+        /* "mine/crds: Permission denied" names its own place */
+        bool is_path = said && said[0] && !access(said, F_OK);
         line = 0;
-        file = osm_strdup(dirs->list[0]);
+        file = osm_strdup(is_path ? said : dirs->list[0]);
+        message += is_path ? strlen(said) + strspn(message + strlen(said), ": ") : 0;
     }
     json_t *finding = file ? json_pack("{s:s, s:i, s:s}", "file", osm_utf8_repair(file), "line",
                                        line, "text", message)

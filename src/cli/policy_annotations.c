@@ -243,7 +243,7 @@ static const char *field_type(const char *field, const char *message)
         {"accounts", "string[]|\"any\""},
         {"header_rule", "string?"},
         {"alone", "boolean?"},
-        {"at", "table?"},
+        {"at", "mesh.At?"},
         {"authorises", "boolean?"},
         {"tags", "string[]?"},
         {"sans", "string[]?"},

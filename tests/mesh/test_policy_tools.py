@@ -134,6 +134,14 @@ def test_check_places_what_keeps_policies_from_loading(
     assert done.stdout.endswith("1 error, 0 rejected: the policies do not load\n")
 
 
+def test_check_of_a_folder_without_modules_names_the_folder(tmp_path: Path) -> None:
+    """No line is made up, and the folder is named once."""
+    done = osm("check", plant(tmp_path / "mine", {"spec/a_spec.lua": "", "b_spec.lua": ""}))
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == f"{tmp_path}/mine: holds no *.lua file"
+    assert osm("docs", tmp_path / "mine").stderr == f"osm: {tmp_path}/mine: holds no *.lua file\n"
+
+
 def test_check_runs_what_is_said_once_for_all_also_without_objects(bundle: Callable[..., Path]) -> None:
     """An emitter over a rule without a key runs in an empty mesh; its error has its line."""
     mine = bundle(once='out.cluster { name = "x" }')
