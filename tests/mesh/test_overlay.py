@@ -1,4 +1,4 @@
-"""A directory of the operator's over the shipped policies: the daemon serves what it says, and says what to look after."""
+"""An operator's directory over the shipped policies: the daemon serves what it says, and says what to look after."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ end } } }
 
 
 def test_the_daemon_takes_several_directories(tmp_path: Path) -> None:
-    """An added file changes every cluster, a replaced one is served; both the log and `osm status` say what was not written down."""
+    """An added file changes every cluster, a replaced one is served; log and `osm status` say what was not written."""
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme" / "timeout.lua").write_text(TIMEOUT)
     (tmp_path / "smi").mkdir()

@@ -81,9 +81,11 @@ static void test_a_flag_that_repeats_keeps_its_values_in_order(void **state)
         {"policies", 0, "DIR...", "where", dirs, NULL, true},
         {NULL, 0, NULL, NULL, NULL, NULL, false},
     };
-    char *argv[] = {"program",    "--policies", "a",          "--policies=b", "--policies", "c",
-                    "--policies", "d",          "--policies", "e",            "--policies", "f",
-                    "--policies", "g",          "--policies", "h",            "--policies", "i"};
+    char *argv[] = {"program",    "--policies", "a",          "--policies=b",
+                    "--policies", "c",          "--policies", "d",
+                    "--policies", "e",          "--policies", "f",
+                    "--policies", "g",          "--policies", "h",
+                    "--policies", "i"};
     assert_int_equal(osm_options_parse(options, 6, argv, &words, &n, &err), 0);
     osm_free(words);
     assert_string_equal(dirs[0], "a");
