@@ -1,8 +1,8 @@
 """Writes the trusted Lua runtime and the texts for authors as a C source: embed.py OUTPUT FILE...
 
-A file of lua/meta/ is a text, by its own name; any other is a module, named by folder and file: mesh.id. Modules that
-are to be required (lua/mesh/) have doc comments; for those that are written in C, a Lua file of lua/meta/ other than
-mesh.lua has them. A line {lua/...} of a Markdown text stands for that file.
+A file of lua/meta/ or spec/ is a text, by its own name; any other is a module, named by folder and file: mesh.id.
+Modules that are to be required (lua/mesh/) have doc comments; for those that are written in C, a Lua file of lua/meta/
+other than mesh.lua has them. A line {lua/...} of a Markdown text stands for that file.
 """
 
 import pathlib
@@ -32,7 +32,7 @@ def main() -> None:
         for at in range(0, len(text), 24):
             lines.append("    " + ",".join(map(str, text[at : at + 24])) + ",")
         lines.append("    0};")
-        if folder == "meta":
+        if folder in ("meta", "spec"):
             arrays["texts"].append((path.name, symbol, len(text)))
         else:
             arrays["modules"].append((f"{folder}.{path.stem}", symbol, len(text)))

@@ -5,6 +5,7 @@
  *   OUT/.osm/mesh.lua        lua/meta/mesh.lua, and behind it what the bundle declares
  *   OUT/.osm/envoy.lua       every message of Envoy's API
  *   OUT/.osm/mesh/NAME.lua   the modules of the runtime, for require("mesh.NAME")
+ *   OUT/.osm/spec/world.lua  what specs begin with
  *
  * The folder has a dot so that OUT can be a folder of policies: a bundle leaves it out. */
 #include "cli/policy_priv.h"
@@ -332,17 +333,27 @@ static int make_dir(const char *path, struct osm_err *err)
     return osm_fail(err, OSM_EIO, "%s: %s", path, strerror(errno));
 }
 
+static int write_text(const char *dir, const char *name, const struct osm_runtime_module *text,
+                      struct osm_err *err)
+{
+    struct osm_buf copy = OSM_BUF_INIT(FILE_MAX_BYTES);
+    (void)osm_buf_add(&copy, text->text, text->len);
+    int rc = write_file(dir, name, &copy, err);
+    osm_buf_clear(&copy);
+    return rc;
+}
+
 static int write_runtime(const char *dir, struct osm_err *err)
 {
     int rc = 0;
     for (const struct osm_runtime_module *r = osm_runtime_docs; r->name && !rc; r++) {
-        struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
         char *name = osm_strf("mesh/%s.lua", strchr(r->name, '.') + 1);
-        (void)osm_buf_add(&text, r->text, r->len);
-        rc = name ? write_file(dir, name, &text, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
+        rc = name ? write_text(dir, name, r, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
         osm_free(name);
-        osm_buf_clear(&text);
     }
+    for (const struct osm_runtime_module *t = osm_runtime_texts; t->name && !rc; t++)
+        if (!strcmp(t->name, "world.lua"))
+            rc = write_text(dir, "spec/world.lua", t, err);
     return rc;
 }
 
@@ -411,14 +422,14 @@ static int write_all(const struct osm__dirs *dirs, const char *out_dir, const js
                      struct osm_err *err)
 {
     struct osm_buf mesh = OSM_BUF_INIT(FILE_MAX_BYTES), envoy = OSM_BUF_INIT(FILE_MAX_BYTES);
-    char *hidden = osm_strf("%s/.osm", out_dir), *runtime = osm_strf("%s/.osm/mesh", out_dir);
-    int rc = hidden && runtime ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
-    if (!rc)
-        rc = make_dir(out_dir, err);
-    if (!rc)
-        rc = make_dir(hidden, err);
-    if (!rc)
-        rc = make_dir(runtime, err);
+    static const char *const folders[] = {"", "/.osm", "/.osm/mesh", "/.osm/spec"};
+    char *hidden = osm_strf("%s/.osm", out_dir);
+    int rc = hidden ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && !rc; i++) {
+        char *folder = osm_strf("%s%s", out_dir, folders[i]);
+        rc = folder ? make_dir(folder, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
+        osm_free(folder);
+    }
     if (!rc) {
         add_mesh(&mesh, description);
         rc = write_file(hidden, "mesh.lua", &mesh, err);
@@ -434,7 +445,6 @@ static int write_all(const struct osm__dirs *dirs, const char *out_dir, const js
     else if (!rc)
         rc = look_at_settings(out_dir, err);
     osm_free(hidden);
-    osm_free(runtime);
     osm_buf_clear(&mesh);
     osm_buf_clear(&envoy);
     return rc;

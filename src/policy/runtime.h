@@ -15,7 +15,7 @@ struct osm_runtime_module {
 extern const struct osm_runtime_module osm_runtime_modules[];
 /** Source with doc comments: of each module, and of what describes those that are written in C. */
 extern const struct osm_runtime_module osm_runtime_docs[];
-/** The files of lua/meta/ by their names: "mesh.lua", "guide.md". */
+/** The files of lua/meta/ by their names: "mesh.lua", "guide.md"; and spec/world.lua. */
 extern const struct osm_runtime_module osm_runtime_texts[];
 
 struct lua_State;
