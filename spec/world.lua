@@ -106,6 +106,9 @@ function Mesh:proxy(pod)
   return served
 end
 
+--- A digest of the very bytes that each proxy is served, names included: pod -> text.
+function Mesh:digests() return self.engine:digests() end
+
 --- All that all proxies are served: pod -> type -> name -> message.
 function Mesh:everything()
   local all = {}

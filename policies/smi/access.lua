@@ -6,6 +6,7 @@
 local id = require("mesh.id")
 local list = require("mesh.list")
 local object = require("kubernetes.object")
+local older = require("smi.older")
 
 local M = { api = 1 }
 
@@ -20,8 +21,9 @@ M.kinds = {
   --- Grants callers (accounts) what its rules list, of the pods of one account.
   TrafficTarget = {
     group = "access.smi-spec.io",
-    versions = { "v1alpha3" },
+    versions = { "v1alpha3", "v1alpha2", "v1alpha1" },
     schema = "crds/traffictarget.yaml",
+    from = { v1alpha2 = older.target_v1alpha2, v1alpha1 = older.target_v1alpha1 },
     accept = function(target, reject)
       local spec, namespace = target.spec, object.namespace(target)
       if spec.destination.kind ~= "ServiceAccount" then

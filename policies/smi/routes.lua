@@ -1,6 +1,7 @@
 --- What traffic looks like: HTTPRouteGroup and TCPRoute of specs.smi-spec.io. Neither grants anything by itself.
 local list = require("mesh.list")
 local object = require("kubernetes.object")
+local older = require("smi.older")
 local regex = require("smi.regex")
 local str = require("mesh.str")
 
@@ -58,8 +59,13 @@ M.kinds = {
   --- Names kinds of HTTP requests.
   HTTPRouteGroup = {
     group = "specs.smi-spec.io",
-    versions = { "v1alpha4" },
+    versions = { "v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1" },
     schema = "crds/httproutegroup.yaml",
+    from = {
+      v1alpha3 = older.group_v1alpha3,
+      v1alpha2 = older.group_without_spec,
+      v1alpha1 = older.group_without_spec,
+    },
     accept = function(group, reject)
       for index, match in ipairs(group.spec.matches or {}) do
         local ok, problem = regex.check(match.pathRegex or "")
@@ -88,7 +94,16 @@ M.kinds = {
     end,
   },
   --- Names ports of pods.
-  TCPRoute = { group = "specs.smi-spec.io", versions = { "v1alpha4" }, schema = "crds/tcproute.yaml" },
+  TCPRoute = {
+    group = "specs.smi-spec.io",
+    versions = { "v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1" },
+    schema = "crds/tcproute.yaml",
+    from = {
+      v1alpha3 = older.route_without_ports,
+      v1alpha2 = older.route_without_ports,
+      v1alpha1 = older.route_without_ports,
+    },
+  },
 }
 
 M.rules = {}

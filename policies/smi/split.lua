@@ -2,6 +2,7 @@
 local id = require("mesh.id")
 local list = require("mesh.list")
 local object = require("kubernetes.object")
+local older = require("smi.older")
 
 local M = { api = 1 }
 
@@ -24,8 +25,13 @@ M.kinds = {
   --- Divides the requests for a Service among backends, by weight.
   TrafficSplit = {
     group = "split.smi-spec.io",
-    versions = { "v1alpha2" },
+    versions = { "v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1" },
     schema = "crds/trafficsplit.yaml",
+    from = {
+      v1alpha3 = older.split_as_it_is,
+      v1alpha2 = older.split_as_it_is,
+      v1alpha1 = older.split_v1alpha1,
+    },
     accept = function(split, reject)
       local namespace, total = object.namespace(split), 0
       if type(split.metadata.creationTimestamp or "") ~= "string" then
@@ -34,6 +40,10 @@ M.kinds = {
       if not local_service(split.spec.service, namespace) then
         reject({ "spec", "service" }, object.quote(split.spec.service) .. " is not a Service of namespace "
           .. object.quote(namespace))
+      end
+      if #(split.spec.matches or {}) > 0 then -- without it the split would take requests that it must leave alone
+        reject({ "spec", "matches" }, "is not supported yet: this mesh cannot split only some of a Service's requests, "
+          .. "so the split has no effect")
       end
       if #split.spec.backends == 0 then reject({ "spec", "backends" }, "is empty") end
       for index, backend in ipairs(split.spec.backends) do

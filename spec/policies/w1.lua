@@ -139,6 +139,9 @@ function Mesh:clusters(pod) return self.at:proxy(pod).clusters end
 --- All that all proxies are served: pod -> type -> name -> message.
 function Mesh:everything() return self.at:everything() end
 
+--- A digest of the bytes that each proxy is served: pod -> text.
+function Mesh:digests() return self.at:digests() end
+
 --- Names of a listener's chains, sorted; {} where there is no such listener.
 function Mesh:chains(pod, listener)
   local names = {}

@@ -84,8 +84,11 @@ static int start_policy(struct osm_app *app, struct osm_err *err)
         .roots_pem = osm_ca_roots_pem(app->ca),
         .numbers_after = app->snapshot ? app->snapshot->number : 0,
     };
-    return osm_policy_start(&app->policy, app->loop, &config,
-                            &(struct osm_policy_callbacks){app, policy_done}, err);
+    int rc = osm_policy_start(&app->policy, app->loop, &config,
+                              &(struct osm_policy_callbacks){app, policy_done}, err);
+    if (!rc && osm_policy_watch_status(app->policy, app->store))
+        rc = osm_fail(err, OSM_ENOMEM, "policy engine: %s", osm_code_text(OSM_ENOMEM));
+    return rc;
 }
 
 /* The engine's state is lost (memory, or a run that did not end): a fresh one starts from all

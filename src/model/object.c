@@ -157,6 +157,17 @@ static int hash_content(const json_t *body, struct osm_hash *out)
     return rc;
 }
 
+static int hash_status(const json_t *body, struct osm_hash *out)
+{
+    const json_t *status = json_object_get(body, "status");
+    struct osm_buf text = OSM_BUF_INIT(CANONICAL_MAX_BYTES);
+    int rc = status ? add_canonical(&text, status, 1) : 0;
+    if (!rc && status)
+        *out = osm_hash_bytes(text.data, text.len);
+    osm_buf_clear(&text);
+    return rc;
+}
+
 static bool is_text_or_absent(const json_t *value)
 {
     return !value || json_is_null(value) || json_is_string(value);
@@ -379,6 +390,8 @@ int osm_object_new(struct osm_object **out, json_t *body, const char *origin, st
         key = osm_strf("%s/%s//%s", o->group, o->kind, o->name);
     }
     rc = key ? hash_content(body, &o->content) : OSM_ENOMEM;
+    if (!rc)
+        rc = hash_status(body, &o->status);
     if (!rc && osm_object_is(o, "", "Pod"))
         rc = hash_live(body, &o->live);
     if (rc) {

@@ -28,6 +28,9 @@ struct osm_object {
      * and the status of the Ready condition (and whatever makes any of these malformed). Zero for
      * every other kind. A Pod that becomes ready is a change although its content is equal. */
     struct osm_hash live;
+    /* of the canonical status; zero where there is none. It counts only for kinds whose policies
+     * read it, see osm_store_watch_status. */
+    struct osm_hash status;
 };
 
 /** Checks apiVersion, kind, metadata.name (and that namespace, if present, is a string), fills in

@@ -12,9 +12,10 @@ struct pending {
 };
 
 struct osm_store {
-    struct osm_map objects; /* key -> one reference */
-    struct osm_map pending; /* key -> struct pending * */
-    struct osm_map by_uuid; /* uuid -> struct osm_map *: key -> object (borrowed) */
+    struct osm_map objects;     /* key -> one reference */
+    struct osm_map pending;     /* key -> struct pending * */
+    struct osm_map by_uuid;     /* uuid -> struct osm_map *: key -> object (borrowed) */
+    struct osm_map with_status; /* "group/Kind" -> the store: its status counts */
 };
 
 struct osm_store *osm_store_new(void)
@@ -46,6 +47,7 @@ void osm_store_free(struct osm_store *store)
     osm_map_clear(&store->objects);
     osm_map_clear(&store->pending);
     osm_map_clear(&store->by_uuid);
+    osm_map_clear(&store->with_status);
     osm_free(store);
 }
 
@@ -113,12 +115,30 @@ static int note(struct osm_store *store, const char *key, struct osm_object *old
     return 0;
 }
 
+int osm_store_watch_status(struct osm_store *store, const char *type)
+{
+    return osm_map_put(&store->with_status, type, store, NULL);
+}
+
+/* Whether nobody who reads the one would answer differently for the other. */
+static bool is_same(const struct osm_store *store, const struct osm_object *a,
+                    const struct osm_object *b)
+{
+    if (!osm_object_same(a, b))
+        return false;
+    if (!store->with_status.count || osm_hash_equal(a->status, b->status))
+        return true;
+    size_t len = strcspn(a->key, "/"); /* the key begins with group/Kind/ */
+    len += 1 + strcspn(a->key + len + 1, "/");
+    return !osm_map_getn(&store->with_status, a->key, len);
+}
+
 /* Forgets a note that says nothing (any more). */
 static void settle(struct osm_store *store, const char *key)
 {
     struct pending *p = osm_map_get(&store->pending, key);
     const struct osm_object *now = osm_map_get(&store->objects, key);
-    if (p && ((!now && !p->base) || (now && p->base && osm_object_same(now, p->base)))) {
+    if (p && ((!now && !p->base) || (now && p->base && is_same(store, now, p->base)))) {
         (void)osm_map_del(&store->pending, key);
         pending_free(p);
     }

@@ -15,6 +15,9 @@ void osm_store_free(struct osm_store *store);
  * before they took the change, takes the change back. Owns: takes the reference in every case.
  * Errors: OSM_ENOMEM, nothing changed. */
 OSM_MUST_USE int osm_store_put(struct osm_store *store, struct osm_object *object);
+/** From now on a new status of an object of this type ("group/Kind") is a change, too. Of other
+ * kinds it is none: statuses change every few seconds. Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm_store_watch_status(struct osm_store *store, const char *type);
 /** Errors: OSM_ENOENT where absent; OSM_ENOMEM, nothing changed. */
 int osm_store_delete(struct osm_store *store, const char *key);
 /** Borrowed until the next change. */

@@ -193,7 +193,8 @@ static int apply_one(struct batch *b, const struct osm_change *change)
     }
     bool before = is_visible(b->world, old, false), after = is_visible(b->world, now, true);
     bool same = old && now && osm_object_same(old, now);
-    if (!rc && (before != after || (before && !same)))
+    bool same_status = old && now && osm_hash_equal(old->status, now->status);
+    if (!rc && (before != after || (before && !(same && same_status))))
         tell(b, before ? old : NULL, after ? now : NULL);
     if (!rc && !same && space->facts && (old || now) && osm__facts_wants(either(change))) {
         b->facts_changed = true;

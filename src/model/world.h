@@ -29,9 +29,9 @@ struct osm_world_config {
 OSM_MUST_USE struct osm_world *osm_world_new(const struct osm_world_config *config);
 void osm_world_free(struct osm_world *world);
 
-/** Applies a batch. visible(ud, old, now) is called for each object whose visible content changed
- * (NULL = not there before / no longer); facts are invalidated. Does not take @p changes. Errors:
- * OSM_ENOMEM (the world is then unusable). */
+/** Applies a batch. visible(ud, old, now) is called for each object whose visible content or status
+ * changed (NULL = not there before / no longer); facts are invalidated. Does not take @p changes.
+ * Errors: OSM_ENOMEM (the world is then unusable). */
 typedef void osm_world_visible_fn(void *ud, struct osm_object *old, struct osm_object *now);
 OSM_MUST_USE int osm_world_apply(struct osm_world *world, const struct osm_changes *changes,
                                  osm_world_visible_fn *visible, void *ud);

@@ -284,13 +284,13 @@ static int make_schemas(struct osm_decl *d, const json_t *source, struct osm_err
             if (name && !strcmp(name, d->versions[i]))
                 openapi = json_object_get(json_object_get(version, "schema"), "openAPIV3Schema");
         }
-        int rc = openapi ? osm_schema_new(&d->schemas[i], openapi, err) : 0;
+        int rc = openapi ? osm_schema_new(&d->schemas[i], openapi, err)
+                         : osm_fail(err, OSM_EINVAL, "the definition has no schema for version %s",
+                                    d->versions[i]);
         if (rc)
             return rc;
     }
-    return d->schemas[0] ? 0
-                         : osm_fail(err, OSM_EINVAL, "the definition has no schema for version %s",
-                                    d->versions[0]);
+    return 0;
 }
 
 static void read_schema(lua_State *L, struct osm__reading *r)
@@ -311,7 +311,8 @@ static void read_schema(lua_State *L, struct osm__reading *r)
 
 static void check_kind_field(lua_State *L, struct osm__reading *r, const char *name)
 {
-    static const char *const known[] = {"group", "versions", "schema", "from", "accept", NULL};
+    static const char *const known[] = {"group",  "versions", "schema", "from",
+                                        "accept", "status",   NULL};
     osm__declare_check_field(L, r, known, name);
 }
 
@@ -341,6 +342,12 @@ static void read_kind(lua_State *L, struct osm__reading *r, const char *name)
                     r->what, d->versions[i], d->versions[i], d->versions[0]));
     if (lua_getfield(L, table, "accept") != LUA_TNIL)
         d->accept = osm__declare_function(L, r, "accept", &d->line);
+    int status = lua_getfield(L, table, "status");
+    if (status != LUA_TNIL && status != LUA_TBOOLEAN)
+        osm__declare_fail(L, r, "status",
+                          lua_pushfstring(L, "%s: status must be true or false, got %s", r->what,
+                                          luaL_typename(L, -1)));
+    d->status = lua_toboolean(L, -1);
     const char *dot = strchr(d->name, '.'); /* acme.Quota: a Quota in the manifests */
     lua_pushfstring(L, "%s/%s", d->group, dot ? dot + 1 : d->name);
     const char *type = lua_tostring(L, -1);

@@ -89,6 +89,7 @@ struct osm_decl {
     struct osm_schema **schemas; /* by version, entries may be NULL */
     int *from;                   /* references by version, LUA_NOREF none */
     int accept;                  /* reference or LUA_NOREF */
+    bool status;                 /* rules see the status, and it counts as content */
     struct osm_decl **indexes;   /* of this kind */
     size_t indexes_len;
     struct osm_map objects; /* canonical key -> struct osm_thing */

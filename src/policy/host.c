@@ -170,6 +170,12 @@ fail:
     return rc;
 }
 
+/* The bundle does not change after its load, which osm_policy_start has waited for. */
+int osm_policy_watch_status(const struct osm_policy *p, struct osm_store *store)
+{
+    return osm_engine_watch_status(p->engine, store);
+}
+
 void osm_policy_submit(struct osm_policy *p, struct osm_changes *changes)
 {
     if (!OSM_CHECK(!p->busy)) {

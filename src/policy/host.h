@@ -19,6 +19,9 @@ OSM_MUST_USE int osm_policy_start(struct osm_policy **out, struct osm_loop *loop
                                   const struct osm_engine_config *config,
                                   const struct osm_policy_callbacks *callbacks,
                                   struct osm_err *err);
+/** As osm_engine_watch_status. Only while not busy. Thread: loop. */
+struct osm_store;
+OSM_MUST_USE int osm_policy_watch_status(const struct osm_policy *policy, struct osm_store *store);
 /** Hands over a batch (taken in every case). Only while not busy. Thread: loop. */
 void osm_policy_submit(struct osm_policy *policy, struct osm_changes *changes);
 bool osm_policy_busy(const struct osm_policy *policy);

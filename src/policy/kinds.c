@@ -1,5 +1,6 @@
 #include "policy/kinds.h"
 
+#include "model/store.h"
 #include "policy/key.h"
 #include "policy/sandbox.h"
 #include "policy/schema.h"
@@ -103,6 +104,7 @@ struct intake {
     size_t version;
     const char *stage; /* where a Lua error comes from */
     const struct osm_module *by;
+    bool lifted; /* paths are those of the newest form now */
     bool rejected;
     int rc;
 };
@@ -112,16 +114,34 @@ static void label_of(const struct osm_object *o, struct osm_buf *out)
     (void)osm_buf_addf(out, "%s %s%s%s", o->kind, o->ns, o->ns[0] ? "/" : "", o->name);
 }
 
+/* Whether the manifest, written in an older version, has nothing where this path of the newest form
+ * begins. */
+static bool is_foreign_path(const struct intake *in, const char *path)
+{
+    char first[64] = "";
+    size_t len = strcspn(path, ".[");
+    if (!in->lifted || !len || len >= sizeof first)
+        return false;
+    memcpy(first, path, len);
+    return !json_object_get(in->thing->object->body, first);
+}
+
 static int add_reject(struct intake *in, const char *path, const char *reason)
 {
     struct osm_thing *t = in->thing;
     struct osm_buf label = OSM_BUF_INIT(LABEL_MAX_BYTES);
     label_of(t->object, &label);
+    char *long_reason =
+        is_foreign_path(in, path)
+            ? osm_strf("%s (the path is that of %s, which the object was lifted to)", reason,
+                       t->kind->versions[0])
+            : NULL;
     json_t *reject =
         json_pack("{s:s?, s:o, s:o, s:o, s:s}", "object", label.data, "path", osm_text_json(path),
-                  "reason", osm_text_json(reason), "origin", osm_text_json(t->object->origin), "by",
-                  in->by ? in->by->name : "schema");
+                  "reason", osm_text_json(long_reason ? long_reason : reason), "origin",
+                  osm_text_json(t->object->origin), "by", in->by ? in->by->name : "schema");
     osm_buf_clear(&label);
+    osm_free(long_reason);
     if (!t->rejects)
         t->rejects = json_array();
     in->rejected = true;
@@ -140,13 +160,11 @@ static int reject_text(struct intake *in, const char *text)
     return add_reject(in, path, text);
 }
 
-static int apply_schema(struct intake *in, struct osm_schema *schema)
+static int check_schema(struct intake *in, int rc, const struct osm_err *err)
 {
-    struct osm_err err = {0};
-    int rc = schema ? osm_schema_apply(schema, in->thing->body, &err) : 0;
     if (!rc)
         return 0;
-    return rc == OSM_ENOMEM ? rc : reject_text(in, err.msg);
+    return rc == OSM_ENOMEM ? rc : reject_text(in, err->msg);
 }
 
 /* reject(path, reason) */
@@ -156,7 +174,7 @@ static int l_reject(lua_State *L)
     struct osm_engine *e = osm_engine_of(L);
     if (!in || e->nest != 1 ||
         e->frames[0].serial != (uint64_t)lua_tointeger(L, lua_upvalueindex(2)))
-        return luaL_error(L, "reject can only be called within the accept that it was given to");
+        return luaL_error(L, "reject can only be called within what it was given to");
     char text[PATH_MAX_BYTES];
     struct osm_buf path = OSM_BUF_INIT(PATH_MAX_BYTES - 1);
     const char *why = osm_value_path(L, 1, &path);
@@ -173,7 +191,28 @@ static int l_reject(lua_State *L)
     return 0;
 }
 
-/* Lifts an older form: from[version](object) -> object, or nil and a reason. */
+static void push_reject(lua_State *L, struct intake *in)
+{
+    lua_pushlightuserdata(L, in);
+    lua_pushinteger(L, (lua_Integer)osm_top(in->e)->serial);
+    lua_pushcclosure(L, l_reject, 2);
+}
+
+/* What a lift may not change: who the object is. A lift that gave it another name or namespace
+ * would move a grant. */
+static int keep_identity(const struct osm_thing *t, json_t *lifted)
+{
+    const char *group = t->kind->group;
+    json_t *metadata = json_object_get(t->body, "metadata");
+    int rc = json_object_set_new(
+        lifted, "apiVersion",
+        json_sprintf("%s%s%s", group, group[0] ? "/" : "", t->kind->versions[0]));
+    rc |= json_object_set_new(lifted, "kind", json_string(t->object->kind));
+    rc |= json_object_set(lifted, "metadata", metadata);
+    return rc ? OSM_ENOMEM : 0;
+}
+
+/* Lifts an older form: from[version](object, reject) -> object, or nil and a reason. */
 static void lift(lua_State *L, struct intake *in)
 {
     struct osm_thing *t = in->thing;
@@ -182,7 +221,10 @@ static void lift(lua_State *L, struct intake *in)
     in->stage = "from";
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->kind->from[in->version]);
     osm_value_push(L, t->body);
-    lua_call(L, 1, 2);
+    push_reject(L, in);
+    lua_call(L, 2, 2);
+    if (in->rc || in->rejected)
+        return;
     if (lua_isnil(L, -2)) {
         in->rc = add_reject(in, "",
                             lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
@@ -196,16 +238,20 @@ static void lift(lua_State *L, struct intake *in)
         in->rc = rc;
     if (rc)
         luaL_error(L, "%s", err.msg);
+    if (json_is_array(lifted) && !json_array_size(lifted)) { /* an empty table: no field is set */
+        json_decref(lifted);
+        lifted = json_object();
+    }
+    bool is_object = json_is_object(lifted);
+    in->rc = is_object ? keep_identity(t, lifted) : 0;
     json_decref(t->body);
     t->body = lifted;
-    const char *group = t->kind->group;
-    if (!json_is_object(lifted) ||
-        json_object_set_new(
-            lifted, "apiVersion",
-            json_sprintf("%s%s%s", group, group[0] ? "/" : "", t->kind->versions[0])))
+    in->lifted = true;
+    if (!is_object)
         luaL_error(L, "from: an object is expected");
     in->by = NULL;
-    in->rc = apply_schema(in, t->kind->schemas[0]);
+    if (!in->rc && t->kind->schemas[0])
+        in->rc = check_schema(in, osm_schema_apply_lua(t->kind->schemas[0], lifted, &err), &err);
     in->by = t->kind->module;
 }
 
@@ -278,9 +324,7 @@ static int l_take_in(lua_State *L)
         in->stage = "accept";
         lua_rawgeti(L, LUA_REGISTRYINDEX, kind->accept);
         push_table(L, t);
-        lua_pushlightuserdata(L, in);
-        lua_pushinteger(L, (lua_Integer)osm_top(in->e)->serial);
-        lua_pushcclosure(L, l_reject, 2);
+        push_reject(L, in);
         lua_call(L, 2, 0);
     }
     for (size_t i = 0; !in->rc && !in->rejected && i < kind->indexes_len; i++)
@@ -317,11 +361,12 @@ static int enter_buckets(struct intake *in)
 }
 
 /* What is not part of an object's hash must not be readable either. */
-static json_t *visible_body(const struct osm_object *o)
+static json_t *visible_body(const struct osm_object *o, bool status)
 {
     json_t *body = json_deep_copy(o->body);
     json_t *metadata = json_object_get(body, "metadata");
-    (void)json_object_del(body, "status");
+    if (!status)
+        (void)json_object_del(body, "status");
     (void)json_object_del(metadata, "managedFields");
     (void)json_object_del(metadata, "resourceVersion");
     (void)json_object_del(metadata, "generation");
@@ -345,10 +390,12 @@ static int take_in(struct osm_engine *e, struct osm_thing *t)
         osm_buf_clear(&text);
         return rc;
     }
-    t->body = visible_body(t->object);
+    t->body = visible_body(t->object, kind->status);
     if (!t->body)
         return OSM_ENOMEM;
-    int rc = apply_schema(&in, kind->schemas[in.version]);
+    struct osm_err err = {0};
+    struct osm_schema *schema = kind->schemas[in.version];
+    int rc = check_schema(&in, schema ? osm_schema_apply(schema, t->body, &err) : 0, &err);
     if (rc || in.rejected)
         return rc;
     osm_buf_reset(&e->keys_scratch);
@@ -427,6 +474,9 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     size_t len = kind ? thing_key(any, key) : 0;
     if (!len)
         return 0;
+    if (old && now && osm_hash_equal(old->content, now->content) &&
+        (!kind->status || osm_hash_equal(old->status, now->status)))
+        return 0; /* only what no rule sees of this kind */
     e->kinds_changed = true;
     remove_thing(e, kind, key, len);
     if (!now)
@@ -442,9 +492,20 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     t->key_len = len;
     memcpy(t->key, key, len);
     t->hash = osm_hash_fold(osm_hash_bytes(now->key, strlen(now->key)), now->content);
+    if (kind->status)
+        t->hash = osm_hash_fold(t->hash, now->status);
     int rc = take_in(e, t);
     if (!t->present)
         drop_table(e, t);
+    return rc;
+}
+
+int osm_engine_watch_status(const struct osm_engine *e, struct osm_store *store)
+{
+    int rc = 0;
+    osm_map_each (&e->kinds_by_type, entry)
+        if (!rc && ((const struct osm_decl *)entry->value)->status)
+            rc = osm_store_watch_status(store, entry->key);
     return rc;
 }
 

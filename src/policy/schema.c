@@ -331,7 +331,7 @@ static int check_default(struct compiler *c, const struct osm__schema_node *node
 {
     json_t *copy = json_deep_copy(node->default_value), *replacement = NULL;
     struct osm_err why = {0};
-    int rc = copy ? osm__schema_node_apply(node, copy, &replacement, NULL, &why) : OSM_ENOMEM;
+    int rc = copy ? osm__schema_node_apply(node, copy, &replacement, false, &why) : OSM_ENOMEM;
     json_decref(replacement);
     json_decref(copy);
     return rc ? osm__schema_fail(c->at, c->err, rc, "schema: default: %s",
@@ -425,7 +425,13 @@ void osm_schema_free(struct osm_schema *schema)
 int osm_schema_apply(const struct osm_schema *schema, json_t *value, struct osm_err *err)
 {
     json_t *replacement = NULL; /* an object is changed in place */
-    return osm__schema_node_apply(schema->root, value, &replacement, NULL, err);
+    return osm__schema_node_apply(schema->root, value, &replacement, false, err);
+}
+
+int osm_schema_apply_lua(const struct osm_schema *schema, json_t *value, struct osm_err *err)
+{
+    json_t *replacement = NULL;
+    return osm__schema_node_apply(schema->root, value, &replacement, true, err);
 }
 
 json_t *osm_schema_describe(const struct osm_schema *schema)

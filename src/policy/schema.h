@@ -39,3 +39,7 @@ OSM_MUST_USE int osm_schema_apply(const struct osm_schema *schema, json_t *value
  * "nullable": true, "enum": [...], "items": ..., "additional": ..., "properties": [{"name",
  * "required", "schema"}]}, absent what says nothing. Caller: json_decref; NULL: no memory. */
 json_t *osm_schema_describe(const struct osm_schema *schema);
+/** The same for a value that was a Lua table: an empty one becomes the list or the map that is
+ * wanted in its place. */
+OSM_MUST_USE int osm_schema_apply_lua(const struct osm_schema *schema, json_t *value,
+                                      struct osm_err *err);

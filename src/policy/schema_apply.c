@@ -13,7 +13,7 @@
 struct applier {
     struct osm_err *err;
     int depth;
-    bool check_only;
+    bool check_only, from_lua;
 };
 
 static int apply(struct applier *a, const struct osm__schema_node *n, json_t *value,
@@ -262,6 +262,21 @@ static int check_type(struct applier *a, const struct osm__schema_node *n, const
     return 0;
 }
 
+/* Lua has one empty table; the schema says whether it is a list or a map. */
+static int replace_empty(struct applier *a, const struct osm__schema_node *n, const json_t *value,
+                         json_t **replacement, const struct osm__schema_at *at)
+{
+    if (!a->from_lua)
+        return 0;
+    if (n->type == OSM__SCHEMA_OBJECT && json_is_array(value) && !json_array_size(value))
+        *replacement = json_object();
+    else if (n->type == OSM__SCHEMA_ARRAY && json_is_object(value) && !json_object_size(value))
+        *replacement = json_array();
+    else
+        return 0;
+    return *replacement ? 0 : no_memory(a, at);
+}
+
 static int append_text(const char *text, size_t len, void *buf)
 {
     return osm_buf_add(buf, text, len);
@@ -294,7 +309,7 @@ static int check_enum(struct applier *a, const struct osm__schema_node *n, const
 static size_t count_matches(struct applier *a, const struct osm__schema_nodes *nodes, json_t *value,
                             const struct osm__schema_at *at, struct osm_err *why)
 {
-    struct applier quiet = {why, a->depth, true};
+    struct applier quiet = {why, a->depth, true, a->from_lua};
     size_t n = 0;
     for (size_t i = 0; i < nodes->len; i++) {
         json_t *none = NULL;
@@ -335,7 +350,9 @@ static int apply(struct applier *a, const struct osm__schema_node *n, json_t *va
     if (a->depth >= OSM__SCHEMA_DEPTH)
         return osm__schema_fail(at, a->err, OSM_ELIMIT, "more than %d deep", OSM__SCHEMA_DEPTH);
     a->depth++;
-    int rc = check_type(a, n, value, replacement, at);
+    int rc = replace_empty(a, n, value, replacement, at);
+    if (!rc && !*replacement)
+        rc = check_type(a, n, value, replacement, at);
     json_t *now = *replacement ? *replacement : value;
     if (!rc && json_is_object(now))
         rc = apply_object(a, n, now, at);
@@ -354,8 +371,8 @@ static int apply(struct applier *a, const struct osm__schema_node *n, json_t *va
 }
 
 int osm__schema_node_apply(const struct osm__schema_node *node, json_t *value, json_t **replacement,
-                           const struct osm__schema_at *at, struct osm_err *err)
+                           bool from_lua, struct osm_err *err)
 {
-    struct applier a = {.err = err};
-    return apply(&a, node, value, replacement, at);
+    struct applier a = {.err = err, .from_lua = from_lua};
+    return apply(&a, node, value, replacement, NULL);
 }

@@ -58,8 +58,7 @@ const struct osm__schema_node *osm__schema_property(const struct osm__schema_nod
 /** Prunes, defaults and checks. *value is borrowed from its holder; *replacement, where it is set,
  * is to take its place. */
 OSM_MUST_USE int osm__schema_node_apply(const struct osm__schema_node *node, json_t *value,
-                                        json_t **replacement, const struct osm__schema_at *at,
-                                        struct osm_err *err);
+                                        json_t **replacement, bool from_lua, struct osm_err *err);
 
 /** As osm_schema_describe. */
 json_t *osm__schema_node_describe(const struct osm__schema_node *node);

@@ -8,6 +8,7 @@
  *   engine:ask("backends", "shop", "cart")                       a rule's error is raised
  *   engine:rejects()  engine:errors()  engine:figures()  engine:number()
  *   engine:proxies()                 { { pod = "ns/name", account = "ns/name", uuid = }, ... }
+ *   engine:digests()                 "ns/pod" -> digest of the bytes it is served, names included
  *   engine:resources("ns/pod", "CDS") name -> message, or nil where there is no such proxy
  *
  * Whatever is asked sees all that was applied before. */
@@ -102,6 +103,8 @@ static int l_new(lua_State *L)
         return luaL_error(L, "out of memory");
     if (osm_engine_new(&s->engine, &config, &err))
         return fail(L, &err);
+    if (osm_engine_watch_status(s->engine, s->store))
+        return luaL_error(L, "out of memory");
     return 1;
 }
 
@@ -320,16 +323,45 @@ static int l_resources(lua_State *L)
     return 1;
 }
 
+static int l_digests(lua_State *L)
+{
+    const struct osm_snapshot *snapshot = run(L)->snapshot;
+    lua_createtable(L, 0, (int)snapshot->proxies_len);
+    for (size_t i = 0; i < snapshot->proxies_len; i++) {
+        const struct osm_snapshot_proxy *p = &snapshot->proxies[i];
+        struct osm_hash sum = {0, 0};
+        char hex[OSM_HASH_HEX_SIZE];
+        for (int type = 0; type < OSM_XDS_TYPE_COUNT; type++)
+            for (size_t k = 0; k < p->cls->types[type].len; k++) {
+                const struct osm_resource *r = p->cls->types[type].list[k];
+                sum = osm_hash_fold(sum, osm_hash_text('0' + (char)type, r->name));
+                sum = osm_hash_fold(
+                    sum, osm_hash_bytes(osm_bytes_data(r->body), osm_bytes_len(r->body)));
+            }
+        lua_pushfstring(L, "%s/%s", p->ns, p->pod);
+        lua_pushstring(L, osm_hash_hex(sum, hex));
+        lua_rawset(L, -3);
+    }
+    return 1;
+}
+
 int luaopen_osm_spec(lua_State *L);
 
 __attribute__((visibility("default"))) int luaopen_osm_spec(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"apply", l_apply},     {"delete", l_delete},
-                                       {"run", l_run},         {"ask", l_ask},
-                                       {"rejects", l_rejects}, {"errors", l_errors},
-                                       {"figures", l_figures}, {"number", l_number},
-                                       {"proxies", l_proxies}, {"resources", l_resources},
-                                       {"__gc", l_free},       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"apply", l_apply},
+                                       {"delete", l_delete},
+                                       {"run", l_run},
+                                       {"ask", l_ask},
+                                       {"rejects", l_rejects},
+                                       {"errors", l_errors},
+                                       {"figures", l_figures},
+                                       {"number", l_number},
+                                       {"proxies", l_proxies},
+                                       {"resources", l_resources},
+                                       {"digests", l_digests},
+                                       {"__gc", l_free},
+                                       {NULL, NULL}};
     osm_log_set_level(OSM_LOG_TOPIC_COUNT,
                       OSM_LOG_ERROR); /* specs look at rejects and errors themselves */
     luaL_newmetatable(L, type_name);
