@@ -82,6 +82,7 @@ static void node_free(struct osm__schema_node *node)
     json_decref(node->required);
     json_decref(node->values);
     json_decref(node->default_value);
+    json_decref(node->map_keys);
     osm_regex_free(node->regex);
     osm_free(node->pattern);
     osm_free(node);
@@ -160,15 +161,15 @@ static int get_type(struct compiler *c, const json_t *value, enum osm__schema_ty
     return wrong(c, "type", "one of object, array, string, integer, number, boolean");
 }
 
-static int get_names(struct compiler *c, const json_t *value, json_t **out)
+static int get_names(struct compiler *c, const char *key, const json_t *value, json_t **out)
 {
     size_t i;
     json_t *name;
     if (!json_is_array(value))
-        return wrong(c, "required", "a list of names");
+        return wrong(c, key, "a list of names");
     json_array_foreach (value, i, name)
         if (!json_is_string(name))
-            return wrong(c, "required", "a list of names");
+            return wrong(c, key, "a list of names");
     return get_copy(c, value, out);
 }
 
@@ -250,14 +251,18 @@ static int get_format(struct compiler *c, const json_t *value, struct osm__schem
     return osm__schema_fail(c->at, c->err, OSM_ENOTSUP, "schema: not supported: format %s", format);
 }
 
+static int get_list_type(struct compiler *c, const json_t *value, struct osm__schema_node *node)
+{
+    const char *type = json_string_value(value);
+    node->is_set = type && !strcmp(type, "set");
+    return node->is_set || (type && (!strcmp(type, "map") || !strcmp(type, "atomic")))
+               ? 0
+               : wrong(c, "x-kubernetes-list-type", "one of atomic, set, map");
+}
+
 static bool is_ignored(const char *key)
 {
-    static const char *const keys[] = {"description",
-                                       "title",
-                                       "example",
-                                       "externalDocs",
-                                       "x-kubernetes-list-type",
-                                       "x-kubernetes-list-map-keys",
+    static const char *const keys[] = {"description", "title", "example", "externalDocs",
                                        "x-kubernetes-map-type"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(key, keys[i]))
@@ -274,7 +279,7 @@ static int get_keyword(struct compiler *c, struct osm__schema_node *n, const cha
     if (IS("properties"))
         return get_properties(c, value, n);
     if (IS("required"))
-        return get_names(c, value, &n->required);
+        return get_names(c, key, value, &n->required);
     if (IS("items"))
         return compile(c, value, &n->items);
     if (IS("additionalProperties"))
@@ -292,6 +297,10 @@ static int get_keyword(struct compiler *c, struct osm__schema_node *n, const cha
         return get_number(c, key, value, &n->minimum, &n->has_minimum);
     if (IS("maximum"))
         return get_number(c, key, value, &n->maximum, &n->has_maximum);
+    if (IS("x-kubernetes-list-type"))
+        return get_list_type(c, value, n);
+    if (IS("x-kubernetes-list-map-keys"))
+        return get_names(c, key, value, &n->map_keys);
     if (IS("oneOf"))
         return get_nodes(c, key, value, &n->one_of);
     if (IS("anyOf"))
@@ -307,6 +316,7 @@ static int get_keyword(struct compiler *c, struct osm__schema_node *n, const cha
                  {"exclusiveMinimum", &n->exclusive_minimum},
                  {"exclusiveMaximum", &n->exclusive_maximum},
                  {"x-kubernetes-preserve-unknown-fields", &n->preserve},
+                 {"x-kubernetes-embedded-resource", &n->embedded},
                  {"x-kubernetes-int-or-string", &n->int_or_string}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (IS(flags[i].name))

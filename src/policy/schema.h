@@ -5,8 +5,9 @@
  * Supported: type, properties, required, items, additionalProperties, enum, default, nullable,
  * minimum, maximum, exclusiveMinimum, exclusiveMaximum (booleans), minLength, maxLength, minItems,
  * maxItems, minProperties, maxProperties, pattern (RE2), format (int32, int64, float, double),
- * oneOf, anyOf, allOf, not, x-kubernetes-preserve-unknown-fields, x-kubernetes-int-or-string; texts
- * (description, title, example) and list and map types are ignored. Anything else is an error:
+ * oneOf, anyOf, allOf, not, x-kubernetes-preserve-unknown-fields, x-kubernetes-int-or-string,
+ * x-kubernetes-embedded-resource, x-kubernetes-list-type with x-kubernetes-list-map-keys; texts
+ * (description, title, example) and x-kubernetes-map-type are ignored. Anything else is an error:
  * better no check at start-up than one that is silently not done.
  *
  * Other than an API server's, a schema may close an object with `additionalProperties: false`: a

@@ -5,10 +5,13 @@
 #include "policy/schema_priv.h"
 
 #include "base/buf.h"
+#include "base/map.h"
 #include "base/nearest.h"
 
 #include <math.h>
 #include <string.h>
+
+enum { IDENTITY_MAX_BYTES = 4 << 20 }; /* more than an API server stores of a whole object */
 
 struct applier {
     struct osm_err *err;
@@ -53,7 +56,9 @@ static const struct osm__schema_node *node_of(const struct osm__schema_node *n, 
                                               bool *keep)
 {
     const struct osm__schema_node *own = osm__schema_property(n, name);
-    *keep = own || n->additional || n->any_additional || n->preserve;
+    bool is_own_key = n->embedded && (!strcmp(name, "apiVersion") || !strcmp(name, "kind") ||
+                                      !strcmp(name, "metadata"));
+    *keep = own || n->additional || n->any_additional || n->preserve || is_own_key;
     return own ? own : n->additional;
 }
 
@@ -103,6 +108,23 @@ static int add_defaults(struct applier *a, const struct osm__schema_node *n, jso
     return 0;
 }
 
+/* An object within an object says what it is, as any manifest does. */
+static int check_embedded(struct applier *a, const json_t *object, const struct osm__schema_at *at)
+{
+    static const char *const texts[] = {"apiVersion", "kind"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct osm__schema_at here = {at, texts[i], 0};
+        if (!json_string_length(json_object_get(object, texts[i])))
+            return osm__schema_fail(&here, a->err, OSM_EINVAL, "must be a text that is not empty");
+    }
+    struct osm__schema_at here = {at, "metadata", 0};
+    const json_t *metadata = json_object_get(object, here.name);
+    return !metadata || json_is_object(metadata)
+               ? 0
+               : osm__schema_fail(&here, a->err, OSM_EINVAL, "expected object, got %s",
+                                  type_name(metadata));
+}
+
 static int apply_object(struct applier *a, const struct osm__schema_node *n, json_t *object,
                         const struct osm__schema_at *at)
 {
@@ -131,6 +153,8 @@ static int apply_object(struct applier *a, const struct osm__schema_node *n, jso
         if (!rc && !json_object_get(object, here.name))
             rc = osm__schema_fail(&here, a->err, OSM_EINVAL, "is required");
     }
+    if (!rc && n->embedded)
+        rc = check_embedded(a, object, at);
     if (!rc && json_object_size(object) < n->min_properties)
         rc = osm__schema_fail(at, a->err, OSM_EINVAL, "must have at least %zu properties",
                               n->min_properties);
@@ -141,6 +165,54 @@ static int apply_object(struct applier *a, const struct osm__schema_node *n, jso
 }
 
 /* ---- lists ---- */
+
+static int append_text(const char *text, size_t len, void *buf)
+{
+    return osm_buf_add(buf, text, len);
+}
+
+/* What must differ between the items of a list: the whole item, or its keys. */
+static int identity_of(const struct osm__schema_node *n, const json_t *item, struct osm_buf *out)
+{
+    enum { FLAGS = JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS };
+    size_t i;
+    json_t *name;
+    osm_buf_reset(out);
+    if (n->is_set)
+        return json_dump_callback(item, append_text, out, FLAGS) ? OSM_ENOMEM : 0;
+    json_array_foreach (n->map_keys, i, name) {
+        const json_t *value = json_object_get(item, json_string_value(name));
+        if (value && json_dump_callback(value, append_text, out, FLAGS))
+            return OSM_ENOMEM;
+        (void)osm_buf_add_char(out, '\n'); /* no JSON text on one line holds it */
+    }
+    return out->failed;
+}
+
+static int check_unique(struct applier *a, const struct osm__schema_node *n, const json_t *list,
+                        const struct osm__schema_at *at)
+{
+    struct osm_map seen = OSM_MAP_INIT; /* identity -> item */
+    struct osm_buf text = OSM_BUF_INIT(IDENTITY_MAX_BYTES);
+    size_t i;
+    json_t *item;
+    int rc = 0;
+    json_array_foreach (list, i, item) {
+        struct osm__schema_at here = {at, NULL, i};
+        rc = identity_of(n, item, &text);
+        if (!rc && osm_map_getn(&seen, text.data, text.len))
+            rc = osm__schema_fail(&here, a->err, OSM_EINVAL, "is in the list already");
+        else if (!rc)
+            rc = osm_map_putn(&seen, text.data, text.len, item, NULL);
+        if (rc)
+            break;
+    }
+    if (rc && rc != OSM_EINVAL)
+        rc = no_memory(a, at);
+    osm_map_clear(&seen);
+    osm_buf_clear(&text);
+    return rc;
+}
 
 static int apply_array(struct applier *a, const struct osm__schema_node *n, json_t *list,
                        const struct osm__schema_at *at)
@@ -160,6 +232,8 @@ static int apply_array(struct applier *a, const struct osm__schema_node *n, json
         if (replacement && json_array_set_new(list, i, replacement) && !rc)
             rc = no_memory(a, at);
     }
+    if (!rc && (n->is_set || n->map_keys))
+        rc = check_unique(a, n, list, at);
     return rc;
 }
 
@@ -222,13 +296,13 @@ static int check_type(struct applier *a, const struct osm__schema_node *n, const
 {
     static const char *const names[] = {"",        "object", "array",  "string",
                                         "integer", "number", "boolean"};
-    json_int_t integer;
+    json_int_t integer = 0;
     bool good = true;
     switch (n->type) {
     case OSM__SCHEMA_ANY:
         if (json_is_null(value))
             return osm__schema_fail(at, a->err, OSM_EINVAL, "must not be null");
-        if (n->int_or_string && !json_is_string(value) && !json_is_integer(value))
+        if (n->int_or_string && !json_is_string(value) && !as_integer(value, &integer))
             return osm__schema_fail(at, a->err, OSM_EINVAL, "expected integer or string, got %s",
                                     type_name(value));
         break;
@@ -249,12 +323,13 @@ static int check_type(struct applier *a, const struct osm__schema_node *n, const
         break;
     case OSM__SCHEMA_INTEGER:
         good = as_integer(value, &integer);
-        if (good && json_is_real(value) && !a->check_only) {
-            *replacement = json_integer(integer);
-            if (!*replacement)
-                return no_memory(a, at);
-        }
         break;
+    }
+    bool wants_integer = n->type == OSM__SCHEMA_INTEGER || n->int_or_string;
+    if (good && wants_integer && json_is_real(value) && !a->check_only) {
+        *replacement = json_integer(integer);
+        if (!*replacement)
+            return no_memory(a, at);
     }
     if (!good)
         return osm__schema_fail(at, a->err, OSM_EINVAL, "expected %s, got %s", names[n->type],
@@ -275,11 +350,6 @@ static int replace_empty(struct applier *a, const struct osm__schema_node *n, co
     else
         return 0;
     return *replacement ? 0 : no_memory(a, at);
-}
-
-static int append_text(const char *text, size_t len, void *buf)
-{
-    return osm_buf_add(buf, text, len);
 }
 
 static int check_enum(struct applier *a, const struct osm__schema_node *n, const json_t *value,

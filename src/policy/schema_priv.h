@@ -30,13 +30,16 @@ struct osm__schema_node {
     enum osm__schema_type type;
     bool nullable, preserve, int_or_string, has_minimum, has_maximum, exclusive_minimum,
         exclusive_maximum, is_int32, any_additional,
-        closed; /* additionalProperties: false: what is unknown is refused, not pruned */
+        closed,   /* additionalProperties: false: what is unknown is refused, not pruned */
+        embedded, /* a whole object: its own keys stay, and say what it is */
+        is_set;   /* no two equal items */
     double minimum, maximum;
     size_t min_length, max_length, min_items, max_items, min_properties,
         max_properties;                      /* max: SIZE_MAX where absent */
     struct osm__schema_property *properties; /* in the schema's order */
     size_t properties_len;
     json_t *required, *values, *default_value; /* owned copies; NULL where absent */
+    json_t *map_keys;                          /* no two items with these members equal; owned */
     struct osm__schema_node *items, *additional, *negated;
     struct osm__schema_nodes one_of, any_of, all_of;
     char *pattern;

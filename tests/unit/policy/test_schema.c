@@ -108,6 +108,9 @@ static void test_integers(void **state)
     refuse("{'type':'integer','format':'int32'}", "2147483648", "spec: must fit 32 bits");
     expect("{'x-kubernetes-int-or-string':true}", "'80%'", "'80%'");
     expect("{'x-kubernetes-int-or-string':true}", "80", "80");
+    expect("{'x-kubernetes-int-or-string':true}", "80.0", "80");
+    refuse("{'x-kubernetes-int-or-string':true}", "80.5",
+           "spec: expected integer or string, got number");
     refuse("{'x-kubernetes-int-or-string':true}", "true",
            "spec: expected integer or string, got boolean");
 }
@@ -268,6 +271,69 @@ static void test_combinations(void **state)
            "{'b':2}", "{'b':2}");
 }
 
+static void test_lists_of_which_no_two_items_may_be_equal(void **state)
+{
+    (void)state;
+    const char *set = "{'type':'array','x-kubernetes-list-type':'set','items':{'type':'string'}}";
+    expect(set, "['a','b']", "['a','b']");
+    refuse(set, "['a','b','a']", "spec[2]: is in the list already");
+    const char *map =
+        "{'type':'array','x-kubernetes-list-type':'map','x-kubernetes-list-map-keys':['port',"
+        "'protocol'],'items':{'type':'object','properties':{'port':{'type':'integer'},'protocol':{"
+        "'type':'string','default':'TCP'},'name':{'type':'string'}}}}";
+    expect(map, "[{'port':1},{'port':1,'protocol':'UDP'}]",
+           "[{'port':1,'protocol':'TCP'},{'port':1,'protocol':'UDP'}]");
+    /* Compared with their defaults, as they are stored. */
+    refuse(map, "[{'port':1,'name':'a'},{'port':1.0,'protocol':'TCP','name':'b'}]",
+           "spec[1]: is in the list already");
+    refuse(map, "[{'port':1},{'port':1,'protocol':null}]", "spec[1]: is in the list already");
+    expect("{'type':'array','x-kubernetes-list-type':'atomic','items':{'type':'string'}}",
+           "['a','a']", "['a','a']");
+    expect_unsupported("{'type':'object','properties':{'a':{'type':'array','x-kubernetes-list-type'"
+                       ":'bag'}}}",
+                       OSM_EINVAL,
+                       "a: schema: x-kubernetes-list-type: expected one of atomic, set, map");
+}
+
+static void test_an_object_within_an_object_says_what_it_is(void **state)
+{
+    (void)state;
+    const char *any = "{'type':'object','x-kubernetes-embedded-resource':true,"
+                      "'properties':{'spec':{'type':'object'}}}";
+    expect(any, "{'apiVersion':'v1','kind':'Pod','metadata':{'name':'p'},'spec':{'x':1},'y':2}",
+           "{'apiVersion':'v1','kind':'Pod','metadata':{'name':'p'},'spec':{}}");
+    refuse(any, "{'kind':'Pod'}", "spec.apiVersion: must be a text that is not empty");
+    refuse(any, "{'apiVersion':'v1','kind':''}", "spec.kind: must be a text that is not empty");
+    refuse(any, "{'apiVersion':'v1','kind':'Pod','metadata':7}",
+           "spec.metadata: expected object, got integer");
+}
+
+static void test_an_empty_table_of_lua_is_what_the_schema_wants(void **state)
+{
+    (void)state;
+    json_t *openapi =
+        parse("{'type':'object','properties':{'l':{'type':'array','items':{'type':'object'}},'m':{"
+              "'type':'object'},'s':{'type':'string'}}}");
+    struct osm_schema *s = NULL;
+    struct osm_err err = {0};
+    assert_int_equal(osm_schema_new(&s, openapi, NULL), 0);
+    json_t *value = parse("{'l':{},'m':[]}"), *want = parse("{'l':[],'m':{}}");
+    assert_int_equal(osm_schema_apply_lua(s, value, NULL), 0);
+    assert_true(json_equal(value, want));
+    json_t *inside = parse("{'l':[[]]}"), *inside_want = parse("{'l':[{}]}");
+    assert_int_equal(osm_schema_apply_lua(s, inside, NULL), 0);
+    assert_true(json_equal(inside, inside_want));
+    json_t *full = parse("{'m':[1]}"), *text = parse("{'s':[]}"), *manifest = parse("{'l':{}}");
+    assert_int_equal(osm_schema_apply_lua(s, full, &err), OSM_EINVAL);
+    assert_int_equal(osm_schema_apply_lua(s, text, &err), OSM_EINVAL);
+    assert_int_equal(osm_schema_apply(s, manifest, &err), OSM_EINVAL); /* there they differ */
+    assert_string_equal(err.msg, "l: expected array, got object");
+    json_t *all[] = {openapi, value, want, inside, inside_want, full, text, manifest};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        json_decref(all[i]);
+    osm_schema_free(s);
+}
+
 static void test_what_is_not_supported_is_said(void **state)
 {
     (void)state;
@@ -347,6 +413,9 @@ int main(void)
         cmocka_unit_test(test_a_default_is_a_copy),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_combinations),
+        cmocka_unit_test(test_lists_of_which_no_two_items_may_be_equal),
+        cmocka_unit_test(test_an_object_within_an_object_says_what_it_is),
+        cmocka_unit_test(test_an_empty_table_of_lua_is_what_the_schema_wants),
         cmocka_unit_test(test_what_is_not_supported_is_said),
         cmocka_unit_test(test_depth_is_limited),
         cmocka_unit_test(test_out_of_memory_leaks_nothing),
