@@ -56,6 +56,10 @@ M.kinds = {
           reject({ "spec", "rules", index, "kind" }, object.quote(rule.kind) .. " is not HTTPRouteGroup or TCPRoute; "
             .. "nothing is granted")
         end
+        if not object.is_name(rule.name) then
+          reject({ "spec", "rules", index, "name" }, object.quote(rule.name) .. " is not the name of an object; nothing "
+            .. "is granted")
+        end
       end
     end,
   },

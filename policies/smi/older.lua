@@ -88,10 +88,14 @@ local UNITS = { [""] = 1000, m = 1, k = 1000 * 10 ^ 3, M = 1000 * 10 ^ 6, Ki = 1
 local function thousandths(weight)
   local text = tostring(weight)
   if #text > 32 then return nil end
-  local whole, fraction, unit = string.match(text, "^%+?(%d+)%.?(%d*)(%a*)$")
-  local factor = math.tointeger(UNITS[unit])
-  local digits = whole and whole .. fraction
-  if not factor or #digits > MAX_DIGITS then return nil end
+  if string.sub(text, 1, 1) == "+" then text = string.sub(text, 2) end
+  local whole = string.match(text, "^%d+") or ""
+  local rest = string.sub(text, #whole + 1)
+  local fraction = string.match(rest, "^%.%d*") or "" -- with its point
+  local factor = math.tointeger(UNITS[string.sub(rest, #fraction + 1)])
+  fraction = string.sub(fraction, 2)
+  local digits = whole .. fraction
+  if not factor or whole == "" or #digits > MAX_DIGITS then return nil end
   local value, divisor = tonumber(digits) * factor, math.tointeger(10 ^ #fraction)
   if value % divisor ~= 0 then return nil end
   return value // divisor
