@@ -81,6 +81,20 @@ describe("at the limits", function()
     take_out({ "TrafficTarget", "many" }, { "HTTPRouteGroup", "many" })
   end)
 
+  it("10,000 matches with three headers each are taken, with long names of headers too", function()
+    local matches, long = {}, string.rep("x", 200)
+    for index = 1, 10000 do
+      matches[index] = "{name: m" .. index .. ", headers: [{user-agent: a}, {cookie: b}, {x-" .. index .. ": c}]}"
+    end
+    matches[1] = "{name: m1, headers: [{" .. long .. ": a}]}"
+    mesh:apply(group("many", matches))
+    mesh:apply(grant("many", "{kind: HTTPRouteGroup, name: many, matches: [m1]}"))
+    expect_alone()
+    assert.same({}, mesh:rejects())
+    assert.same({ "red/caller2 -> 8080 * .* " .. long .. "=a" }, mesh:allowed("blue/v1-1"))
+    take_out({ "TrafficTarget", "many" }, { "HTTPRouteGroup", "many" })
+  end)
+
   it("an object of 1.4 MiB is taken like any other", function()
     local annotation = string.rep("y", 1400 * 1024)
     local text = grant("large", "{kind: HTTPRouteGroup, name: good}")

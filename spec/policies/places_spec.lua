@@ -2,13 +2,18 @@
 --- object, what the proxies beside it are served does not change by a byte, and nothing but that object is reported.
 local w1 = require("spec.policies.w1")
 
---- JSON with the text `instead` at one place: { "spec", "ports", 1 }. Keys are written in order.
-local function json(value, place, depth, instead)
+--- JSON with the text `instead` at one place: { "spec", "ports", 1 }; of a map's entry with `key` as its name. Keys are written
+--- in order.
+local function json(value, place, depth, instead, key_instead)
   depth = depth or 0
-  if place and depth == #place then return instead end
+  if place and depth == #place and instead then return instead end
   local function below(key, child)
     local on_the_way = place and place[depth + 1] == key
-    return json(child, on_the_way and place or nil, depth + 1, instead)
+    return json(child, on_the_way and place or nil, depth + 1, instead, key_instead)
+  end
+  local function name_of(key)
+    local is_place = key_instead and place and depth + 1 == #place and place[#place] == key
+    return is_place and key_instead or string.format("%q", key)
   end
   if type(value) ~= "table" then return type(value) == "string" and string.format("%q", value) or tostring(value) end
   local parts = {}
@@ -17,7 +22,7 @@ local function json(value, place, depth, instead)
   local keys = {}
   for key in pairs(value) do keys[#keys + 1] = key end
   table.sort(keys)
-  for _, key in ipairs(keys) do parts[#parts + 1] = string.format("%q: %s", key, below(key, value[key])) end
+  for _, key in ipairs(keys) do parts[#parts + 1] = name_of(key) .. ": " .. below(key, value[key]) end
   return "{" .. table.concat(parts, ", ") .. "}"
 end
 
@@ -156,6 +161,16 @@ local VALUES = {
   { "deep nesting of maps", string.rep("{a: ", 40) .. "1" .. string.rep("}", 40) },
 }
 
+local NAMES = {
+  { "a name that nobody knows", "unknown" },
+  { "an empty name", '""' },
+  { "a name with dots and brackets", '"a.b/c [d]\\": e"' },
+  { "a name in other letters", '"ключ"' },
+  { "a name of control characters", '"\\u0001\\n"' },
+  { "a name that is not UTF-8", '"\xff"' },
+  { "a name of 64 KiB", '"' .. string.rep("n", 1 << 16) .. '"' },
+}
+
 local HEALTHY = [[
 apiVersion: specs.smi-spec.io/v1alpha4
 kind: HTTPRouteGroup
@@ -203,19 +218,26 @@ describe("a wrong value in any place of", function()
       assert.same({}, mesh:errors())
       assert.same(alone, of_the_same(alone, mesh:digests()), "the valid object")
       engine:delete(good.kind, good.metadata.namespace or "", "probe")
-      for _, value in ipairs(VALUES) do
+      --- Applies one object for each place, spoilt by `spoil(manifest, place)`, and looks at the others.
+      local function try(what, spoil)
         local made = {}
         for index, place in ipairs(places) do
           made[index] = make("bad-" .. index, index)
-          pcall(engine.apply, engine, json(made[index], place, 0, value[2])) -- what is no manifest is refused at once
+          pcall(engine.apply, engine, spoil(made[index], place)) -- what is no manifest is refused at once
           if title == "MeshConfig v1alpha2" then -- there is only one: each must be looked at before the next
-            assert.same({}, mesh:errors(), value[1])
-            assert.same(alone, of_the_same(alone, mesh:digests()), value[1])
+            assert.same({}, mesh:errors(), what)
+            assert.same(alone, of_the_same(alone, mesh:digests()), what)
           end
         end
-        assert.same({}, mesh:errors(), value[1])
-        assert.same(alone, of_the_same(alone, mesh:digests()), value[1])
+        assert.same({}, mesh:errors(), what)
+        assert.same(alone, of_the_same(alone, mesh:digests()), what)
         for _, each in ipairs(made) do engine:delete(each.kind, each.metadata.namespace or "", each.metadata.name) end
+      end
+      for _, value in ipairs(VALUES) do
+        try(value[1], function(manifest, place) return json(manifest, place, 0, value[2]) end)
+      end
+      for _, name in ipairs(NAMES) do
+        try(name[1], function(manifest, place) return json(manifest, place, 0, nil, name[2]) end)
       end
       for _, namespace in ipairs({ "default", "true" }) do -- where a changed namespace has led
         for index in ipairs(places) do engine:delete(good.kind, namespace, "bad-" .. index) end

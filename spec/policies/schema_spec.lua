@@ -106,6 +106,7 @@ local CASES = {
   { "HTTPRouteGroup", "{a: b}", "{a: b, c: d}", "spec.matches[0].headers[0]" },
   { "HTTPRouteGroup", "{a: b}", '{a: ""}', "spec.matches[0].headers[0].a" },
   { "HTTPRouteGroup", "{a: b}", '{"a b": c}', "spec.matches[0].headers[0]" },
+  { "HTTPRouteGroup", "{a: b}", '{a.b: "("}', 'spec.matches[0].headers[0]["a.b"]' },
   { "HTTPRouteGroup", "matches:", "match:", "spec.match" },
   { "HTTPRouteGroup", "pathRegex:", "pathRegexx:", "spec.matches[0].pathRegexx" },
   { "HTTPRouteGroup", "methods:", "method:", "spec.matches[0].method" },
@@ -164,6 +165,17 @@ describe("an object with a wrong field", function()
       assert.same({}, mesh:rejects())
     end)
   end
+
+  it("is named by a path that a long name cannot spoil", function()
+    mesh:apply((string.gsub(GOOD.HTTPRouteGroup, "{a: b}", '{"' .. string.rep("n", 1000) .. '": "("}')))
+    assert.same({}, mesh:errors())
+    assert.equal(2, #mesh:rejects())
+    for _, reject in ipairs(mesh:rejects()) do
+      assert.equal("HTTPRouteGroup blue/bad spec.matches[0].headers[0]", string.sub(reject, 1, 50))
+      assert.is_true(#reject < 400)
+    end
+    mesh:delete("HTTPRouteGroup", "blue", "bad")
+  end)
 
   it("is told the field that was meant", function()
     mesh:apply((string.gsub(GOOD.HTTPRouteGroup, "methods", "Method")))

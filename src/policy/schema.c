@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { STEP_MAX_BYTES = 100 }; /* of a name in a path: names of map entries are from outside */
+
 struct osm_schema {
     struct osm__schema_node *root;
 };
@@ -18,10 +20,12 @@ static void print_path(struct osm_buf *out, const struct osm__schema_at *at)
     if (!at)
         return;
     print_path(out, at->up);
-    if (at->name && at->name[strcspn(at->name, "./[]\" ")]) /* as a label's */
-        (void)osm_buf_addf(out, "[\"%s\"]", at->name);
+    const char *more = at->name && strlen(at->name) > STEP_MAX_BYTES ? "..." : "";
+    if (at->name && (!at->name[0] || at->name[strcspn(at->name, "./[]\" ")])) /* as a label's */
+        (void)osm_buf_addf(out, "[\"%.*s%s\"]", (int)STEP_MAX_BYTES, at->name, more);
     else if (at->name)
-        (void)osm_buf_addf(out, "%s%s", out->len ? "." : "", at->name);
+        (void)osm_buf_addf(out, "%s%.*s%s", out->len ? "." : "", (int)STEP_MAX_BYTES, at->name,
+                           more);
     else
         (void)osm_buf_addf(out, "[%zu]", at->index);
 }

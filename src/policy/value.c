@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum { NODES_MAX = 1000000, JSON_DEPTH_MAX = 64, TEXT_MAX_BYTES = 64 * 1024 };
+enum { STEP_MAX_BYTES = 100 }; /* of a name in a path */
 
 static const char identity_tag;
 
@@ -428,6 +429,16 @@ json_t *osm_text_json(const char *text)
     return made;
 }
 
+/* Keys of maps are from outside and may hold anything, at any length. */
+static void add_step(struct osm_buf *out, const char *name)
+{
+    const char *more = strlen(name) > STEP_MAX_BYTES ? "..." : "";
+    if (name[0] && !name[strcspn(name, "./[]\" ")])
+        (void)osm_buf_addf(out, "%s%.*s%s", out->len ? "." : "", (int)STEP_MAX_BYTES, name, more);
+    else
+        (void)osm_buf_addf(out, "[\"%.*s%s\"]", (int)STEP_MAX_BYTES, name, more);
+}
+
 const char *osm_value_path(lua_State *L, int index, struct osm_buf *out)
 {
     if (lua_isnoneornil(L, index))
@@ -441,7 +452,7 @@ const char *osm_value_path(lua_State *L, int index, struct osm_buf *out)
         if (lua_isinteger(L, -1))
             (void)osm_buf_addf(out, "[%lld]", (long long)lua_tointeger(L, -1) - 1);
         else if (lua_type(L, -1) == LUA_TSTRING)
-            (void)osm_buf_addf(out, i > 1 ? ".%s" : "%s", lua_tostring(L, -1));
+            add_step(out, lua_tostring(L, -1));
         else
             why = "a path holds field names and places in lists only";
         lua_pop(L, 1);

@@ -30,8 +30,9 @@ OSM_MUST_USE int osm_value_json(lua_State *L, int index, const char *what, json_
                                 struct osm_err *err);
 /** A text from Lua as JSON; bytes that are not UTF-8 become U+FFFD. NULL: no memory. */
 OSM_MUST_USE json_t *osm_text_json(const char *text);
-/** A field path as Kubernetes prints it: { "spec", "backends", 1 } -> "spec.backends[0]". Returns
- * NULL or why not. [-0, +0, -] */
+/** A field path as Kubernetes prints it: { "spec", "backends", 1 } -> "spec.backends[0]". Names
+ * over 100 bytes are cut, those with dots and the like are quoted: ["a.b/c"]. Returns NULL or why
+ * not. [-0, +0, -] */
 const char *osm_value_path(lua_State *L, int index, struct osm_buf *out);
 
 /* What marks a table as an object: its metatable holds this block, which lives as long as the

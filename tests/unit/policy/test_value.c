@@ -182,6 +182,10 @@ static void test_paths_are_printed_as_kubernetes_does(void **state)
     } cases[] = {
         {"{ 'spec', 'backends', 1, 'weight' }", "spec.backends[0].weight"},
         {"{ 'spec' }", "spec"},
+        {"{ 'metadata', 'labels', 'a.b/c' }", "metadata.labels[\"a.b/c\"]"},
+        {"{ 'spec', '' }", "spec[\"\"]"},
+        {"{ string.rep('n', 2000) }", "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
+                                      "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn..."},
         {"{}", ""},
         {"nil", ""},
     };
