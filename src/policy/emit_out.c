@@ -311,8 +311,8 @@ static struct osm_bytes *encode(lua_State *L, int index, const char *message, st
     struct refs refs = {.item = item};
     struct osm_bytes *bytes = NULL;
     const ProtobufCMessageDescriptor *descriptor = osm_proto_find(message);
-    int rc = descriptor ? osm_proto_encode_lua(L, index, descriptor, &out, item ? add_ref : NULL,
-                                               &refs, err)
+    int rc = descriptor ? osm_proto_encode_lua(L, index, descriptor, OSM_PROTO_RULES_HOLD, &out,
+                                               item ? add_ref : NULL, &refs, err)
                         : osm_fail(err, OSM_ENOTSUP, "%s is not compiled in", message);
     if (!rc && !refs.failed)
         bytes = osm_bytes_new(out.data ? out.data : "", out.len);

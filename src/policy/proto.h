@@ -27,20 +27,25 @@ bool osm_proto_is_map_entry(const ProtobufCMessageDescriptor *descriptor);
  * neither the message nor its EDS config names one. */
 typedef void osm_proto_ref_fn(void *ud, enum osm_ref_kind kind, const char *name);
 
+/* Whether the rules of the API (`validate.rules`: bounds, lengths, what is required) are asked for:
+ * always where a proxy is to take the message. Without, any value that has a form is written. */
+enum osm_proto_rules { OSM_PROTO_RULES_HOLD, OSM_PROTO_RULES_IGNORED };
+
 /** Encodes the table at stack index @p index as @p descriptor, appending to @p out. Does not raise:
  * safe outside pcall apart from the stack growth it needs, which it checks. [-0, +0, -] Errors:
  * OSM_EINVAL "filter_chains[0].filters[2].name: expected a string, got number" (path from the
- * message's root; indexes from 0; an unknown field names its nearest neighbour). OSM_ELIMIT: over
- * out->max or 64 deep. */
+ * message's root; indexes from 0; an unknown field names its nearest neighbour; "connect_timeout:
+ * must be greater than 0s, got \"0s\"", "address: is required"). OSM_ELIMIT: over out->max or 64
+ * deep. */
 OSM_MUST_USE int osm_proto_encode_lua(struct lua_State *L, int index,
                                       const ProtobufCMessageDescriptor *descriptor,
-                                      struct osm_buf *out, osm_proto_ref_fn *on_ref, void *ud,
-                                      struct osm_err *err);
+                                      enum osm_proto_rules rules, struct osm_buf *out,
+                                      osm_proto_ref_fn *on_ref, void *ud, struct osm_err *err);
 /** The same from a JSON value, which osm_proto_decode gives; null is absent. Errors: the same. */
 OSM_MUST_USE int osm_proto_encode_json(const json_t *json,
                                        const ProtobufCMessageDescriptor *descriptor,
-                                       struct osm_buf *out, osm_proto_ref_fn *on_ref, void *ud,
-                                       struct osm_err *err);
+                                       enum osm_proto_rules rules, struct osm_buf *out,
+                                       osm_proto_ref_fn *on_ref, void *ud, struct osm_err *err);
 /** Bytes to a JSON object in the form that osm_proto_encode_json reads and Envoy prints: snake_case
  * names, enums by name, Any with
  *  "@type" where its type is compiled in, else base64 in "value"; bytes as text, or {"base64": ...}

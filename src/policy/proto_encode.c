@@ -125,9 +125,13 @@ int osm__proto_encode_list(struct osm__proto_encoder *e, struct osm__proto_node 
                            const ProtobufCFieldDescriptor *f, const struct osm__proto_value *v)
 {
     long n;
+    const struct envoy_api_check *checks = node->checks;
     int rc = list_length(e, node, v, &n);
+    if (!rc)
+        rc = osm__proto_check_count(e, node, (size_t)n);
     if (rc || !n)
         return rc;
+    node->checks = osm__proto_checks_below(checks, ENVOY_API_ITEMS);
     bool packed = f->flags & PROTOBUF_C_FIELD_FLAG_PACKED;
     size_t mark = packed ? osm_wire_open(e->out, f->id) : 0;
     for (long i = 0; i < n && !rc; i++) {
@@ -138,6 +142,8 @@ int osm__proto_encode_list(struct osm__proto_encoder *e, struct osm__proto_node 
         rc = read_item(e, node, v, i, &item);
         if (!rc && packed) {
             rc = osm__proto_read_bits(e, node, f, &item, &bits);
+            if (!rc)
+                rc = osm__proto_check_number(e, node, f, bits);
             if (!rc)
                 osm__proto_put_bits(e->out, f->type, bits);
         } else if (!rc && f->type == PROTOBUF_C_TYPE_MESSAGE) {
@@ -151,6 +157,8 @@ int osm__proto_encode_list(struct osm__proto_encoder *e, struct osm__proto_node 
         osm_wire_close(e->out, mark);
     if (!rc)
         node->index = -1;
+    if (!rc && osm__proto_has_check(checks, ENVOY_API_UNIQUE))
+        rc = osm__proto_check_unique(e, node, f, v, (size_t)n);
     return rc;
 }
 
@@ -205,8 +213,13 @@ int osm__proto_encode_map(struct osm__proto_encoder *e, struct osm__proto_node *
     if (v->type != OSM__VALUE_MAP && v->type != OSM__VALUE_TABLE)
         return osm__proto_expected(e, node, v, "a map");
     int level = e->source->mark(e->source->ctx);
-    size_t base = e->entries_len;
+    size_t base = e->entries_len, given = 0;
+    const struct envoy_api_check *checks = node->checks;
     int rc = osm__proto_read_entries(e, node, v);
+    for (size_t i = base; checks && i < e->entries_len; i++)
+        given += e->entries[i].value.type != OSM__VALUE_NONE;
+    if (!rc)
+        rc = osm__proto_check_count(e, node, given);
     for (size_t i = base; !rc && i < e->entries_len; i++)
         rc = normalise_key(e, node, key_field, &e->entries[i].key);
     size_t n = e->entries_len - base;
@@ -221,8 +234,10 @@ int osm__proto_encode_map(struct osm__proto_encoder *e, struct osm__proto_node *
         if (at.value.type == OSM__VALUE_NONE)
             continue;
         node->key = &at.key;
+        node->checks = osm__proto_checks_below(checks, ENVOY_API_KEYS);
         size_t mark = osm_wire_open(e->out, f->id);
         rc = osm__proto_encode_scalar(e, node, key_field, &at.key, false);
+        node->checks = osm__proto_checks_below(checks, ENVOY_API_VALUES);
         if (!rc && value_field->type == PROTOBUF_C_TYPE_MESSAGE)
             rc = osm__proto_encode_nested(e, node, value_field->id, &at.value,
                                           value_field->descriptor, false);
@@ -244,15 +259,22 @@ int osm__proto_encode_map(struct osm__proto_encoder *e, struct osm__proto_node *
 static int encode_field(struct osm__proto_encoder *e, struct osm__proto_node *node,
                         const ProtobufCFieldDescriptor *f, const struct osm__proto_value *v)
 {
+    const struct envoy_api_rules *rules = e->checked ? osm__proto_rules(node->message) : NULL;
     node->field = f->name;
     node->field_len = (int)strlen(f->name);
+    node->checks = rules ? rules->of_field[f - node->message->fields] : NULL;
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {
         const ProtobufCMessageDescriptor *entry = osm__proto_map_entry(f);
         return entry ? osm__proto_encode_map(e, node, f, entry, v)
                      : osm__proto_encode_list(e, node, f, v);
     }
-    if (f->type == PROTOBUF_C_TYPE_MESSAGE)
-        return osm__proto_encode_nested(e, node, f->id, v, f->descriptor, false);
+    if (f->type == PROTOBUF_C_TYPE_MESSAGE) {
+        bool outer = e->checked;
+        e->checked = outer && !osm__proto_has_check(node->checks, ENVOY_API_SKIP);
+        int rc = osm__proto_encode_nested(e, node, f->id, v, f->descriptor, false);
+        e->checked = outer;
+        return rc;
+    }
     return osm__proto_encode_scalar(e, node, f, v,
                                     f->label == PROTOBUF_C_LABEL_NONE &&
                                         !(f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF));
@@ -324,10 +346,13 @@ static int encode_fields(struct osm__proto_encoder *e, struct osm__proto_node *n
     int rc = osm__proto_read_entries(e, node, v);
     if (!rc)
         rc = match_fields(e, node, base, skip_type);
-    for (size_t i = base, end = e->entries_len; !rc && i < end; i++) {
+    size_t end = e->entries_len;
+    for (size_t i = base; !rc && i < end; i++) {
         struct osm__proto_entry at = e->entries[i];
         rc = encode_field(e, node, at.field, &at.value);
     }
+    if (!rc)
+        rc = osm__proto_check_complete(e, node, base);
     if (!rc)
         osm__proto_note_message(e, node);
     e->entries_len = base;
@@ -376,11 +401,15 @@ int osm__proto_encode_message(struct osm__proto_encoder *e, struct osm__proto_no
 }
 
 int osm__proto_encode(const struct osm__proto_source *source, const struct osm__proto_value *value,
-                      const ProtobufCMessageDescriptor *descriptor, struct osm_buf *out,
-                      osm_proto_ref_fn *on_ref, void *ud, struct osm_err *err)
+                      const ProtobufCMessageDescriptor *descriptor, enum osm_proto_rules rules,
+                      struct osm_buf *out, osm_proto_ref_fn *on_ref, void *ud, struct osm_err *err)
 {
-    struct osm__proto_encoder e = {
-        .source = source, .out = out, .on_ref = on_ref, .ud = ud, .err = err};
+    struct osm__proto_encoder e = {.source = source,
+                                   .out = out,
+                                   .on_ref = on_ref,
+                                   .ud = ud,
+                                   .err = err,
+                                   .checked = rules == OSM_PROTO_RULES_HOLD};
     size_t start = out->len;
     int rc = osm__proto_encode_message(&e, NULL, value, descriptor, false);
     if (rc)

@@ -16,8 +16,9 @@ struct osm__proto_node {
     const ProtobufCMessageDescriptor *message;
     const char *field; /* NULL: before the first */
     int field_len;
-    long index;                         /* of a list's element; -1 */
-    const struct osm__proto_value *key; /* of a map's entry; NULL */
+    long index;                           /* of a list's element; -1 */
+    const struct osm__proto_value *key;   /* of a map's entry; NULL */
+    const struct envoy_api_check *checks; /* of the value being written; NULL: none */
     /* What the message says about others, told when it is complete. */
     const char *name, *eds_name;
     bool is_eds, is_ads;
@@ -29,6 +30,7 @@ struct osm__proto_encoder {
     osm_proto_ref_fn *on_ref;
     void *ud;
     struct osm_err *err;
+    bool checked; /* the rules of the API hold */
     struct osm__proto_entry
         *entries; /* a stack: each level of the walk uses the part above its caller's */
     size_t entries_len, entries_cap;
@@ -103,6 +105,28 @@ int osm__proto_encode_only_field(struct osm__proto_encoder *e, struct osm__proto
                                  const struct osm__proto_value *v);
 int osm__proto_encode_value(struct osm__proto_encoder *e, struct osm__proto_node *node,
                             const struct osm__proto_value *v);
+
+/* proto_rules.c: the rules of the API; all of them do nothing where node->checks is NULL */
+int osm__proto_check_number(struct osm__proto_encoder *e, const struct osm__proto_node *node,
+                            const ProtobufCFieldDescriptor *f, uint64_t bits);
+int osm__proto_check_text(struct osm__proto_encoder *e, const struct osm__proto_node *node,
+                          const char *s, size_t len);
+int osm__proto_check_duration(struct osm__proto_encoder *e, const struct osm__proto_node *node,
+                              struct osm__proto_time time);
+/** Of a list or map. */
+int osm__proto_check_count(struct osm__proto_encoder *e, const struct osm__proto_node *node,
+                           size_t n);
+/** Two equal items of the list, whose items have been encoded: an error of the later. */
+int osm__proto_check_unique(struct osm__proto_encoder *e, struct osm__proto_node *node,
+                            const ProtobufCFieldDescriptor *f, const struct osm__proto_value *list,
+                            size_t n);
+/** What is left out: looks at the message's entries, from @p base on, sorted by field. */
+int osm__proto_check_complete(struct osm__proto_encoder *e, struct osm__proto_node *node,
+                              size_t base);
+/** Of items, keys or values; NULL: none. */
+const struct envoy_api_check *osm__proto_checks_below(const struct envoy_api_check *checks,
+                                                      enum envoy_api_check_kind kind);
+bool osm__proto_has_check(const struct envoy_api_check *checks, enum envoy_api_check_kind kind);
 
 /* proto_refs.c: notes what may be a reference, and tells it */
 void osm__proto_note_name(struct osm__proto_encoder *e, struct osm__proto_node *node,

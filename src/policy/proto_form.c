@@ -84,6 +84,10 @@ int osm__proto_encode_time(struct osm__proto_encoder *e, struct osm__proto_node 
                  : !osm__proto_parse_timestamp(v->s, v->len, &t))
         return osm__proto_refuse(e, node, OSM_EINVAL, "expected %s, got \"%.*s\"", what,
                                  (int)(v->len > 60 ? 60 : v->len), v->s);
+    node->checks = duration && node->up ? node->up->checks : NULL;
+    int rc = osm__proto_check_duration(e, node, t);
+    if (rc)
+        return rc;
     if (t.seconds) {
         osm_wire_put_tag(e->out, 1, OSM_WIRE_VARINT);
         osm_wire_put_varint(e->out, (uint64_t)t.seconds);
@@ -106,6 +110,7 @@ int osm__proto_encode_only_field(struct osm__proto_encoder *e, struct osm__proto
         return entry ? osm__proto_encode_map(e, node, f, entry, v)
                      : osm__proto_encode_list(e, node, f, v);
     }
+    node->checks = node->up ? node->up->checks : NULL;
     return osm__proto_encode_scalar(e, node, f, v, true);
 }
 

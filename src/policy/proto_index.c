@@ -3,8 +3,6 @@
 #include "base/nearest.h"
 #include "policy/proto_priv.h"
 
-#include "envoy_api_index.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,11 +29,7 @@ const ProtobufCMessageDescriptor *osm_proto_find(const char *name)
 
 bool osm_proto_is_map_entry(const ProtobufCMessageDescriptor *descriptor)
 {
-    /* The search is for the few that look like one. */
-    if (descriptor->n_fields != 2 || strcmp(descriptor->fields[0].name, "key") != 0)
-        return false;
-    const struct envoy_api_message *row = find(descriptor->name);
-    return row && row->is_map_entry;
+    return osm__proto_row(descriptor)->is_map_entry;
 }
 
 const ProtobufCMessageDescriptor *osm__proto_map_entry(const ProtobufCFieldDescriptor *field)

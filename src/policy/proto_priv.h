@@ -5,6 +5,8 @@
 #include "policy/proto.h"
 #include "xds/wire.h"
 
+#include "envoy_api_index.h"
+
 /* Messages that are not written as a table of their fields. */
 enum osm__proto_form {
     OSM__FORM_FIELDS,
@@ -16,6 +18,16 @@ enum osm__proto_form {
     OSM__FORM_VALUE,
     OSM__FORM_LIST
 };
+static inline const struct envoy_api_message *
+osm__proto_row(const ProtobufCMessageDescriptor *descriptor)
+{
+    return descriptor->reserved1; /* proto/envoy_api.py --attach put it there */
+}
+static inline const struct envoy_api_rules *
+osm__proto_rules(const ProtobufCMessageDescriptor *descriptor)
+{
+    return osm__proto_row(descriptor)->rules;
+}
 enum osm__proto_form osm__proto_form(const ProtobufCMessageDescriptor *descriptor);
 /** The field, NULL where there is none. @p name needs no NUL behind it. */
 const ProtobufCFieldDescriptor *osm__proto_field(const ProtobufCMessageDescriptor *descriptor,
@@ -88,7 +100,7 @@ struct osm__proto_source {
 OSM_MUST_USE int osm__proto_encode(const struct osm__proto_source *source,
                                    const struct osm__proto_value *value,
                                    const ProtobufCMessageDescriptor *descriptor,
-                                   struct osm_buf *out, osm_proto_ref_fn *on_ref, void *ud,
-                                   struct osm_err *err);
+                                   enum osm_proto_rules rules, struct osm_buf *out,
+                                   osm_proto_ref_fn *on_ref, void *ud, struct osm_err *err);
 
 enum { OSM__PROTO_DEPTH = 64 };

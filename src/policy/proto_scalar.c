@@ -214,6 +214,8 @@ int osm__proto_encode_scalar(struct osm__proto_encoder *e, struct osm__proto_nod
         rc = read_base64(e, node, v, &bytes);
         if (!rc && bytes.failed)
             rc = osm__proto_refuse(e, node, bytes.failed, "%s", osm_code_text(bytes.failed));
+        if (!rc)
+            rc = osm__proto_check_text(e, node, bytes.data, bytes.len);
         if (!rc && !(plain && !bytes.len))
             osm_wire_put_bytes(e->out, f->id, bytes.data, bytes.len);
         osm_buf_clear(&bytes);
@@ -226,6 +228,9 @@ int osm__proto_encode_scalar(struct osm__proto_encoder *e, struct osm__proto_nod
         if (f->type == PROTOBUF_C_TYPE_STRING && !osm_utf8_valid(v->s, v->len))
             return osm__proto_refuse(e, node, OSM_EINVAL,
                                      "expected a string, got bytes that are not UTF-8");
+        rc = osm__proto_check_text(e, node, v->s, v->len);
+        if (rc)
+            return rc;
         if (!(plain && !v->len))
             osm_wire_put_bytes(e->out, f->id, v->s, v->len);
         if (f->type == PROTOBUF_C_TYPE_STRING)
@@ -233,6 +238,8 @@ int osm__proto_encode_scalar(struct osm__proto_encoder *e, struct osm__proto_nod
         return 0;
     }
     rc = osm__proto_read_bits(e, node, f, v, &bits);
+    if (!rc)
+        rc = osm__proto_check_number(e, node, f, bits);
     if (rc)
         return rc;
     osm__proto_note_number(node, f, bits);

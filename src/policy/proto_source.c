@@ -106,8 +106,9 @@ static int lua_item(void *ctx, const struct osm__proto_value *table, long index,
 }
 
 int osm_proto_encode_lua(struct lua_State *L, int index,
-                         const ProtobufCMessageDescriptor *descriptor, struct osm_buf *out,
-                         osm_proto_ref_fn *on_ref, void *ud, struct osm_err *err)
+                         const ProtobufCMessageDescriptor *descriptor, enum osm_proto_rules rules,
+                         struct osm_buf *out, osm_proto_ref_fn *on_ref, void *ud,
+                         struct osm_err *err)
 {
     static const struct osm__proto_source lua = {NULL,        lua_mark,   lua_release,
                                                  lua_entries, lua_length, lua_item};
@@ -116,7 +117,7 @@ int osm_proto_encode_lua(struct lua_State *L, int index,
     struct osm__proto_value value;
     int top = lua_gettop(L);
     load(L, index, &value);
-    int rc = osm__proto_encode(&source, &value, descriptor, out, on_ref, ud, err);
+    int rc = osm__proto_encode(&source, &value, descriptor, rules, out, on_ref, ud, err);
     lua_settop(L, top);
     return rc;
 }
@@ -207,12 +208,12 @@ static int json_item(void *ctx, const struct osm__proto_value *table, long index
 }
 
 int osm_proto_encode_json(const json_t *json, const ProtobufCMessageDescriptor *descriptor,
-                          struct osm_buf *out, osm_proto_ref_fn *on_ref, void *ud,
-                          struct osm_err *err)
+                          enum osm_proto_rules rules, struct osm_buf *out, osm_proto_ref_fn *on_ref,
+                          void *ud, struct osm_err *err)
 {
     static const struct osm__proto_source source = {NULL,         json_mark,   json_release,
                                                     json_entries, json_length, json_item};
     struct osm__proto_value value;
     load_json(json, &value);
-    return osm__proto_encode(&source, &value, descriptor, out, on_ref, ud, err);
+    return osm__proto_encode(&source, &value, descriptor, rules, out, on_ref, ud, err);
 }

@@ -17,11 +17,11 @@ static void go_round(const ProtobufCMessageDescriptor *type, json_t *json)
     struct osm_buf once = OSM_BUF_INIT(OUT_MAX), twice = OSM_BUF_INIT(OUT_MAX);
     json_t *back = NULL;
     struct osm_err err = {0};
-    if (!osm_proto_encode_json(json, type, &once, NULL, NULL, &err)) {
+    if (!osm_proto_encode_json(json, type, OSM_PROTO_RULES_IGNORED, &once, NULL, NULL, &err)) {
         int rc = osm_proto_decode(type, once.data ? once.data : "", once.len, &back, &err);
         OSM_REQUIRE(!rc);
         /* What is redacted does not come back. */
-        if (!osm_proto_encode_json(back, type, &twice, NULL, NULL, &err)) {
+        if (!osm_proto_encode_json(back, type, OSM_PROTO_RULES_IGNORED, &twice, NULL, NULL, &err)) {
             char *text = json_dumps(back, JSON_ENCODE_ANY);
             OSM_REQUIRE(
                 !text || strstr(text, "[redacted]") ||

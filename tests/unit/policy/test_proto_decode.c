@@ -74,7 +74,8 @@ static void test_the_bytes_of_the_reference_come_back(void **state)
         json_t *json = decode_hex(goldens[i].type, goldens[i].hex);
         struct osm_buf again = OSM_BUF_INIT(MAX), want = OSM_BUF_INIT(MAX);
         struct osm_err err = {0};
-        if (osm_proto_encode_json(json, osm_proto_find(goldens[i].type), &again, NULL, NULL, &err))
+        if (osm_proto_encode_json(json, osm_proto_find(goldens[i].type), OSM_PROTO_RULES_IGNORED,
+                                  &again, NULL, NULL, &err))
             fail_msg("%s: %s", goldens[i].type, err.msg);
         from_hex(goldens[i].hex, &want);
         assert_int_equal(again.len, want.len);
@@ -207,7 +208,8 @@ static void expect_redacted(const char *type, const char *text, const char *want
     struct osm_buf bytes = OSM_BUF_INIT(MAX);
     struct osm_err err = {0};
     json_t *in = json_loads(text, 0, NULL), *wanted = json_loads(want, 0, NULL), *out = NULL;
-    if (osm_proto_encode_json(in, osm_proto_find(type), &bytes, NULL, NULL, &err) ||
+    if (osm_proto_encode_json(in, osm_proto_find(type), OSM_PROTO_RULES_IGNORED, &bytes, NULL, NULL,
+                              &err) ||
         osm_proto_decode(osm_proto_find(type), bytes.data, bytes.len, &out, &err))
         fail_msg("%s", err.msg);
     char *printed = json_dumps(out, JSON_COMPACT);
@@ -377,13 +379,13 @@ static void test_random_messages_come_back(void **state)
         struct osm_buf once = OSM_BUF_INIT(MAX), twice = OSM_BUF_INIT(MAX);
         struct osm_err err = {0};
         json_t *in = random_message(&seed, type, 0), *out = NULL;
-        if (osm_proto_encode_json(in, type, &once, NULL, NULL, &err))
+        if (osm_proto_encode_json(in, type, OSM_PROTO_RULES_IGNORED, &once, NULL, NULL, &err))
             fail_msg("encode: %s", err.msg);
         if (osm_proto_decode(type, once.data ? once.data : "", once.len, &out, &err))
             fail_msg("decode: %s", err.msg);
         char *printed = json_dumps(out, JSON_COMPACT);
         if (!strstr(printed, "[redacted]")) {
-            if (osm_proto_encode_json(out, type, &twice, NULL, NULL, &err))
+            if (osm_proto_encode_json(out, type, OSM_PROTO_RULES_IGNORED, &twice, NULL, NULL, &err))
                 fail_msg("again: %s", err.msg);
             assert_int_equal(once.len, twice.len);
             if (once.len)

@@ -30,7 +30,8 @@ static int encode_json(const char *type, const char *json, struct osm_buf *out, 
     json_t *value = json_loads(json, JSON_DECODE_ANY, &where);
     assert_non_null(value);
     assert_non_null(osm_proto_find(type));
-    int rc = osm_proto_encode_json(value, osm_proto_find(type), out, NULL, NULL, err);
+    int rc = osm_proto_encode_json(value, osm_proto_find(type), OSM_PROTO_RULES_IGNORED, out, NULL,
+                                   NULL, err);
     json_decref(value);
     return rc;
 }
@@ -44,7 +45,8 @@ static int encode_lua(const char *type, const char *text, struct osm_buf *out,
     assert_int_equal(luaL_loadstring(L, text), 0);
     assert_int_equal(lua_pcall(L, 0, 1, 0), 0);
     int top = lua_gettop(L);
-    int rc = osm_proto_encode_lua(L, -1, osm_proto_find(type), out, on_ref, ud, err);
+    int rc = osm_proto_encode_lua(L, -1, osm_proto_find(type), OSM_PROTO_RULES_IGNORED, out, on_ref,
+                                  ud, err);
     assert_int_equal(lua_gettop(L), top);
     lua_close(L);
     return rc;
@@ -99,7 +101,8 @@ static void test_lua_gives_the_bytes_of_the_reference(void **state)
         json_t *value = json_loads(goldens[i].json, 0, NULL);
         lua_State *L = luaL_newstate();
         push_json(L, value);
-        if (osm_proto_encode_lua(L, 1, osm_proto_find(goldens[i].type), &out, NULL, NULL, &err))
+        if (osm_proto_encode_lua(L, 1, osm_proto_find(goldens[i].type), OSM_PROTO_RULES_IGNORED,
+                                 &out, NULL, NULL, &err))
             fail_msg("%s: %s", goldens[i].type, err.msg);
         to_hex(&out, &hex);
         assert_string_equal(hex.data, goldens[i].hex);
@@ -383,7 +386,8 @@ static void test_out_of_memory_is_an_error_and_leaks_nothing(void **state)
         struct osm_buf out = OSM_BUF_INIT(MAX);
         struct osm_err err = {0};
         osm_mem_fail_at(n);
-        rc = osm_proto_encode_json(value, osm_proto_find(goldens[0].type), &out, NULL, NULL, &err);
+        rc = osm_proto_encode_json(value, osm_proto_find(goldens[0].type), OSM_PROTO_RULES_IGNORED,
+                                   &out, NULL, NULL, &err);
         osm_mem_fail_at(-1);
         if (rc)
             assert_int_equal(rc, OSM_ENOMEM);

@@ -10,16 +10,21 @@ M.emit.clusters = {
     out.cluster({ name = name, audience = "everyone", message = { type = "EDS", connect_timeout = "1s",
       eds_cluster_config = { eds_config = { ads = {}, resource_api_version = "V3" } } } })
     out.load_assignment({ cluster = name, audience = "everyone", service_port = { namespace, service, port }, accounts = "any" })
+    local clusters = require("mesh.list").map(mesh.backends(namespace, service), function(backend)
+      local target = mesh.target_port(namespace, backend.name, port)
+      return target > 0 and { name = id.cluster(namespace, backend.name, target), weight = backend.weight } or nil
+    end)
+    local route = { match = { prefix = "/" } }
+    if #clusters > 0 then
+      route.route = { weighted_clusters = { clusters = clusters } }
+    else -- the API asks for at least one
+      route.direct_response = { status = 503 }
+    end
     out.virtual_host({
       route_configuration = "rds-outbound",
       name = service .. ":" .. port,
       audience = "everyone",
-      message = { domains = { service .. ":" .. port }, routes = { { match = { prefix = "/" }, route = { weighted_clusters = {
-        clusters = require("mesh.list").map(mesh.backends(namespace, service), function(backend)
-          local target = mesh.target_port(namespace, backend.name, port)
-          return target > 0 and { name = id.cluster(namespace, backend.name, target), weight = backend.weight } or nil
-        end),
-      } } } } },
+      message = { domains = { service .. ":" .. port }, routes = { route } },
     })
   end,
 }
