@@ -183,8 +183,7 @@ static json_t *number(const ProtobufCFieldDescriptor *f, uint64_t bits)
         memcpy(&wide, &bits, sizeof wide);
         return real(wide);
     case PROTOBUF_C_TYPE_ENUM: {
-        const ProtobufCEnumValue *value =
-            protobuf_c_enum_descriptor_get_value(f->descriptor, (int32_t)low);
+        const ProtobufCEnumValue *value = osm__proto_enum_value(f->descriptor, (int32_t)low);
         return value ? json_string(value->name) : signed_number((int32_t)low);
     }
     default:

@@ -162,6 +162,13 @@ int osm__proto_encode_list(struct osm__proto_encoder *e, struct osm__proto_node 
     return rc;
 }
 
+/* null is absent, but for a field of plain data it is one of the values. */
+static bool null_is_a_value(const ProtobufCFieldDescriptor *f)
+{
+    return f->type == PROTOBUF_C_TYPE_MESSAGE && f->label != PROTOBUF_C_LABEL_REPEATED &&
+           osm__proto_form(f->descriptor) == OSM__FORM_VALUE;
+}
+
 static int by_key(const void *a, const void *b)
 {
     const struct osm__proto_value *x = &((const struct osm__proto_entry *)a)->key,
@@ -217,7 +224,7 @@ int osm__proto_encode_map(struct osm__proto_encoder *e, struct osm__proto_node *
     const struct envoy_api_check *checks = node->checks;
     int rc = osm__proto_read_entries(e, node, v);
     for (size_t i = base; checks && i < e->entries_len; i++)
-        given += e->entries[i].value.type != OSM__VALUE_NONE;
+        given += e->entries[i].value.type != OSM__VALUE_NONE || null_is_a_value(value_field);
     if (!rc)
         rc = osm__proto_check_count(e, node, given);
     for (size_t i = base; !rc && i < e->entries_len; i++)
@@ -231,7 +238,7 @@ int osm__proto_encode_map(struct osm__proto_encoder *e, struct osm__proto_node *
             rc = osm__proto_refuse(e, node, OSM_EINVAL, "a key is given twice");
             break;
         }
-        if (at.value.type == OSM__VALUE_NONE)
+        if (at.value.type == OSM__VALUE_NONE && !null_is_a_value(value_field))
             continue;
         node->key = &at.key;
         node->checks = osm__proto_checks_below(checks, ENVOY_API_KEYS);
@@ -315,10 +322,7 @@ static int match_fields(struct osm__proto_encoder *e, struct osm__proto_node *no
                         : NULL;
         if (!at->field)
             return unknown_field(e, node, &at->key);
-        bool is_value = at->field->type == PROTOBUF_C_TYPE_MESSAGE &&
-                        at->field->label != PROTOBUF_C_LABEL_REPEATED &&
-                        osm__proto_form(at->field->descriptor) == OSM__FORM_VALUE;
-        if (at->value.type != OSM__VALUE_NONE || is_value)
+        if (at->value.type != OSM__VALUE_NONE || null_is_a_value(at->field))
             e->entries[kept++] = *at;
     }
     e->entries_len = kept;

@@ -111,6 +111,19 @@ const ProtobufCFieldDescriptor *osm__proto_field(const ProtobufCMessageDescripto
     return NULL;
 }
 
+static int value_against(const void *number, const void *value)
+{
+    int x = *(const int *)number, y = ((const ProtobufCEnumValue *)value)->value;
+    return (x > y) - (x < y);
+}
+
+const ProtobufCEnumValue *osm__proto_enum_value(const ProtobufCEnumDescriptor *descriptor,
+                                                int value)
+{
+    return bsearch(&value, descriptor->values, descriptor->n_values, sizeof *descriptor->values,
+                   value_against);
+}
+
 const char *osm__proto_nearest_field(const ProtobufCMessageDescriptor *descriptor, const char *name)
 {
     struct osm_nearest search = osm_nearest_start(name);

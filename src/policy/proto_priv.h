@@ -32,6 +32,10 @@ enum osm__proto_form osm__proto_form(const ProtobufCMessageDescriptor *descripto
 /** The field, NULL where there is none. @p name needs no NUL behind it. */
 const ProtobufCFieldDescriptor *osm__proto_field(const ProtobufCMessageDescriptor *descriptor,
                                                  const char *name, size_t len);
+/** The value, of aliases the first; NULL where there is none. (protobuf-c's own search misses
+ * INT32_MAX.) */
+const ProtobufCEnumValue *osm__proto_enum_value(const ProtobufCEnumDescriptor *descriptor,
+                                                int value);
 /** A map field's entry type; NULL: not a map. */
 const ProtobufCMessageDescriptor *osm__proto_map_entry(const ProtobufCFieldDescriptor *field);
 enum osm_wire_type osm__proto_wire_type(ProtobufCType type);

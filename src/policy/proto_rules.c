@@ -278,7 +278,7 @@ static void say(struct osm_buf *out, const struct envoy_api_check *check, const 
         say(out, &check->at.checks[1], v, false);
         break;
     case ENVOY_API_ENUM_NOT_IN:
-        value = protobuf_c_enum_descriptor_get_value(v->names, (int)check->at.i);
+        value = osm__proto_enum_value(v->names, (int)check->at.i);
         (void)osm_buf_addf(out, "must not be \"%s\"", value ? value->name : "?");
         return;
     case ENVOY_API_IN:

@@ -103,7 +103,7 @@ static int read_enum(struct osm__proto_encoder *e, const struct osm__proto_node 
     if (v->type != OSM__VALUE_INT && v->type != OSM__VALUE_DOUBLE)
         return osm__proto_expected(e, node, v, "the name of an enum value");
     int rc = osm__proto_read_int(e, node, PROTOBUF_C_TYPE_INT32, v, out);
-    if (!rc && !protobuf_c_enum_descriptor_get_value(d, (int)(int64_t)*out))
+    if (!rc && !osm__proto_enum_value(d, (int)(int64_t)*out))
         return osm__proto_refuse(e, node, OSM_EINVAL, "no value %d in %s", (int)(int64_t)*out,
                                  d->name);
     return rc;

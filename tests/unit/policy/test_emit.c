@@ -60,6 +60,19 @@ static void test_mistakes_are_errors_of_their_line(void **state)
          "m.lua:6: cluster \"c\": connect_timeout: expected a duration such as \"1s\", got number"},
         {"out.cluster({ name = 'c', audience = 'everyone', message = {}, mesage = {} })",
          "m.lua:6: out.cluster: there is no field \"mesage\"; do you mean \"message\"?"},
+        {"out.cluster({ name = 'x', audience = 'everyone', message = { connect_timeout = '0s' } })",
+         "m.lua:6: cluster \"x\": connect_timeout: must be greater than 0s, got \"0s\""},
+        {"out.virtual_host({ route_configuration = 'r', name = 'v', audience = 'everyone', message "
+         "= { domains = { '*' }, routes = { {} } } })",
+         "m.lua:6: virtual_host \"v\": routes[0].match: is required"},
+        {"out.filter_chain({ listener = 'l', name = 'f', audience = 'everyone', message = { "
+         "filters "
+         "= { { name = '' } } } })",
+         "m.lua:6: filter_chain \"f\": filters[0].name: must be at least 1 character long, got "
+         "\"\""},
+        {"out.listener({ name = 'l', audience = 'everyone', message = { address = {} } })",
+         "m.lua:6: listener \"l\": address: address is required: one of \"socket_address\", "
+         "\"pipe\", \"envoy_internal_address\""},
         {"out.clusters({})", "m.lua:6: there is no out.clusters; do you mean out.cluster?"},
         {"out.cluster({ audience = 'everyone', message = {} })",
          "m.lua:6: cluster \"?\": name: expected a string, got nil"},

@@ -182,6 +182,10 @@ static void test_of_a_oneof_only_one_is_set(void **state)
     (void)state;
     expect_error(CLUSTER, "return { type = 'EDS', cluster_type = { name = 'x' } }",
                  "only one of \"type\" and \"cluster_type\" may be set");
+    expect_error(LISTENER,
+                 "return { address = { socket_address = { port_value = 1, named_port = 'x' } } }",
+                 "address.socket_address: only one of \"port_value\" and \"named_port\" may be "
+                 "set");
     expect_hex(CLUSTER, "return { type = 'STATIC' }",
                "1000"); /* its default, and set all the same */
 }
@@ -228,6 +232,65 @@ static void test_numbers_in_every_form(void **state)
     expect_error("google.protobuf.BoolValue", "return 1", "expected a boolean, got number");
 }
 
+/* What the API marks as optional is written where it is set, also with its default: proto3's
+ * `optional`, of which the API has none today, reads as this one of proto2. */
+static void test_optional_fields_are_written_with_their_default_too(void **state)
+{
+    (void)state;
+    expect_hex("google.protobuf.FieldOptions", "return { packed = false }", "1000");
+    expect_hex("google.protobuf.FieldOptions", "return { ctype = 'STRING' }", "0800");
+    expect_hex("google.protobuf.FieldOptions", "return {}", "");
+    expect_hex(CLUSTER, "return { respect_dns_ttl = false }", "");
+}
+
+static void test_packed_lists_take_numbers_only(void **state)
+{
+    (void)state;
+    expect_hex("envoy.config.route.v3.RetryPolicy",
+               "return { retriable_status_codes = { 503, 5.0 } }", "3a03f70305");
+    expect_error("envoy.config.route.v3.RetryPolicy",
+                 "return { retriable_status_codes = { 503, 'x' } }",
+                 "retriable_status_codes[1]: expected an integer from 0 to 4294967295, got string");
+    expect_error("envoy.config.core.v3.HealthStatusSet", "return { statuses = { 'HEALTY' } }",
+                 "statuses[0]: no value \"HEALTY\" in envoy.config.core.v3.HealthStatus; did you "
+                 "mean \"HEALTHY\"?");
+}
+
+static void test_keys_of_maps_may_be_numbers_and_booleans(void **state)
+{
+    (void)state;
+    const char *method = "envoy.extensions.filters.network.dubbo_proxy.v3.MethodMatch";
+    expect_hex(method, "return { params_match = { [300] = {}, [7] = {} } }",
+               "12040807120012050"
+               "8ac021200");
+    expect_hex(method, "return { params_match = { ['7'] = {} } }", "120408071200");
+    expect_error(method, "return { params_match = { [-1] = {} } }",
+                 "params_match: expected an integer from 0 to 4294967295, got -1");
+    expect_error(method, "return { params_match = { [7] = {}, ['7'] = {} } }",
+                 "params_match: a key is given twice");
+    expect_error(method, "return { params_match = { [7] = { exact_match = 1 } } }",
+                 "params_match[7].exact_match: expected a string, got number");
+}
+
+static void test_null_is_a_value_in_plain_data_only(void **state)
+{
+    (void)state;
+    struct osm_buf out = OSM_BUF_INIT(MAX), hex = OSM_BUF_INIT(MAX);
+    struct osm_err err = {0};
+    assert_int_equal(encode_json(STRUCT, "{\"a\": null}", &out, &err), 0);
+    to_hex(&out, &hex);
+    assert_string_equal(hex.data, "0a070a016112020800");
+    osm_buf_clear(&out);
+    assert_int_equal(encode_json("envoy.config.core.v3.Metadata",
+                                 "{\"filter_metadata\": {\"a\": null}, "
+                                 "\"typed_filter_metadata\": null}",
+                                 &out, &err),
+                     0);
+    assert_int_equal(out.len, 0);
+    osm_buf_clear(&out);
+    osm_buf_clear(&hex);
+}
+
 static void test_durations_and_timestamps(void **state)
 {
     (void)state;
@@ -245,6 +308,8 @@ static void test_durations_and_timestamps(void **state)
     }
     expect_hex("google.protobuf.Timestamp", "return '1970-01-01T00:00:00Z'", "");
     expect_hex("google.protobuf.Timestamp", "return '1970-01-01T01:00:01+01:00'", "0801");
+    expect_error("envoy.admin.v3.CertificateDetails", "return { valid_from = 7 }",
+                 "valid_from: expected a timestamp such as \"2024-01-31T12:00:00Z\", got number");
     expect_error(
         "google.protobuf.Timestamp", "return '2023-02-29T00:00:00Z'",
         "expected a timestamp such as \"2024-01-31T12:00:00Z\", got \"2023-02-29T00:00:00Z\"");
@@ -414,6 +479,10 @@ int main(void)
         cmocka_unit_test(test_of_a_oneof_only_one_is_set),
         cmocka_unit_test(test_enums_by_name_or_number),
         cmocka_unit_test(test_numbers_in_every_form),
+        cmocka_unit_test(test_optional_fields_are_written_with_their_default_too),
+        cmocka_unit_test(test_packed_lists_take_numbers_only),
+        cmocka_unit_test(test_keys_of_maps_may_be_numbers_and_booleans),
+        cmocka_unit_test(test_null_is_a_value_in_plain_data_only),
         cmocka_unit_test(test_durations_and_timestamps),
         cmocka_unit_test(test_an_any_names_a_known_message),
         cmocka_unit_test(test_struct_is_plain_data),
