@@ -186,11 +186,13 @@ static int normalise_key(struct osm__proto_encoder *e, struct osm__proto_node *n
 {
     uint64_t bits = 0;
     int rc;
-    if (f->type == PROTOBUF_C_TYPE_STRING)
-        return key->type == OSM__VALUE_STRING
-                   ? 0
-                   : osm__proto_refuse(e, node, OSM_EINVAL, "expected string keys, got a %s key",
-                                       key->type_name);
+    if (f->type == PROTOBUF_C_TYPE_STRING && key->type != OSM__VALUE_STRING)
+        return osm__proto_refuse(e, node, OSM_EINVAL, "expected string keys, got a %s key",
+                                 key->type_name);
+    if (f->type == PROTOBUF_C_TYPE_STRING) /* JSON could not show it */
+        return memchr(key->s, 0, key->len)
+                   ? osm__proto_refuse(e, node, OSM_EINVAL, "a key holds a zero byte")
+                   : 0;
     if (f->type == PROTOBUF_C_TYPE_BOOL && key->type == OSM__VALUE_STRING &&
         (osm__proto_has_text(key, "true") || osm__proto_has_text(key, "false"))) {
         key->b = key->len == 4;

@@ -93,13 +93,13 @@ static bool is_header_name(const struct subject *v)
 static bool has_prefix(const struct subject *v, const char *text)
 {
     size_t len = strlen(text);
-    return v->len >= len && !memcmp(v->s, text, len);
+    return len <= v->len && (!len || !memcmp(v->s, text, len));
 }
 
 static bool has_suffix(const struct subject *v, const char *text)
 {
     size_t len = strlen(text);
-    return v->len >= len && !memcmp(v->s + v->len - len, text, len);
+    return len <= v->len && (!len || !memcmp(v->s + v->len - len, text, len));
 }
 
 static bool is_in(const struct subject *v, const char *const *list)
@@ -369,7 +369,7 @@ static int hold(struct osm__proto_encoder *e, const struct osm__proto_node *node
 
 static struct subject number(const ProtobufCFieldDescriptor *f, uint64_t bits)
 {
-    struct subject v = {.type = SUBJECT_INT, .i = (int64_t)bits, .u = bits};
+    struct subject v = {.type = SUBJECT_INT, .i = (int64_t)bits, .u = bits, .s = ""};
     uint32_t low = (uint32_t)bits;
     float narrow;
     switch (f->type) {
@@ -422,7 +422,7 @@ int osm__proto_check_text(struct osm__proto_encoder *e, const struct osm__proto_
 int osm__proto_check_duration(struct osm__proto_encoder *e, const struct osm__proto_node *node,
                               struct osm__proto_time time)
 {
-    struct subject v = {.type = SUBJECT_DURATION};
+    struct subject v = {.type = SUBJECT_DURATION, .s = ""};
     if (!node->checks)
         return 0;
     /* No bound is as long as 64 bits of nanoseconds: what is longer may stand at their ends. */
@@ -435,7 +435,7 @@ int osm__proto_check_duration(struct osm__proto_encoder *e, const struct osm__pr
 int osm__proto_check_count(struct osm__proto_encoder *e, const struct osm__proto_node *node,
                            size_t n)
 {
-    struct subject v = {.type = SUBJECT_COUNT, .u = n, .len = n};
+    struct subject v = {.type = SUBJECT_COUNT, .u = n, .s = ""};
     return node->checks ? hold(e, node, node->checks, &v, false) : 0;
 }
 

@@ -357,6 +357,7 @@ static void test_maps_are_sorted_and_named_in_paths(void **state)
         "typed_extension_protocol_options[\"a.b\"].x: no such field in google.protobuf.Empty");
     expect_error(CLUSTER, "return { typed_extension_protocol_options = { {} } }",
                  "typed_extension_protocol_options: expected string keys, got a number key");
+    expect_error(STRUCT, "return { ['a\\0b'] = 1 }", "a key holds a zero byte");
     expect_error(STRUCT, "return { a = { b = function() end } }",
                  "[\"a\"][\"b\"]: expected plain data, got function");
 }

@@ -372,8 +372,11 @@ static void test_verdicts_are_those_of_another_validator(void **state)
         json_t *json = NULL;
         assert_non_null(type);
         for (const char *hex = verdicts[i].hex; *hex; hex += 2) {
-            char digits[3] = {hex[0], hex[1], 0};
-            assert_int_equal(osm_buf_add_char(&bytes, (char)strtol(digits, NULL, 16)), 0);
+            static const char digits[] = "0123456789abcdef";
+            assert_int_equal(
+                osm_buf_add_char(&bytes, (char)((strchr(digits, hex[0]) - digits) << 4 |
+                                                (strchr(digits, hex[1]) - digits))),
+                0);
         }
         if (osm_proto_decode(type, bytes.data ? bytes.data : "", bytes.len, &json, &err))
             fail_msg("%s: %s", verdicts[i].type, err.msg);
