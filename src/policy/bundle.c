@@ -47,6 +47,7 @@ static void load_module(lua_State *L, struct osm_engine *e, struct osm_module *m
     if (m->state == OSM_MODULE_LOADING)
         cyclic(L, e, m);
     m->state = OSM_MODULE_LOADING;
+    m->loading = ++e->serial;
     lua_pushfstring(L, "@%s", m->path);
     if (luaL_loadbufferx(L, m->text, m->text_len, lua_tostring(L, -1), "t") != LUA_OK)
         (void)lua_error(L);
@@ -193,13 +194,36 @@ struct osm_decl *osm_bundle_declare(struct osm_engine *e, enum osm_decl_type typ
     return d;
 }
 
+/* A limit's message has no place, nor has the reader's on what is no source: the module that was
+ * being loaded, the innermost of several. */
+static void name_module(const struct osm_engine *e, struct osm_err *err)
+{
+    const struct osm_module *at = NULL;
+    for (size_t i = 0; i < e->modules_len; i++) {
+        size_t n = strlen(e->modules[i].path);
+        if (!strncmp(err->msg, e->modules[i].path, n) && err->msg[n] == ':')
+            return;
+        if (e->modules[i].state == OSM_MODULE_LOADING &&
+            (!at || e->modules[i].loading > at->loading))
+            at = &e->modules[i];
+    }
+    if (at && !strcmp(err->msg, "C stack overflow"))
+        (void)osm_fail(err, OSM_ELUA, "%s:1: brackets, tables or functions are nested too deep",
+                       at->path);
+    else if (at)
+        osm_err_prepend(err, "%s:1: ", at->path);
+}
+
 int osm_bundle_load(struct osm_engine *e, struct osm_err *err)
 {
     int rc = osm_lua_run(e, l_set_require, NULL, err);
     if (!rc)
         rc = osm_bundle_read(e, err);
-    for (size_t i = 0; i < e->modules_len && !rc; i++)
+    for (size_t i = 0; i < e->modules_len && !rc; i++) {
         rc = osm_lua_run(e, l_load, &e->modules[i], err);
+        if (rc && !e->abort)
+            name_module(e, err);
+    }
     for (size_t i = 0; i < e->modules_len && !rc; i++)
         rc = osm_bundle_declare_module(e, &e->modules[i], err);
     if (!rc)

@@ -70,6 +70,11 @@ struct osm_cell *osm_cells_get(struct osm_engine *e, struct osm_decl *decl,
     struct osm_cell *c = osm_map_getn(&e->cells, full, full_len);
     if (c)
         return c;
+    if (e->memory + (e->cells.count + 1) * sizeof *c > e->memory_max) {
+        e->abort = OSM_ABORT_LUA_MEMORY; /* rules that ask for ever more keys */
+        *why = "out of memory";
+        return NULL;
+    }
     c = osm_alloc(sizeof *c + len);
     if (!c || osm_map_putn(&e->cells, full, full_len, c, NULL)) {
         osm_free(c);
@@ -290,7 +295,10 @@ static void commit(struct osm_engine *e, struct osm_frame *f, char *message, con
     }
     if (emits)
         osm_emit_commit(e, c, f);
-    c->known = true;
+    /* Not a matter of what it read: tried again. */
+    bool again = f->ended == OSM_ENDED_TIME || f->ended == OSM_ENDED_FULL;
+    e->unfinished = e->unfinished || again;
+    c->known = !again;
     c->verified = e->run;
 }
 

@@ -29,6 +29,7 @@ struct osm_emitted {
 struct osm_emission {
     struct osm_emitted *list; /* sorted by key once committed */
     size_t len, cap;
+    size_t bytes;                /* of all messages so far */
     struct osm_emitted building; /* leftovers of a call that raised */
 };
 

@@ -554,6 +554,12 @@ static int l_say(lua_State *L)
                         by ? ")" : "");
         return lua_error(L);
     }
+    size_t bytes = item->body ? osm_bytes_len(item->body) : 0;
+    if (bytes > OSM_EMISSION_MAX - emission->bytes)
+        return luaL_error(L, "out.%s: more than %d MiB of messages for one key", form->name,
+                          OSM_EMISSION_MAX >> 20);
+    emission->bytes += bytes;
+    osm_sandbox_charge(L, bytes / 64);
     emission->building.authorises = item->authorises;
     if (!item->place || (by && !item->extended) || keep(emission))
         return luaL_error(L, "out of memory");
@@ -599,7 +605,7 @@ static int l_unknown_out(lua_State *L)
     const char *names[sizeof forms / sizeof *forms + 1] = {NULL};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         names[i] = forms[i].name;
-    const char *name = luaL_tolstring(L, 2, NULL);
+    const char *name = osm_sandbox_name(L, 2);
     const char *near = osm_nearest_of(names, name);
     if (near)
         return luaL_error(L, "there is no out.%s; do you mean out.%s?", name, near);

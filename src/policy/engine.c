@@ -11,6 +11,7 @@
 #include "policy/key.h"
 #include "policy/kinds.h"
 #include "policy/mesh_api.h"
+#include "policy/purity.h"
 #include "policy/report.h"
 #include "policy/sandbox.h"
 #include "policy/value.h"
@@ -60,6 +61,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->trust_domain = osm_strdup(config->trust_domain);
     e->roots_pem = osm_strdup(config->roots_pem ? config->roots_pem : "");
     e->memory_max = config->memory_max_bytes ? config->memory_max_bytes : MEMORY_DEFAULT;
+    e->now_ms = config->now_ms ? config->now_ms : osm_now_ms;
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
     e->run = 1;
     e->numbers_after = config->numbers_after;
@@ -84,7 +86,7 @@ int osm_engine_new(struct osm_engine **out, const struct osm_engine_config *conf
         (void)osm_fail(err, rc, "out of memory");
         goto out;
     }
-    e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
+    e->deadline_ms = e->now_ms() + OSM_WALL_MAX_MS;
     rc = osm_sandbox_open(e, err);
     if (!rc)
         rc = osm_facts_declare(e, err);
@@ -92,6 +94,8 @@ int osm_engine_new(struct osm_engine **out, const struct osm_engine_config *conf
         rc = osm_bundle_load(e, err);
     if (!rc)
         rc = osm_lua_run(e, l_make_tables, NULL, err);
+    if (!rc)
+        rc = osm_purity_take(e, &e->pure, err);
     if (!rc)
         *out = osm_take_ptr(&e);
 out:
@@ -107,6 +111,8 @@ void osm_engine_free(struct osm_engine *e)
     osm_compose_free(e->compose);
     e->compose = NULL;
     osm_cells_clear(e);
+    osm_purity_free(e->pure);
+    json_decref(e->impure);
     osm_bundle_free(e);
     osm_sandbox_close(e);
     osm_world_free(e->world);
@@ -144,11 +150,13 @@ static int lost(struct osm_engine *e, struct osm_err *err)
 {
     switch (e->abort) {
     case OSM_ABORT_LUA_MEMORY:
-        return osm_fail(err, OSM_ELUA, "the policies need more than %zu bytes of memory",
-                        e->memory_max);
+        return osm_fail(
+            err, OSM_ELUA,
+            "the policies need more than %zu bytes of memory; --policy-memory gives more",
+            e->memory_max);
     case OSM_ABORT_STUCK:
         return osm_fail(err, OSM_ELUA, "a run of the policies has taken longer than %d s",
-                        OSM_WALL_MAX_MS / 1000);
+                        (e->last ? OSM_WALL_MAX_MS : OSM_WALL_FIRST_MS) / 1000);
     case OSM_ABORT_NONE:
     case OSM_ABORT_CYCLE:
     case OSM_ABORT_DEPTH:
@@ -287,6 +295,34 @@ static bool checks_mutations(const struct osm_engine *e)
 #endif
 }
 
+/* Rules that keep state between calls. What is found stays: nothing undoes it but another bundle.
+ */
+static int look_for_state(struct osm_engine *e, struct osm_err *err)
+{
+    json_t *changes = e->impure ? NULL : json_array();
+    if (e->impure)
+        return 0;
+    int rc = changes ? osm_purity_compare(e, e->pure, changes, err)
+                     : osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (!rc && json_array_size(changes))
+        e->impure = json_incref(changes);
+    json_decref(changes);
+    return e->abort ? lost(e, err) : rc;
+}
+
+int osm_engine_check_pure(struct osm_engine *e, struct osm_err *err)
+{
+    if (e->abort)
+        return lost(e, err);
+    int rc = look_for_state(e, err);
+    const json_t *first = json_array_get(e->impure, 0);
+    if (rc || !first)
+        return rc;
+    return osm_fail(err, OSM_ELUA, "%s:%d: %s", json_string_value(json_object_get(first, "module")),
+                    (int)json_integer_value(json_object_get(first, "line")),
+                    json_string_value(json_object_get(first, "message")));
+}
+
 static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
 {
     struct intake in = {.e = e};
@@ -322,8 +358,16 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     e->rules_run = 0;
     e->prints = 0;
     e->kinds_changed = e->headers_asked = false;
-    e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
+    uint64_t start_ms = e->now_ms();
+    e->deadline_ms = start_ms + (uint64_t)(e->last ? OSM_WALL_MAX_MS : OSM_WALL_FIRST_MS);
+    e->unfinished = false;
     int rc = evaluate(e, changes, err);
+    if (!rc && e->unfinished) { /* a pause of the machine heals at once */
+        struct osm_changes none = {NULL, 0};
+        e->run++;
+        e->settled = e->unfinished = false;
+        rc = evaluate(e, &none, err);
+    }
     if (rc)
         return rc;
     json_t *errors = json_array();
@@ -336,11 +380,22 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
         return rc;
     }
     bool collects = !e->settled || e->kinds_changed || e->headers_asked;
-    e->settled = true;
+    e->settled = !e->unfinished;
     if (checks_mutations(e))
         osm_cells_check_mutations(e);
+    if (e->rules_run && (!e->looked || checks_mutations(e))) {
+        e->looked = true;
+        rc = look_for_state(e, err);
+    }
+    if (!rc && e->impure && json_array_extend(errors, e->impure))
+        rc = osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (rc) {
+        json_decref(errors);
+        osm_report_free_proxies(proxies, proxies_len);
+        return rc;
+    }
     uint64_t run_us = osm_now_us() - start_us;
-    if (run_us > OSM_WALL_SOFT_MS * 1000U)
+    if (e->now_ms() - start_ms > OSM_WALL_SOFT_MS)
         osm_log(OSM_LOG_POLICY, OSM_LOG_WARN, "a run has taken long", OSM_U("run_us", run_us),
                 OSM_U("rules_run", e->rules_run));
     return osm_report_snapshot(e, collects || !e->settled, proxies, proxies_len, errors, run_us,
@@ -401,7 +456,7 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
         why = osm_mesh_check_key(d, &key);
     if (why)
         return osm_fail(err, OSM_EINVAL, "%s: %s", name, why);
-    e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
+    e->deadline_ms = e->now_ms() + OSM_WALL_MAX_MS;
     e->settled = false; /* what is asked for here is to be dropped by the next run */
     struct question q = {.cell = osm_cells_get(e, d, &key, &why), .err = err};
     if (!q.cell)

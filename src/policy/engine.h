@@ -22,7 +22,8 @@ struct osm_engine_config {
     const char *osm_namespace; /* "osm-system" */
     const char *trust_domain;  /* "cluster.local" */
     const char *roots_pem;     /* trusted CA certificates, public; fills validation contexts */
-    size_t memory_max_bytes;   /* of the Lua state; 0: 512 MiB */
+    size_t memory_max_bytes;   /* of the Lua state and the memo; 0: 512 MiB */
+    uint64_t (*now_ms)(void);  /* monotonic; NULL: the system's */
     uint64_t numbers_after;    /* snapshots are numbered from the next on: an engine that replaces
                                   another never gives one of its numbers again */
 };
@@ -46,6 +47,11 @@ OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_chan
                                 struct osm_snapshot **out, struct osm_err *err);
 /** Replaces the trusted roots (public PEM); the next run fills them in. */
 OSM_MUST_USE int osm_engine_set_roots(struct osm_engine *engine, const char *roots_pem);
+
+/** Fails where rules have kept state between calls: OSM_ELUA "smi/split.lua:4: the local "cache"
+ * changed while rules ran; ...". Runs look for it too (in release builds some of them) and report
+ * it in the snapshot's errors. Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm_engine_check_pure(struct osm_engine *engine, struct osm_err *err);
 
 /** Asks one question, as a rule would: name "backends", keys ["blue", "shop", 80]. *out: the answer
  * as JSON. Errors: OSM_ELUA with the rule's error; OSM_ENOENT no such name. */

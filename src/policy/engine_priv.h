@@ -33,13 +33,19 @@ enum {
     OSM_NEST_MAX = 300, /* frames: twice the depth, so that a cut chain is known to be too deep from
                            its first half on */
     OSM_VALUE_DEPTH = 32,
-    OSM_HOOK_COUNT = 10000,
+    OSM_HOOK_COUNT = 1000, /* as dear as 100,000 (Lua 5.4 looks at each instruction either way) */
     OSM_BUDGET = 5000000,
-    OSM_WALL_SOFT_MS = 2000,
-    OSM_WALL_MAX_MS = 10000,
-    OSM_ITEMS_MAX = 10000,     /* per emit cell */
-    OSM_REJECTS_MAX = 10000,   /* per cell, and per object in accept */
-    OSM_MESSAGE_MAX = 4 << 20, /* bytes of one encoded message */
+    OSM_TEXT_MAX = 4 << 20,      /* bytes of one text in Lua: what a single instruction may cost */
+    OSM_EVALUATION_MS = 5000,    /* of one evaluation, callees excluded */
+    OSM_WALL_SOFT_MS = 2000,     /* of a run: a line in the log */
+    OSM_WALL_MAX_MS = 10000,     /* of a run: the state is lost */
+    OSM_WALL_FIRST_MS = 60000,   /* of the first, which makes everything; nothing waits for it */
+    OSM_ERROR_TEXT_MAX = 4096,   /* bytes of an error's message that are kept */
+    OSM_READS_MAX = 1000000,     /* of one evaluation */
+    OSM_EMISSION_MAX = 64 << 20, /* bytes of all messages of one emit cell */
+    OSM_ITEMS_MAX = 10000,       /* per emit cell */
+    OSM_REJECTS_MAX = 10000,     /* per cell, and per object in accept */
+    OSM_MESSAGE_MAX = 4 << 20,   /* bytes of one encoded message */
 };
 
 struct osm_cell;
@@ -65,7 +71,8 @@ struct osm_module {
     size_t text_len;
     bool added; /* by a directory that lies over the first: its names hold a dot */
     enum { OSM_MODULE_NEW, OSM_MODULE_LOADING, OSM_MODULE_LOADED } state;
-    int ref; /* what it returned */
+    uint64_t loading; /* serial of the beginning of its load: the later, the further in */
+    int ref;          /* what it returned */
 };
 
 enum osm_decl_type { OSM_DECL_KIND, OSM_DECL_INDEX, OSM_DECL_FACT, OSM_DECL_RULE, OSM_DECL_EMIT };
@@ -141,6 +148,16 @@ struct osm_reads {
     size_t len, cap;
 };
 
+/* Why one evaluation ends, whatever its author catches. It is an error of that rule alone. */
+enum osm_ended {
+    OSM_ENDED_NOT,
+    OSM_ENDED_BUDGET, /* instructions */
+    OSM_ENDED_MEMORY, /* it allocates without end */
+    OSM_ENDED_FULL,   /* the whole state is at its cap */
+    OSM_ENDED_TEXT,   /* one text is too long */
+    OSM_ENDED_TIME,
+};
+
 /* One evaluation under way, or a cell whose reads are being verified. */
 struct osm_frame {
     struct osm_cell *cell;  /* NULL: loading, accept, from, keys */
@@ -152,7 +169,10 @@ struct osm_frame {
     json_t *rejects;
     lua_State *co;
     int64_t budget;
-    bool exhausted;
+    size_t memory;     /* bytes allocated since it began, freed ones too */
+    uint64_t since_ms; /* when it was first seen running since it began or a callee returned; 0: not
+                          yet */
+    enum osm_ended ended;
     struct osm_cell *raised; /* the cell whose error was raised here last */
     struct osm_emission *emission;
     int new_ref;
@@ -182,7 +202,10 @@ struct osm_engine {
     size_t nest; /* frames in use */
     enum osm_abort abort;
     size_t abort_level;
+    uint64_t (*now_ms)(void);
     uint64_t deadline_ms;
+    bool unfinished; /* an evaluation of this run ended for a reason that does not follow from what
+                        it read (time, a full state): it is tried again */
     uint64_t serial;
     unsigned prints; /* in this run */
     bool mutated;    /* a rule has written into what it was given: look after every run */
@@ -196,6 +219,9 @@ struct osm_engine {
     json_t *warnings; /* of the load; entries as those of a snapshot's errors */
     struct osm_decl **decls;
     size_t decls_len, decls_cap;
+    struct osm_purity *pure;      /* what its functions reached after the load */
+    json_t *impure;               /* what has changed since; NULL: nothing that was seen */
+    bool looked;                  /* for changes, after rules have run */
     struct osm_map names;         /* name -> decl, all but emitters */
     struct osm_map kinds_by_type; /* "group/Kind" -> decl */
     struct osm_join **joins;      /* by type, target, order of their runs once linked */

@@ -184,7 +184,9 @@ static int l_reject(lua_State *L)
     osm_buf_clear(&path);
     if (why)
         return luaL_error(L, "reject: %s", why);
-    const char *reason = luaL_checkstring(L, 2);
+    size_t reason_len;
+    const char *reason = luaL_checklstring(L, 2, &reason_len);
+    osm_sandbox_charge(L, 10 + reason_len / 16);
     /* The object is left out anyhow: further reasons are not kept. It is no error of the policy. */
     if (json_array_size(in->thing->rejects) < OSM_REJECTS_MAX)
         in->rc = add_reject(in, text, reason);

@@ -45,6 +45,9 @@ static int l_ask(lua_State *L)
         why = osm_mesh_check_key(decl, &key);
     if (why)
         return luaL_error(L, "mesh.%s: %s", decl->name, why);
+    if (f->reads.len >= OSM_READS_MAX)
+        return luaL_error(L, "mesh.%s: one evaluation asks for more than %d keys", decl->name,
+                          OSM_READS_MAX);
     struct osm_cell *cell = osm_cells_get(e, decl, &key, &why);
     if (!cell && !e->abort)
         return luaL_error(L, "mesh.%s: %s", decl->name, why);
@@ -69,7 +72,9 @@ static int l_reject(lua_State *L)
     if (!id)
         return luaL_error(L,
                           "mesh.reject: the first argument is the object itself, as mesh gave it");
-    const char *reason = luaL_checkstring(L, 3);
+    size_t reason_len;
+    const char *reason = luaL_checklstring(L, 3, &reason_len);
+    osm_sandbox_charge(L, 10 + reason_len / 16);
     if (json_array_size(f->rejects) >= OSM_REJECTS_MAX)
         return luaL_error(L, "mesh.reject: more than %d for one key", OSM_REJECTS_MAX);
     struct osm_buf path = OSM_BUF_INIT(PATH_MAX_BYTES);
@@ -101,7 +106,7 @@ static int l_unknown(lua_State *L)
 {
     struct osm_engine *e = osm_engine_of(L);
     const char *name = lua_pushfstring(L, "%s%s", lua_tostring(L, lua_upvalueindex(1)),
-                                       luaL_tolstring(L, 2, NULL));
+                                       osm_sandbox_name(L, 2));
     const char *near = osm_nearest_in(&e->names, name);
     if (near)
         return luaL_error(L, "mesh.%s: nobody declares it; do you mean %s?", name, near);

@@ -155,7 +155,7 @@ static bool same(const struct osm_snapshot *a, const struct osm_snapshot *b)
            json_equal(a->errors, b->errors);
 }
 
-static void free_proxies(struct osm_snapshot_proxy *proxies, size_t n)
+void osm_report_free_proxies(struct osm_snapshot_proxy *proxies, size_t n)
 {
     struct osm_snapshot *holder = osm_snapshot_new();
     if (!holder)
@@ -193,7 +193,7 @@ int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_
         s->proxies = proxies;
         s->proxies_len = proxies_len;
     } else {
-        free_proxies(proxies, proxies_len);
+        osm_report_free_proxies(proxies, proxies_len);
     }
     if (!rc && (collect || !e->cell_errors))
         rc = collect_all(e);

@@ -10,3 +10,5 @@ OSM_MUST_USE int osm_report_snapshot(struct osm_engine *e, bool collect,
                                      struct osm_snapshot_proxy *proxies, size_t proxies_len,
                                      json_t *compose_errors, uint64_t run_us,
                                      struct osm_snapshot **out, struct osm_err *err);
+/** Frees what composition has made, where no snapshot takes it. */
+void osm_report_free_proxies(struct osm_snapshot_proxy *proxies, size_t n);

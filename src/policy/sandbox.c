@@ -1,6 +1,5 @@
 #include "policy/sandbox.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 
 #include <lualib.h>
@@ -15,10 +14,33 @@ static const char ABORT_TEXT[] = "the evaluation is being unwound";
 
 static void count_hook(lua_State *L, lua_Debug *ar);
 
-static void exhaust(struct osm_frame *f)
+/* Sticky: from here on every instruction raises, so that no pcall of an author goes on. */
+static void end_evaluation(struct osm_frame *f, enum osm_ended why)
 {
-    f->exhausted = true;
+    if (f->ended)
+        return;
+    f->ended = why;
     lua_sethook(f->co, count_hook, LUA_MASKCOUNT, 1);
+}
+
+static void pay(struct osm_frame *f, uint64_t work)
+{
+    f->budget -= work > OSM_BUDGET ? OSM_BUDGET + 1 : (int64_t)work;
+    if (f->budget < 0)
+        end_evaluation(f, OSM_ENDED_BUDGET);
+}
+
+/* One evaluation is short: it is bounded by its budget. What takes long all the same (single
+ * instructions on long texts) is an error of that rule, not the end of the run. */
+static void look_at_clock(struct osm_engine *e, struct osm_frame *f)
+{
+    uint64_t now = e->now_ms();
+    if (e->abort == OSM_ABORT_NONE && now > e->deadline_ms)
+        e->abort = OSM_ABORT_STUCK;
+    if (!f->since_ms)
+        f->since_ms = now;
+    else if (now - f->since_ms > OSM_EVALUATION_MS)
+        end_evaluation(f, OSM_ENDED_TIME);
 }
 
 static void count_hook(lua_State *L, lua_Debug *ar)
@@ -28,21 +50,45 @@ static void count_hook(lua_State *L, lua_Debug *ar)
     struct osm_frame *f = osm_top(e);
     if (!f)
         return;
-    f->budget -= OSM_HOOK_COUNT;
-    if (f->budget < 0 && !f->exhausted)
-        exhaust(f);
-    if (e->abort == OSM_ABORT_NONE && osm_now_ms() > e->deadline_ms)
-        e->abort = OSM_ABORT_STUCK;
+    pay(f, OSM_HOOK_COUNT);
+    look_at_clock(e, f);
     osm_sandbox_check(L);
+}
+
+static const char *ended_text(const struct osm_engine *e, enum osm_ended why, char out[160])
+{
+    switch (why) {
+    case OSM_ENDED_MEMORY:
+        (void)snprintf(out, 160,
+                       "allocates more than %zu bytes in one evaluation; does a table or a text "
+                       "grow without end?",
+                       e->memory_max / 2);
+        return out;
+    case OSM_ENDED_FULL:
+        (void)snprintf(
+            out, 160, "the policies need more than %zu bytes of memory; --policy-memory gives more",
+            e->memory_max);
+        return out;
+    case OSM_ENDED_TEXT:
+        return "makes a text of more than 4 MiB";
+    case OSM_ENDED_TIME:
+        return "has taken longer than 5 s for one evaluation; it works on long texts again and "
+               "again?";
+    case OSM_ENDED_NOT:
+    case OSM_ENDED_BUDGET:
+    default:
+        return BUDGET_TEXT;
+    }
 }
 
 void osm_sandbox_check(lua_State *L)
 {
     struct osm_engine *e = osm_engine_of(L);
     struct osm_frame *f = osm_top(e);
+    char made[160];
     const char *text = e->abort == OSM_ABORT_STUCK ? STUCK_TEXT
                        : e->abort                  ? ABORT_TEXT
-                       : f && f->exhausted         ? BUDGET_TEXT
+                       : f && f->ended             ? ended_text(e, f->ended, made)
                                                    : NULL;
     if (!text)
         return;
@@ -56,37 +102,51 @@ void osm_sandbox_charge(lua_State *L, uint64_t work)
     struct osm_frame *f = osm_top(e);
     if (!f)
         return;
-    f->budget -= work > OSM_BUDGET ? OSM_BUDGET + 1 : (int64_t)work;
-    if (f->budget < 0 && !f->exhausted)
-        exhaust(f);
-    if (e->abort == OSM_ABORT_NONE && work >= OSM_HOOK_COUNT && osm_now_ms() > e->deadline_ms)
-        e->abort = OSM_ABORT_STUCK;
+    pay(f, work);
+    if (work >= OSM_HOOK_COUNT)
+        look_at_clock(e, f);
     osm_sandbox_check(L);
 }
 
-/* Large blocks are paid for from the budget (a doubling string is few instructions), small ones are
- * not, so that the memory of earlier evaluations does not show in what a later one may do. */
+/* What growing by @p more bytes costs the evaluation on top; false: it must not. Large blocks are
+ * paid for from the budget too (a doubling text is few instructions). @p type: Lua's, of a new
+ * object. */
+static bool may_grow(struct osm_engine *e, size_t more, int type)
+{
+    struct osm_frame *f = osm_top(e);
+    if (!f || !f->running)
+        return e->memory + more <= e->memory_max;
+    if (type == LUA_TSTRING && more > OSM_TEXT_MAX + 64) {
+        end_evaluation(f, OSM_ENDED_TEXT);
+        return false;
+    }
+    f->memory += more;
+    if (f->memory > e->memory_max / 2) {
+        end_evaluation(f, OSM_ENDED_MEMORY);
+        return false;
+    }
+    if (e->memory + more > e->memory_max)
+        return false;
+    if (more >= BIG_BLOCK)
+        pay(f, more / 64);
+    return true;
+}
+
 static void *allocate(void *ud, void *ptr, size_t old_size, size_t size)
 {
     struct osm_engine *e = ud;
-    if (!ptr)
-        old_size = 0; /* holds a type tag then */
+    int type = LUA_TNIL;
+    if (!ptr) {
+        type = (int)old_size; /* holds a type tag then */
+        old_size = 0;
+    }
     if (!size) {
         e->memory -= old_size;
         osm_free(ptr);
         return NULL;
     }
-    if (size > old_size) {
-        size_t more = size - old_size;
-        if (e->memory + more > e->memory_max)
-            return NULL;
-        struct osm_frame *f = osm_top(e);
-        if (more >= BIG_BLOCK && f && f->co) {
-            f->budget -= (int64_t)(more / 64);
-            if (f->budget < 0 && !f->exhausted)
-                exhaust(f);
-        }
-    }
+    if (size > old_size && !may_grow(e, size - old_size, type))
+        return NULL;
     void *p = osm_realloc_array(ptr, 1, size);
     if (p)
         e->memory = e->memory - old_size + size;
@@ -116,6 +176,8 @@ void osm_frame_pop(struct osm_engine *e)
     json_decref(f->rejects);
     f->rejects = NULL;
     f->cell = NULL;
+    if (e->nest)
+        osm_top(e)->since_ms = 0;
 }
 
 /* --- entering --- */
@@ -165,8 +227,21 @@ static int l_enter(lua_State *L)
                        luaL_typename(L, -1));
         text = typed;
     }
-    entry->message = osm_strdup(text);
+    entry->message = osm_strndup(text, strnlen(text, OSM_ERROR_TEXT_MAX));
     return 0;
+}
+
+void osm_sandbox_out_of_memory(struct osm_engine *e)
+{
+    struct osm_frame *f = osm_top(e);
+    if (f->ended == OSM_ENDED_MEMORY || f->ended == OSM_ENDED_TEXT || e->abort >= OSM_ABORT_NOMEM)
+        return;
+    /* Lua stays whole; what this evaluation held is garbage now. So where there is something to go
+     * on serving, the rules that need memory fail one by one, which withdraws what authorises. */
+    if (e->last && f->cell && e->memory + BIG_BLOCK * 4 > e->memory_max)
+        end_evaluation(f, OSM_ENDED_FULL);
+    else
+        e->abort = OSM_ABORT_LUA_MEMORY;
 }
 
 int osm_lua_call(struct osm_engine *e, lua_CFunction fn, void *ud, char **message, char module[256],
@@ -179,7 +254,9 @@ int osm_lua_call(struct osm_engine *e, lua_CFunction fn, void *ud, char **messag
     *message = NULL;
     module[0] = '\0';
     f->budget = OSM_BUDGET;
-    f->exhausted = false;
+    f->memory = 0;
+    f->since_ms = 0;
+    f->ended = OSM_ENDED_NOT;
     lua_sethook(co, count_hook, LUA_MASKCOUNT, OSM_HOOK_COUNT);
     lua_pushcfunction(co, l_enter);
     lua_pushlightuserdata(co, &entry);
@@ -193,14 +270,15 @@ int osm_lua_call(struct osm_engine *e, lua_CFunction fn, void *ud, char **messag
     *line = entry.line;
     if (entry.status == LUA_OK)
         return 0;
-    if (entry.status == LUA_ERRMEM && e->abort < OSM_ABORT_NOMEM)
-        e->abort = OSM_ABORT_LUA_MEMORY;
+    if (entry.status == LUA_ERRMEM)
+        osm_sandbox_out_of_memory(e);
     if (!entry.message)
         e->abort = OSM_ABORT_NOMEM;
     *message = entry.message;
-    if (f->exhausted && !e->abort) { /* where the budget ended says little */
+    if (f->ended && !e->abort) { /* where a limit was met says little */
+        char made[160];
         osm_free(entry.message);
-        *message = osm_strdup(BUDGET_TEXT);
+        *message = osm_strdup(ended_text(e, f->ended, made));
         if (!*message)
             e->abort = OSM_ABORT_NOMEM;
         module[0] = '\0';
@@ -245,15 +323,25 @@ void osm_sandbox_freeze(lua_State *L, const char *what)
     lua_remove(L, -2);
 }
 
+const char *osm_sandbox_name(lua_State *L, int index)
+{
+    enum { NAME_MAX_BYTES = 80 };
+    if (lua_type(L, index) != LUA_TSTRING)
+        return lua_pushfstring(L, "(a %s)", luaL_typename(L, index));
+    const char *text = lua_tostring(L, index);
+    size_t len = strlen(text);
+    return lua_pushlstring(L, text, len < NAME_MAX_BYTES ? len : NAME_MAX_BYTES);
+}
+
 static int l_no_global(lua_State *L)
 {
-    return luaL_error(L, "there is no global \"%s\" here", luaL_tolstring(L, 2, NULL));
+    return luaL_error(L, "there is no global \"%s\" here", osm_sandbox_name(L, 2));
 }
 
 static int l_global_write(lua_State *L)
 {
     return luaL_error(L, "writes the global \"%s\"; modules have no globals: use local",
-                      luaL_tolstring(L, 2, NULL));
+                      osm_sandbox_name(L, 2));
 }
 
 void osm_sandbox_push_env(lua_State *L)

@@ -28,6 +28,10 @@ void osm_frame_pop(struct osm_engine *e);
 /** Takes C work from the budget of the evaluation under way; raises when it is used up. [-0, +0, v]
  */
 void osm_sandbox_charge(lua_State *L, uint64_t work);
+/** Lua had no memory: says whether that ends the evaluation on top or the state. */
+void osm_sandbox_out_of_memory(struct osm_engine *e);
+/** The value at @p index as a name in a message: never an address, at most 80 bytes. [-0, +1, m] */
+const char *osm_sandbox_name(lua_State *L, int index);
 /** Raises what pcall must not catch, if there is such a thing. [-0, +0, v] */
 void osm_sandbox_check(lua_State *L);
 /** Replaces the table on top by a read-only view. [-1, +1, m] */

@@ -6,19 +6,20 @@
 #include <lualib.h>
 #include <string.h>
 
-enum { PRINTS_PER_RUN = 100, PRINT_MAX_BYTES = 1000 };
+enum { PRINTS_PER_RUN = 100, PRINT_MAX_BYTES = 1000, PCALL_WORK = 20 };
 
 /* pcall that does not stop what ends the whole evaluation: an exhausted budget, memory, a cycle's
  * unwinding. */
 static int l_pcall(lua_State *L)
 {
     luaL_checkany(L, 1);
+    osm_sandbox_charge(L, PCALL_WORK); /* what a caught error costs in C */
     lua_pushboolean(L, 1);
     lua_insert(L, 1);
     int status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0);
     struct osm_engine *e = osm_engine_of(L);
-    if (status == LUA_ERRMEM && e->abort < OSM_ABORT_NOMEM)
-        e->abort = OSM_ABORT_LUA_MEMORY;
+    if (status == LUA_ERRMEM)
+        osm_sandbox_out_of_memory(e);
     osm_sandbox_check(L);
     if (status != LUA_OK) {
         lua_pushboolean(L, 0);
@@ -96,6 +97,24 @@ static int l_print(lua_State *L)
     return 0;
 }
 
+/* utf8.len, utf8.codepoint, tonumber: one pass over a text, in C. Upvalue: the library's own. */
+static int l_one_pass(lua_State *L)
+{
+    if (lua_type(L, 1) == LUA_TSTRING)
+        osm_sandbox_charge(L, lua_rawlen(L, 1) / 16);
+    return lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
+/* Wraps functions of the table on top. */
+static void wrap(lua_State *L, const char *const *names)
+{
+    for (; *names; names++) {
+        lua_getfield(L, -1, *names);
+        lua_pushcclosure(L, l_one_pass, 1);
+        lua_setfield(L, -2, *names);
+    }
+}
+
 /* Copies named functions of the library table on top into the table below it. */
 static void choose(lua_State *L, const char *const *names)
 {
@@ -120,17 +139,20 @@ static void push_math(lua_State *L)
 static void push_utf8(lua_State *L)
 {
     static const char *const chosen[] = {"char", "codepoint", "len", NULL};
+    static const char *const one_pass[] = {"codepoint", "len", NULL};
     lua_createtable(L, 0, 4);
     lua_pushcfunction(L, luaopen_utf8);
     lua_call(L, 0, 1);
     choose(L, chosen);
     lua_pop(L, 1);
+    wrap(L, one_pass);
 }
 
 void osm_sandbox_push_library(lua_State *L)
 {
     static const char *const chosen[] = {"assert",   "error", "ipairs", "select",
                                          "tonumber", "type",  NULL};
+    static const char *const one_pass[] = {"tonumber", NULL};
     static const luaL_Reg own[] = {
         {"pcall", l_pcall},       {"pairs", osm_sandbox_pairs}, {"setmetatable", l_setmetatable},
         {"tostring", l_tostring}, {"print", l_print},           {NULL, NULL}};
@@ -139,6 +161,7 @@ void osm_sandbox_push_library(lua_State *L)
     lua_call(L, 0, 1);
     choose(L, chosen);
     lua_pop(L, 1);
+    wrap(L, one_pass);
     luaL_setfuncs(L, own, 0);
     push_math(L);
     osm_sandbox_freeze(L, "math");

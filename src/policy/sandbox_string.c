@@ -8,16 +8,13 @@
 #include <lualib.h>
 #include <string.h>
 
-enum { REP_MAX_BYTES = 16 << 20, PATTERN_POWER_MAX = 20000000, PATTERN_UNIT = 200 };
+enum { REP_MAX_BYTES = OSM_TEXT_MAX, PATTERN_POWER_MAX = 20000000, PATTERN_UNIT = 50 };
 
-/* Each wrapper has the library's own function as its first upvalue. */
+/* Each wrapper has the library's own function as its first upvalue. It runs in the wrapper's frame,
+ * so that its messages name the line of the module and the function as it is called there. */
 static int call_original(lua_State *L)
 {
-    int n = lua_gettop(L);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, n, LUA_MULTRET);
-    return lua_gettop(L);
+    return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
 /* lower, upper, reverse, sub, byte, len: one pass. */
@@ -38,22 +35,44 @@ static int l_rep(lua_State *L)
     len += separator_len;
     /* Even an empty string is repeated one by one in C. */
     if (n > REP_MAX_BYTES || (n > 0 && len > REP_MAX_BYTES / (size_t)n))
-        return luaL_error(L, "string.rep: more than 16 MiB");
+        return luaL_error(L, "string.rep: more than 4 MiB");
     if (n > 0)
         osm_sandbox_charge(L, (size_t)n * len / 64 + (uint64_t)n / 8);
     return call_original(L);
 }
 
+/* Past the set that begins at pattern[i] == '['; its length is what one character costs. */
+static size_t set_end(const char *pattern, size_t len, size_t i)
+{
+    i += i + 1 < len && pattern[i + 1] == '^' ? 2 : 1;
+    for (bool first = true; i < len && (first || pattern[i] != ']'); i++, first = false)
+        if (pattern[i] == '%')
+            i++;
+    return i < len ? i + 1 : len;
+}
+
+/* What repeats (* + - ?), what scans on by itself (%b) and what compares a text again (%1) each
+ * multiply by the subject; a set by its length. */
 static uint64_t pattern_power(size_t subject, const char *pattern, size_t len)
 {
     unsigned items = 0;
+    uint64_t set = 1;
     for (size_t i = 0; i < len; i++) {
-        if (pattern[i] == '%')
+        if (pattern[i] == '%') {
             i++;
-        else if (strchr("*+-?", pattern[i]) && pattern[i])
+            if (i < len && (pattern[i] == 'b' || (pattern[i] >= '0' && pattern[i] <= '9')))
+                items++;
+        } else if (pattern[i] == '[') {
+            size_t end = set_end(pattern, len, i);
+            if (end - i > set)
+                set = end - i;
+            i = end - 1;
+        } else if (pattern[i] && strchr("*+-?", pattern[i])) {
             items++;
+        }
     }
-    uint64_t power = subject + 1;
+    set = set < 8 ? 1 : set / 8;
+    uint64_t power = (subject + 1) * set;
     for (unsigned i = 0; i < items && power <= PATTERN_POWER_MAX; i++)
         power *= subject + 1;
     return power;
@@ -89,11 +108,20 @@ static int l_find(lua_State *L)
     (void)luaL_checklstring(L, 1, &len);
     const char *pattern = luaL_checklstring(L, 2, &pattern_len);
     bool plain = lua_toboolean(L, 4) || !strpbrk(pattern, "^$*+?.([%-");
-    if (plain) /* memchr and memcmp at each place: the worst text costs their product */
-        osm_sandbox_charge(L, len / 64 + len / 1024 * pattern_len / 16);
-    else
+    if (!plain) {
         charge_pattern(L, "find", len, pattern, pattern_len);
-    return call_original(L);
+        return call_original(L);
+    }
+    /* memchr and memcmp at each place. Paid for afterwards, by how far it went, so that going
+     * through a text from match to match costs no more than one pass. */
+    lua_Integer from = luaL_optinteger(L, 3, 1);
+    int results = call_original(L);
+    bool found = results == 2;
+    size_t start = from > 0 ? (size_t)from : 1, end = found ? (size_t)lua_tointeger(L, -1) : len;
+    if (from < 0 || end < start)
+        start = end;
+    osm_sandbox_charge(L, (end - start) / 8 * (1 + pattern_len / 256));
+    return results;
 }
 
 static int l_format(lua_State *L)

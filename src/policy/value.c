@@ -416,7 +416,13 @@ int osm_value_json(lua_State *L, int index, const char *what, json_t **out, stru
 
 json_t *osm_text_json(const char *text)
 {
-    json_t *made = json_string(text);
+    size_t len = strlen(text);
+    if (len > OSM_ERROR_TEXT_MAX) { /* not within a character */
+        len = OSM_ERROR_TEXT_MAX;
+        while (len && ((unsigned char)text[len] & 0xc0) == 0x80)
+            len--;
+    }
+    json_t *made = json_stringn(text, len);
     if (made)
         return made;
     struct osm_buf quoted = OSM_BUF_INIT(TEXT_MAX_BYTES);

@@ -91,18 +91,30 @@ static void test_a_run_that_loses_its_state_says_so(void **state)
 {
     struct host *h = *state;
     struct osm_err err = {0};
-    bench_write(h->bench, "m.lua",
-                "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o, "
-                "reject)\n"
-                "local t = {} for i = 1, 1e9 do t[i] = { i } end end } } }",
-                NULL);
+    bench_write(
+        h->bench, "m.lua",
+        "local kept = {}\n"
+        "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o)\n"
+        "  kept[#kept + 1] = ('x'):rep(1000000) .. #kept\n"
+        "end } } }",
+        NULL);
     struct osm_engine_config config = bench_config(h->bench->dir);
     struct osm_policy_callbacks callbacks = {h, on_done};
     config.memory_max_bytes = 8 << 20;
     assert_int_equal(osm_policy_start(&h->policy, h->loop, &config, &callbacks, &err), 0);
+    for (int i = 0; i < 12; i++) {
+        char another[256];
+        (void)snprintf(another, sizeof another,
+                       "%s---\napiVersion: v1\nkind: Service\n"
+                       "metadata: {name: s%d, namespace: a}\n",
+                       service, i);
+        bench_put(h->bench, another);
+    }
     submit(h, service);
     assert_int_equal(osm_loop_run(h->loop), 0);
-    assert_string_equal(h->error, "the policies need more than 8388608 bytes of memory");
+    assert_string_equal(
+        h->error,
+        "the policies need more than 8388608 bytes of memory; --policy-memory gives more");
     assert_null(h->bench->snapshot);
 }
 
