@@ -16,13 +16,15 @@ enum {
     ADS_VALIDITY_S = 30 * 24 * 3600,
     ADS_RENEW_RETRY_MS = 60 * 1000,
     POLICY_RESTART_MS = 1000,
+    POLICY_RESTART_MAX_MS = 60 * 1000,
 };
 
 /* --- source -> store -> policy --- */
 
 void osm_app_flush(struct osm_app *app)
 {
-    if (app->stopping || !app->synced || !app->policy || osm_policy_busy(app->policy))
+    if (app->stopping || !app->synced || !app->policy || app->policy_lost ||
+        osm_policy_busy(app->policy))
         return;
     struct osm_changes *changes = osm_store_take_changes(app->store);
     if (changes)
@@ -82,6 +84,7 @@ static int start_policy(struct osm_app *app, struct osm_err *err)
         .osm_namespace = app->config.osm_namespace,
         .trust_domain = app->config.trust_domain,
         .roots_pem = osm_ca_roots_pem(app->ca),
+        .memory_max_bytes = app->config.policy_memory_bytes,
         .numbers_after = app->snapshot ? app->snapshot->number : 0,
     };
     int rc = osm_policy_start(&app->policy, app->loop, &config,
@@ -91,8 +94,33 @@ static int start_policy(struct osm_app *app, struct osm_err *err)
     return rc;
 }
 
-/* The engine's state is lost (memory, or a run that did not end): a fresh one starts from all
- * objects. Until then the last good snapshot serves. */
+/* The engine's state is lost, or there is none: says why, in the log and in the status, and tries
+ * with a fresh one, later each time. Until it has made a snapshot the last good one serves: what a
+ * rule alone runs into (its budget, its memory) does not come here, it withdraws what it granted.
+ */
+static void lose_policy(struct osm_app *app, const char *error)
+{
+    uint64_t delay_ms = POLICY_RESTART_MS;
+    for (unsigned i = 0; i < app->policy_failures && delay_ms < POLICY_RESTART_MAX_MS; i++)
+        delay_ms *= 2;
+    if (delay_ms > POLICY_RESTART_MAX_MS)
+        delay_ms = POLICY_RESTART_MAX_MS;
+    delay_ms += osm_now_us() % (delay_ms / 4); /* not all daemons of a cluster at once */
+    osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
+            "policy run failed; the last good configuration serves until a fresh engine has made a "
+            "new one",
+            OSM_S("error", error), OSM_U("again_in_ms", delay_ms));
+    osm_free(app->policy_error);
+    app->policy_error = osm_strf("%s; the last good configuration serves; tried again with a fresh "
+                                 "engine, %u failed in a row",
+                                 error, app->policy_failures + 1);
+    app->policy_lost = true;
+    app->policy_failures++;
+    if (!app->stopping)
+        osm_timer_start(app->policy_restart, delay_ms, 0);
+}
+
+/* A fresh engine starts from all objects. */
 static void restart_policy(void *ud)
 {
     struct osm_app *app = ud;
@@ -101,11 +129,10 @@ static void restart_policy(void *ud)
         return;
     osm_policy_stop(osm_take_ptr(&app->policy));
     if (osm_store_mark_all(app->store) || start_policy(app, &err)) {
-        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policy engine not restarted, trying again",
-                OSM_S("error", err.msg));
-        osm_timer_start(app->policy_restart, POLICY_RESTART_MS, 0);
+        lose_policy(app, err.msg[0] ? err.msg : "out of memory");
         return;
     }
+    app->policy_lost = false;
     osm_app_flush(app);
 }
 
@@ -126,14 +153,13 @@ static void tell_warnings(const struct osm_snapshot *now, const struct osm_snaps
 static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *error)
 {
     struct osm_app *app = ud;
-    osm_free(osm_take_ptr(&app->policy_error));
     if (error) {
-        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
-                "policy run failed; the last good configuration serves", OSM_S("error", error));
-        app->policy_error = osm_strdup(error);
-        if (!app->stopping)
-            osm_timer_start(app->policy_restart, POLICY_RESTART_MS, 0);
-    } else if (snapshot) {
+        lose_policy(app, error);
+    } else {
+        osm_free(osm_take_ptr(&app->policy_error));
+        app->policy_failures = 0;
+    }
+    if (snapshot) {
         tell_warnings(snapshot, app->snapshot);
         osm_snapshot_unref(app->snapshot);
         app->snapshot = snapshot;

@@ -35,6 +35,8 @@ struct osm_app {
     struct osm_timer *policy_restart;
     struct osm_snapshot *snapshot; /* the newest; NULL before the first run has ended */
     char *policy_error;            /* why the last run failed; NULL: it did not */
+    bool policy_lost;              /* the engine's state is; a fresh one is about to be made */
+    unsigned policy_failures;      /* in a row: sets how long to wait for it */
     struct osm_waiter *waiters;
     int ads_port;
     bool synced, stopping, flush_posted;

@@ -4,9 +4,10 @@
 #include "base/options.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <string.h>
 
-enum { OPTIONS = 12 };
+enum { OPTIONS = 13 };
 
 /* The table for one parse; `at` is written through it. */
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
@@ -19,6 +20,9 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
         {"policies", 0, "DIR...",
          "the Lua policy modules; given again: a directory of your own that lies over them",
          at->policies_dirs, NULL, true},
+        {"policy-memory", 0, "SIZE",
+         "what the policies may hold, such as 2Gi; 64Mi to 1Ti (default 512Mi)", &at->policy_memory,
+         NULL, false},
         {"ads-listen", 0, "HOST:PORT", "xDS for the sidecars (default 0.0.0.0:15128)",
          &at->ads_listen, NULL, false},
         {"mesh-name", 0, "NAME",
@@ -77,6 +81,27 @@ static int check_domain(const char *value, struct osm_err *err)
     }
 }
 
+/* A whole number with Mi or Gi, as Kubernetes writes quantities of memory. */
+static int parse_memory(const char *text, size_t *out, struct osm_err *err)
+{
+    enum { MEBIBYTES_MIN = 64, MEBIBYTES_MAX = 1024 * 1024 };
+    uintmax_t mebibytes = 0;
+    const char *p = text;
+    for (; isdigit((unsigned char)*p) && mebibytes <= MEBIBYTES_MAX; p++)
+        mebibytes = mebibytes * 10 + (uintmax_t)(*p - '0');
+    if (!strcmp(p, "Gi"))
+        mebibytes *= 1024;
+    else if (!strcmp(p, "Ti"))
+        mebibytes *= (uintmax_t)1024 * 1024;
+    else if (strcmp(p, "Mi") != 0)
+        mebibytes = 0;
+    if (mebibytes < MEBIBYTES_MIN || mebibytes > MEBIBYTES_MAX)
+        return osm_fail(err, OSM_EINVAL,
+                        "--policy-memory %s: expected 64Mi to 1Ti, such as 512Mi or 2Gi", text);
+    *out = (size_t)mebibytes << 20;
+    return 0;
+}
+
 int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
 {
     struct osm_app_config config = {
@@ -84,6 +109,7 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .mesh_name = "osm",
         .osm_namespace = "osm-system",
         .trust_domain = "cluster.local",
+        .policy_memory = "512Mi",
         .verbosity = "info",
     };
     struct osm_option options[OPTIONS];
@@ -106,6 +132,8 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
             rc = check_label("osm-namespace", config.osm_namespace, err);
         if (!rc)
             rc = check_domain(config.trust_domain, err);
+        if (!rc)
+            rc = parse_memory(config.policy_memory, &config.policy_memory_bytes, err);
         if (!rc && osm_log_level_parse(config.verbosity) < 0)
             rc = osm_fail(
                 err, OSM_EINVAL,

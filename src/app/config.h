@@ -10,6 +10,8 @@ struct osm_app_config {
     const char *source;                                   /* "dir:PATH" */
     const char *policies_dirs[OSM_OPTION_VALUES_MAX + 1]; /* NULL-terminated */
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
+    const char *policy_memory; /* "512Mi" */
+    size_t policy_memory_bytes;
     const char *control_socket; /* default: STATE_DIR/control.sock */
     const char *verbosity;
     bool help, version;
