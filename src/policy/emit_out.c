@@ -531,7 +531,8 @@ static int l_say(lua_State *L)
     struct osm_emission *emission = emission_of(L, form);
     osm_emitted_clear(&emission->building);
     if (emission->len >= OSM_ITEMS_MAX)
-        return luaL_error(L, "out.%s: more than %d items for one key", form->name, OSM_ITEMS_MAX);
+        return luaL_error(L, "%s%sout.%s: more than %d items for one key", place,
+                          *place ? ": " : "", form->name, OSM_ITEMS_MAX);
     struct osm_item *item = emission->building.item = osm_alloc(sizeof *item);
     if (!item)
         return luaL_error(L, "out of memory");
@@ -556,8 +557,8 @@ static int l_say(lua_State *L)
     }
     size_t bytes = item->body ? osm_bytes_len(item->body) : 0;
     if (bytes > OSM_EMISSION_MAX - emission->bytes)
-        return luaL_error(L, "out.%s: more than %d MiB of messages for one key", form->name,
-                          OSM_EMISSION_MAX >> 20);
+        return luaL_error(L, "%s%sout.%s: more than %d MiB of messages for one key", place,
+                          *place ? ": " : "", form->name, OSM_EMISSION_MAX >> 20);
     emission->bytes += bytes;
     osm_sandbox_charge(L, bytes / 64);
     emission->building.authorises = item->authorises;

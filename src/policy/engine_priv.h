@@ -172,6 +172,7 @@ struct osm_frame {
     size_t memory;     /* bytes allocated since it began, freed ones too */
     uint64_t since_ms; /* when it was first seen running since it began or a callee returned; 0: not
                           yet */
+    bool full;         /* it was refused memory because the state is at its cap */
     enum osm_ended ended;
     struct osm_cell *raised; /* the cell whose error was raised here last */
     struct osm_emission *emission;

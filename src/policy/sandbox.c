@@ -125,8 +125,10 @@ static bool may_grow(struct osm_engine *e, size_t more, int type)
         end_evaluation(f, OSM_ENDED_MEMORY);
         return false;
     }
-    if (e->memory + more > e->memory_max)
+    if (e->memory + more > e->memory_max) {
+        f->full = true;
         return false;
+    }
     if (more >= BIG_BLOCK)
         pay(f, more / 64);
     return true;
@@ -238,7 +240,7 @@ void osm_sandbox_out_of_memory(struct osm_engine *e)
         return;
     /* Lua stays whole; what this evaluation held is garbage now. So where there is something to go
      * on serving, the rules that need memory fail one by one, which withdraws what authorises. */
-    if (e->last && f->cell && e->memory + BIG_BLOCK * 4 > e->memory_max)
+    if (e->last && f->cell && f->full)
         end_evaluation(f, OSM_ENDED_FULL);
     else
         e->abort = OSM_ABORT_LUA_MEMORY;
@@ -256,6 +258,7 @@ int osm_lua_call(struct osm_engine *e, lua_CFunction fn, void *ud, char **messag
     f->budget = OSM_BUDGET;
     f->memory = 0;
     f->since_ms = 0;
+    f->full = false;
     f->ended = OSM_ENDED_NOT;
     lua_sethook(co, count_hook, LUA_MASKCOUNT, OSM_HOOK_COUNT);
     lua_pushcfunction(co, l_enter);
