@@ -58,10 +58,11 @@ static size_t add_entry(lua_State *L, struct walk *w, const struct entry *made)
         p->cap = cap;
     }
     struct entry *entry = &p->list[p->len];
+    const char *root = made->module ? made->module->path : "";
     *entry = *made;
-    entry->path = osm_hash_fold(made->parent < p->len ? p->list[made->parent].path
-                                                      : osm_hash_text('m', made->module->path),
-                                osm_hash_text('s', made->step));
+    entry->path =
+        osm_hash_fold(made->parent < p->len ? p->list[made->parent].path : osm_hash_text('m', root),
+                      osm_hash_text('s', made->step));
     entry->step = osm_strndup(made->step, strnlen(made->step, STEP_MAX_BYTES));
     if (!entry->step)
         luaL_error(L, "out of memory");

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rig import World
 from rig.daemon import ROOT, build_dir
+from rig.waiting import until
 from rig.xds import CDS, EDS, LDS, SDS, Delta, Sotw
 
 
@@ -94,3 +95,48 @@ def test_no_leak_at_exit_after_work(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert status == 0, log[-4000:]
     assert "Sanitizer" not in log
     assert json.loads(log.splitlines()[-1])["open_handles"] == 0
+
+
+GREEDY = """
+local M = { api = 1, rules = {}, emit = {} }
+M.rules["acme.hoard"] = function(_, name, i)
+  return name .. i .. ("x"):rep(1000000)
+end
+M.emit.hoards = {
+  each = "Service",
+  run = function(mesh, _, namespace, name)
+    local annotations = mesh.Service(namespace, name).metadata.annotations or {}
+    for i = 1, tonumber(annotations.hoard or "0") do
+      mesh.acme.hoard(name, i)
+    end
+  end,
+}
+return M
+"""
+
+
+def test_an_engine_that_is_lost_is_built_anew_and_the_status_says_so(tmp_path: Path) -> None:
+    """More memory than the policies may have, from the start: told with the flag's name, tried again, healed."""
+    (tmp_path / "greedy.lua").write_text(GREEDY)
+    world = World(real=False, policies=[ROOT / "policies", tmp_path])
+    world.daemon.command.append("--policy-memory=64Mi")
+    objects = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: red, labels: {openservicemesh.io/monitored-by: osm}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: big, namespace: red, annotations: {hoard: "HOARD"}}
+spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}
+"""
+    world.put("greedy.yaml", objects.replace("HOARD", "200"))
+    with world:
+        until(lambda: "2 failed in a row" in (world.status()["policy_error"] or ""), "the engine is lost twice", 60)
+        said = world.status()["policy_error"]
+        assert said.startswith("the policies need more than 67108864 bytes of memory; --policy-memory gives more; ")
+        assert "--policy-memory gives more" in world.daemon.osm("status")
+        world.put("greedy.yaml", objects.replace("HOARD", "1"))
+        world.daemon.applied(60)
+        assert world.status()["policy_error"] is None
+        assert world.status()["errors"] == []
