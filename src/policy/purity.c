@@ -455,10 +455,10 @@ static int tell(const struct osm_purity *p, size_t at, json_t *changes)
 int osm_purity_compare(struct osm_engine *e, const struct osm_purity *then, json_t *changes,
                        struct osm_err *err)
 {
-    struct osm_purity *now;
+    struct osm_purity *now = NULL;
     size_t told = SIZE_MAX;
     int rc = osm_purity_take(e, &now, err);
-    if (rc)
+    if (rc || !now)
         return rc;
     for (size_t i = 0; i < then->len && i < now->len && !rc; i++) {
         const struct entry *a = &then->list[i], *b = &now->list[i];
