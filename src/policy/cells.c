@@ -321,6 +321,7 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
 static bool reads_hold(struct osm_engine *e, struct osm_frame *f)
 {
     struct osm_cell *c = f->cell;
+    e->cells_verified++;
     for (f->at = 0; f->at < c->reads_len; f->at++) {
         struct osm_read *r = &c->reads[f->at];
         osm_cells_bring(e, r->cell);

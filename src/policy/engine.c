@@ -319,7 +319,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     if (e->abort)
         return lost(e, err);
     e->run++;
-    e->rules_run = 0;
+    e->rules_run = e->cells_verified = 0;
     e->prints = 0;
     e->kinds_changed = e->headers_asked = false;
     e->deadline_ms = osm_now_ms() + OSM_WALL_MAX_MS;
@@ -339,12 +339,12 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     e->settled = true;
     if (checks_mutations(e))
         osm_cells_check_mutations(e);
-    uint64_t run_us = osm_now_us() - start_us;
-    if (run_us > OSM_WALL_SOFT_MS * 1000U)
-        osm_log(OSM_LOG_POLICY, OSM_LOG_WARN, "a run has taken long", OSM_U("run_us", run_us),
+    e->run_us = osm_now_us() - start_us;
+    if (e->run_us > OSM_WALL_SOFT_MS * 1000U)
+        osm_log(OSM_LOG_POLICY, OSM_LOG_WARN, "a run has taken long", OSM_U("run_us", e->run_us),
                 OSM_U("rules_run", e->rules_run));
-    return osm_report_snapshot(e, collects || !e->settled, proxies, proxies_len, errors, run_us,
-                               out, err);
+    return osm_report_snapshot(e, collects || !e->settled, proxies, proxies_len, errors, out,
+                               err);
 }
 
 /* --- one question --- */

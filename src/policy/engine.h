@@ -46,3 +46,6 @@ OSM_MUST_USE int osm_engine_set_roots(struct osm_engine *engine, const char *roo
  * as JSON. Errors: OSM_ELUA with the rule's error; OSM_ENOENT no such name. */
 OSM_MUST_USE int osm_engine_ask(struct osm_engine *engine, const char *name, const json_t *keys,
                                 json_t **out, struct osm_err *err);
+/** Figures of the last run, also where it made no snapshot: as a snapshot's `policy`. NULL: no
+ * memory. Owns: caller. */
+OSM_MUST_USE json_t *osm_engine_figures(const struct osm_engine *engine);

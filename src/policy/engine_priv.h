@@ -204,7 +204,7 @@ struct osm_engine {
     /* memo */
     struct osm_map cells;
     uint64_t run; /* from 1 */
-    uint64_t rules_run;
+    uint64_t rules_run, cells_verified, run_us; /* of this run */
     struct osm_cell *
         *inputs; /* every input cell, so that a run can see in one pass whether any changed */
     size_t inputs_len, inputs_cap;

@@ -183,9 +183,25 @@ static int collect_all(struct osm_engine *e)
     return l.failed || !e->cell_rejects ? OSM_ENOMEM : 0;
 }
 
+json_t *osm_engine_figures(const struct osm_engine *e)
+{
+    json_t *figures =
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "digest", e->digest, "modules",
+                  (json_int_t)e->modules_len, "rules_run", (json_int_t)e->rules_run,
+                  "cells_verified", (json_int_t)e->cells_verified, "cells",
+                  (json_int_t)e->cells.count, "items", (json_int_t)osm_compose_items(e->compose),
+                  "lua_bytes", (json_int_t)e->memory, "run_us", (json_int_t)e->run_us, "runs",
+                  (json_int_t)e->run);
+    if (figures && e->warnings && json_object_set(figures, "warnings", e->warnings)) {
+        json_decref(figures);
+        return NULL;
+    }
+    return figures;
+}
+
 int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_proxy *proxies,
-                        size_t proxies_len, json_t *compose_errors, uint64_t run_us,
-                        struct osm_snapshot **out, struct osm_err *err)
+                        size_t proxies_len, json_t *compose_errors, struct osm_snapshot **out,
+                        struct osm_err *err)
 {
     struct osm_snapshot *s = osm_snapshot_new();
     int rc = s ? 0 : OSM_ENOMEM;
@@ -206,14 +222,7 @@ int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_
     }
     s->rejects = json_incref(e->cell_rejects);
     s->errors = in_order(compose_errors);
-    s->policy = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "digest", e->digest, "modules",
-                          (json_int_t)e->modules_len, "rules_run", (json_int_t)e->rules_run,
-                          "cells", (json_int_t)e->cells.count, "lua_bytes", (json_int_t)e->memory,
-                          "run_us", (json_int_t)run_us, "runs", (json_int_t)e->run);
-    if (s->policy && e->warnings && json_object_set(s->policy, "warnings", e->warnings)) {
-        json_decref(s->policy);
-        s->policy = NULL;
-    }
+    s->policy = osm_engine_figures(e);
     if (!s->errors || !s->policy) {
         osm_snapshot_unref(s);
         return osm_fail(err, OSM_ENOMEM, "out of memory");

@@ -8,5 +8,5 @@
  * *out NULL: nothing differs. Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm_report_snapshot(struct osm_engine *e, bool collect,
                                      struct osm_snapshot_proxy *proxies, size_t proxies_len,
-                                     json_t *compose_errors, uint64_t run_us,
-                                     struct osm_snapshot **out, struct osm_err *err);
+                                     json_t *compose_errors, struct osm_snapshot **out,
+                                     struct osm_err *err);

@@ -387,6 +387,11 @@ void osm_compose_remove(struct osm_compose *compose, const char *key)
     entry_remove(compose, entry);
 }
 
+size_t osm_compose_items(const struct osm_compose *compose)
+{
+    return compose->items.count;
+}
+
 void osm_compose_forget_headers(struct osm_compose *compose)
 {
     compose->header_generation++;
