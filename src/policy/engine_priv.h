@@ -43,6 +43,7 @@ enum {
 };
 
 struct osm_cell;
+struct osm_thing;
 struct osm_engine;
 struct osm_schema;
 
@@ -92,7 +93,6 @@ struct osm_decl {
     struct osm_decl **indexes;   /* of this kind */
     size_t indexes_len;
     struct osm_map objects; /* canonical key -> struct osm_thing */
-    uint64_t members_version;
 
     /* rule */
     struct osm_decl *original; /* what it wraps */
@@ -103,9 +103,9 @@ struct osm_decl {
     struct osm_decl *of;
     struct osm_map buckets; /* canonical key -> struct osm_bucket */
 
-    /* key list of a kind or index */
-    uint64_t keys_hashed_version;
-    struct osm_hash keys_hash;
+    /* key list of a kind or index: number and sum of the hashes of its keys, in any order */
+    uint64_t keys_len;
+    struct osm_hash keys_sum;
 
     /* emit */
     char *each_name;
@@ -133,10 +133,21 @@ struct osm_join {
 struct osm_read {
     struct osm_cell *cell;
     struct osm_hash seen;
+    size_t at; /* once it is a cell's own: its place in cell->readers */
 };
 
 struct osm_reads {
     struct osm_read *list;
+    size_t len, cap;
+};
+
+struct osm_cells {
+    struct osm_cell **list;
+    size_t len, cap;
+};
+
+struct osm_things {
+    struct osm_thing **list;
     size_t len, cap;
 };
 
@@ -203,23 +214,27 @@ struct osm_engine {
 
     /* memo */
     struct osm_map cells;
-    uint64_t run; /* from 1 */
+    uint64_t run;                               /* from 1 */
     uint64_t rules_run, cells_verified, run_us; /* of this run */
-    struct osm_cell *
-        *inputs; /* every input cell, so that a run can see in one pass whether any changed */
-    size_t inputs_len, inputs_cap;
-    bool settled; /* all live cells were verified in some run, and only inputs can have changed
-                     since */
-    bool kinds_changed;                 /* in this run */
-    bool headers_asked;                 /* in this run */
-    json_t *cell_rejects, *cell_errors; /* what cells and objects reported at the last collection */
-    struct osm_cell **headers;          /* rule cells that composition has asked for */
-    size_t headers_len, headers_cap;
+    struct osm_cells touched;                   /* inputs to look up again, of this batch */
+    struct osm_cells due;                       /* stale emit cells */
+    struct osm_cells spreading;                 /* scratch of osm_cells_spoil */
+    struct osm_cells lost;    /* nobody may hold them any more: looked at when the run ends */
+    struct osm_cells handed;  /* whose value was given to Lua in this run */
+    struct osm_cells refill;  /* emit cells with endpoints to fill in again */
+    struct osm_cells headers; /* rule cells that composition has asked for */
+    struct osm_cells telling; /* with rejects, an error, or the like */
+    struct osm_thing *handed_things;  /* as handed, for objects */
+    struct osm_things telling_things; /* as telling */
+    struct osm_map topics;            /* a Service or account -> struct osm_topic */
+    size_t too_deep;                  /* cells that are OSM_CELL_TOO_DEEP */
+    bool reports_changed; /* what cells and objects report may differ from the last time */
+    json_t *cell_rejects, *cell_errors; /* what they reported then */
     struct osm_buf keys_scratch;
 
     struct osm_world *world;
     struct osm_compose *compose;
-    uint64_t filled_revision, filled_roots;
+    uint64_t filled_roots;
     struct osm_snapshot *last;
     uint64_t numbers_after; /* of the first snapshot */
 };
