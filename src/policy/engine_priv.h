@@ -17,6 +17,7 @@
 #include "base/map.h"
 #include "model/world.h"
 #include "policy/engine.h"
+#include "policy/sandbox_pool.h"
 #include "xds/compose.h"
 
 #include <lauxlib.h>
@@ -188,6 +189,7 @@ struct osm_engine {
     /* sandbox */
     lua_State *L;
     size_t memory, memory_max;
+    struct osm_pool pool;
     struct osm_frame frames[OSM_NEST_MAX];
     size_t nest; /* frames in use */
     enum osm_abort abort;

@@ -73,8 +73,7 @@ static void *allocate(void *ud, void *ptr, size_t old_size, size_t size)
         old_size = 0; /* holds a type tag then */
     if (!size) {
         e->memory -= old_size;
-        osm_free(ptr);
-        return NULL;
+        return osm_pool_resize(&e->pool, ptr, old_size, 0);
     }
     if (size > old_size) {
         size_t more = size - old_size;
@@ -87,7 +86,7 @@ static void *allocate(void *ud, void *ptr, size_t old_size, size_t size)
                 exhaust(f);
         }
     }
-    void *p = osm_realloc_array(ptr, 1, size);
+    void *p = osm_pool_resize(&e->pool, ptr, old_size, size);
     if (p)
         e->memory = e->memory - old_size + size;
     else if (size <= old_size)
@@ -312,6 +311,7 @@ void osm_sandbox_close(struct osm_engine *e)
     if (e->L)
         lua_close(e->L);
     e->L = NULL;
+    osm_pool_clear(&e->pool);
     for (size_t i = 0; i < OSM_NEST_MAX; i++) {
         osm_free(e->frames[i].reads.list);
         e->frames[i].reads = (struct osm_reads){0};
