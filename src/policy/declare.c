@@ -311,7 +311,8 @@ static void read_schema(lua_State *L, struct osm__reading *r)
 
 static void check_kind_field(lua_State *L, struct osm__reading *r, const char *name)
 {
-    static const char *const known[] = {"group", "versions", "schema", "from", "accept", NULL};
+    static const char *const known[] = {"group",  "versions", "schema", "from",
+                                        "accept", "labels",   NULL};
     osm__declare_check_field(L, r, known, name);
 }
 
@@ -341,6 +342,11 @@ static void read_kind(lua_State *L, struct osm__reading *r, const char *name)
                     r->what, d->versions[i], d->versions[i], d->versions[0]));
     if (lua_getfield(L, table, "accept") != LUA_TNIL)
         d->accept = osm__declare_function(L, r, "accept", &d->line);
+    if (lua_getfield(L, table, "labels") != LUA_TNIL && !lua_isboolean(L, -1))
+        osm__declare_fail(L, r, "labels",
+                          lua_pushfstring(L, "%s: labels must be true or false, got %s", r->what,
+                                          luaL_typename(L, -1)));
+    d->sees_labels = lua_toboolean(L, -1);
     const char *dot = strchr(d->name, '.'); /* acme.Quota: a Quota in the manifests */
     lua_pushfstring(L, "%s/%s", d->group, dot ? dot + 1 : d->name);
     const char *type = lua_tostring(L, -1);

@@ -61,6 +61,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->roots_pem = osm_strdup(config->roots_pem ? config->roots_pem : "");
     e->memory_max = config->memory_max_bytes ? config->memory_max_bytes : MEMORY_DEFAULT;
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
+    e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
     e->run = 1;
     e->numbers_after = config->numbers_after;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
@@ -112,6 +113,7 @@ void osm_engine_free(struct osm_engine *e)
     osm_world_free(e->world);
     osm_snapshot_unref(e->last);
     osm_buf_clear(&e->keys_scratch);
+    osm_buf_clear(&e->encoded);
     osm_free(e->telling_things.list);
     json_decref(e->cell_rejects);
     json_decref(e->cell_errors);
@@ -308,6 +310,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
                    struct osm_snapshot **out, struct osm_err *err)
 {
     uint64_t start_us = osm_now_us();
+    *out = NULL;
     struct osm_snapshot_proxy *proxies = NULL;
     size_t proxies_len = 0;
     if (e->abort)
@@ -321,6 +324,11 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     int rc = evaluate(e, changes, err);
     if (rc)
         return rc;
+    if (e->last && !e->rules_run && !e->reports_changed && !e->lost.len && !e->handed_things &&
+        !osm_compose_dirty(e->compose) && !osm_world_proxies_changed(e->world)) {
+        e->run_us = osm_now_us() - start_us;
+        return 0;
+    }
     json_t *errors = json_array();
     rc = errors ? compose(e, &proxies, &proxies_len, errors, err)
                 : osm_fail(err, OSM_ENOMEM, "out of memory");

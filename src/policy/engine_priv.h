@@ -91,6 +91,7 @@ struct osm_decl {
     struct osm_schema **schemas; /* by version, entries may be NULL */
     int *from;                   /* references by version, LUA_NOREF none */
     int accept;                  /* reference or LUA_NOREF */
+    bool sees_labels;            /* its objects keep their labels and annotations */
     struct osm_decl **indexes;   /* of this kind */
     size_t indexes_len;
     struct osm_map objects; /* canonical key -> struct osm_thing */
@@ -199,6 +200,7 @@ struct osm_engine {
     unsigned prints; /* in this run */
     bool mutated;    /* a rule has written into what it was given: look after every run */
     int mesh_ref, out_ref, base_ref;
+    struct osm_buf encoded; /* scratch of the messages that emitters say */
 
     /* bundle */
     struct osm_module *modules;

@@ -243,7 +243,7 @@ static int enter_buckets(struct intake *in)
 }
 
 /* What is not part of an object's hash must not be readable either. */
-static json_t *visible_body(const struct osm_object *o)
+static json_t *visible_body(const struct osm_decl *kind, const struct osm_object *o)
 {
     json_t *body = json_deep_copy(o->body);
     json_t *metadata = json_object_get(body, "metadata");
@@ -251,6 +251,10 @@ static json_t *visible_body(const struct osm_object *o)
     (void)json_object_del(metadata, "managedFields");
     (void)json_object_del(metadata, "resourceVersion");
     (void)json_object_del(metadata, "generation");
+    if (!kind->sees_labels) {
+        (void)json_object_del(metadata, "labels");
+        (void)json_object_del(metadata, "annotations");
+    }
     return body;
 }
 
@@ -271,7 +275,7 @@ static int take_in(struct osm_engine *e, struct osm_thing *t)
         osm_buf_clear(&text);
         return rc;
     }
-    t->body = visible_body(t->object);
+    t->body = visible_body(kind, t->object);
     if (!t->body)
         return OSM_ENOMEM;
     int rc = apply_schema(&in, kind->schemas[in.version]);
@@ -382,6 +386,15 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     size_t len = kind ? thing_key(any, key) : 0;
     if (!len)
         return 0;
+    struct osm_hash hash = now ? osm_hash_fold(osm_hash_bytes(now->key, strlen(now->key)),
+                                               kind->sees_labels ? now->content : now->core)
+                               : (struct osm_hash){0, 0};
+    struct osm_thing *known = osm_map_getn(&kind->objects, key, len);
+    if (now && known && osm_hash_equal(known->hash, hash)) {
+        osm_object_unref(known->object);
+        known->object = osm_object_ref(now);
+        return 0;
+    }
     osm_cells_touch(e, kind, key, len);
     remove_thing(e, kind, key, len);
     if (!now)
@@ -396,12 +409,14 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     t->ref = LUA_NOREF;
     t->key_len = len;
     memcpy(t->key, key, len);
-    t->hash = osm_hash_fold(osm_hash_bytes(now->key, strlen(now->key)), now->content);
+    t->hash = hash;
     int rc = take_in(e, t);
     if (!t->present)
         drop_table(e, t);
     if (!rc && (t->rejects || t->error))
         rc = tell(e, t);
+    if (rc)
+        remove_thing(e, kind, key, len); /* half of it must not pass for known */
     return rc;
 }
 

@@ -3,7 +3,11 @@
  * An object exists for rules once its version is known, its schema fits, `from` has lifted it,
  * `accept` has not rejected it, and every index could say its keys; otherwise it is absent
  * everywhere, and the reason is a reject (bad data) or an error (bad program). Without this
- * all-or-nothing, half of an object would be seen by one rule and not by another. */
+ * all-or-nothing, half of an object would be seen by one rule and not by another.
+ *
+ * Rules see neither status nor what changes by itself (managedFields, resourceVersion, generation),
+ * and labels and annotations only where the kind declares `labels = true`: tools write into them
+ * all the time. What rules do not see is no change: nothing is taken in again, and no rule runs. */
 #pragma once
 
 #include "policy/engine_priv.h"
