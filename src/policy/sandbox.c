@@ -294,6 +294,9 @@ static int l_open(lua_State *L)
 
 int osm_sandbox_open(struct osm_engine *e, struct osm_err *err)
 {
+#ifdef OSM_DEBUG
+    e->pool.plain = true;
+#endif
     e->L = lua_newstate(allocate, e);
     if (!e->L)
         return osm_fail(err, OSM_ENOMEM, "out of memory for the Lua state");

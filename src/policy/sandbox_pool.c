@@ -1,16 +1,10 @@
 #include "policy/sandbox_pool.h"
 
-#include <stdbool.h>
 #include <string.h>
 
-static bool is_small(size_t size)
+static bool is_small(const struct osm_pool *pool, size_t size)
 {
-#ifdef OSM_DEBUG
-    (void)size;
-    return false;
-#else
-    return size && size <= OSM_POOL_MAX;
-#endif
+    return !pool->plain && size && size <= OSM_POOL_MAX;
 }
 
 static size_t class_of(size_t size)
@@ -50,7 +44,7 @@ static void *take(struct osm_pool *pool, size_t size)
 
 static void drop(struct osm_pool *pool, void *block, size_t size)
 {
-    if (is_small(size))
+    if (is_small(pool, size))
         put_back(pool, block, class_of(size));
     else
         osm_free(block);
@@ -63,7 +57,7 @@ void *osm_pool_resize(struct osm_pool *pool, void *ptr, size_t old_size, size_t 
             drop(pool, ptr, old_size);
         return NULL;
     }
-    bool was_small = is_small(old_size), small = is_small(size);
+    bool was_small = is_small(pool, old_size), small = is_small(pool, size);
     if (!was_small && !small)
         return osm_realloc_array(ptr, 1, size);
     if (was_small && small && class_of(old_size) == class_of(size))
@@ -83,5 +77,5 @@ void osm_pool_clear(struct osm_pool *pool)
         memcpy(&pool->slabs, slab, sizeof(void *));
         osm_free(slab);
     }
-    *pool = (struct osm_pool){0};
+    *pool = (struct osm_pool){.plain = pool->plain};
 }
