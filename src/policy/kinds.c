@@ -142,8 +142,6 @@ void osm__thing_push(lua_State *L, struct osm_thing *t)
             label[0] = '\0';
         osm_buf_clear(&text);
         osm_value_push(L, t->body);
-        if (osm_value_content_hash(L, -1, &t->table_hash))
-            luaL_error(L, "%s: cannot be handed to a rule", label);
         osm_identity_set(L, t->hash, label, t->object->origin);
         t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
@@ -440,7 +438,7 @@ void osm_kinds_check_mutations(struct osm_engine *e,
         lua_rawgeti(e->L, LUA_REGISTRYINDEX, t->ref);
         int rc = osm_value_content_hash(e->L, -1, &now);
         lua_pop(e->L, 1);
-        if (!rc && osm_hash_equal(now, t->table_hash))
+        if (!rc && osm_hash_equal(now, osm_json_hash(t->body)))
             continue;
         changed(ud, t);
         drop_table(e, t);

@@ -16,11 +16,10 @@ struct osm_thing {
     struct osm_object *object;
     struct osm_decl *kind;
     bool present;
-    struct osm_hash hash;       /* kind, key, content */
-    json_t *body;               /* what rules see: defaults filled in, lifted */
-    int ref;                    /* its table, LUA_NOREF not made yet */
-    struct osm_hash table_hash; /* of the table when it was made */
-    uint64_t handed;            /* run */
+    struct osm_hash hash; /* kind, key, content */
+    json_t *body;         /* what rules see: defaults filled in, lifted */
+    int ref;              /* its table, LUA_NOREF not made yet */
+    uint64_t handed;      /* run */
     struct osm_thing *next_handed;
     json_t *rejects;             /* as in a snapshot; NULL none */
     json_t *error;               /* as in a snapshot; NULL none */
