@@ -5,7 +5,7 @@
 ---
 ---   local M = { api = 1 }
 ---   M.kinds   = { Kind = { group =, versions = {...}, schema = "crds/x.yaml", from = {...}, accept = function(object, reject) end,
----                       labels = true } }      without it, metadata.labels and metadata.annotations are not there
+---                       labels = false } }     hides metadata.labels and metadata.annotations, from everybody
 ---   M.indexes = { name = { of = "Kind", keys = function(object) return { {k1, k2}, ... } end } }
 ---   M.rules   = { name = function(mesh, k1, k2, k3) return answer end }
 ---   M.emit    = { name = { each = "kind, index, fact or keyless rule", run = function(mesh, out, k1, k2, k3) end } }

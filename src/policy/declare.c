@@ -346,7 +346,7 @@ static void read_kind(lua_State *L, struct osm__reading *r, const char *name)
         osm__declare_fail(L, r, "labels",
                           lua_pushfstring(L, "%s: labels must be true or false, got %s", r->what,
                                           luaL_typename(L, -1)));
-    d->sees_labels = lua_toboolean(L, -1);
+    d->hides_labels = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
     const char *dot = strchr(d->name, '.'); /* acme.Quota: a Quota in the manifests */
     lua_pushfstring(L, "%s/%s", d->group, dot ? dot + 1 : d->name);
     const char *type = lua_tostring(L, -1);

@@ -91,7 +91,7 @@ struct osm_decl {
     struct osm_schema **schemas; /* by version, entries may be NULL */
     int *from;                   /* references by version, LUA_NOREF none */
     int accept;                  /* reference or LUA_NOREF */
-    bool sees_labels;            /* its objects keep their labels and annotations */
+    bool hides_labels;           /* its objects come without labels and annotations */
     struct osm_decl **indexes;   /* of this kind */
     size_t indexes_len;
     struct osm_map objects; /* canonical key -> struct osm_thing */

@@ -249,7 +249,7 @@ static json_t *visible_body(const struct osm_decl *kind, const struct osm_object
     (void)json_object_del(metadata, "managedFields");
     (void)json_object_del(metadata, "resourceVersion");
     (void)json_object_del(metadata, "generation");
-    if (!kind->sees_labels) {
+    if (kind->hides_labels) {
         (void)json_object_del(metadata, "labels");
         (void)json_object_del(metadata, "annotations");
     }
@@ -385,7 +385,7 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     if (!len)
         return 0;
     struct osm_hash hash = now ? osm_hash_fold(osm_hash_bytes(now->key, strlen(now->key)),
-                                               kind->sees_labels ? now->content : now->core)
+                                               kind->hides_labels ? now->core : now->content)
                                : (struct osm_hash){0, 0};
     struct osm_thing *known = osm_map_getn(&kind->objects, key, len);
     if (now && known && osm_hash_equal(known->hash, hash)) {

@@ -5,9 +5,10 @@
  * everywhere, and the reason is a reject (bad data) or an error (bad program). Without this
  * all-or-nothing, half of an object would be seen by one rule and not by another.
  *
- * Rules see neither status nor what changes by itself (managedFields, resourceVersion, generation),
- * and labels and annotations only where the kind declares `labels = true`: tools write into them
- * all the time. What rules do not see is no change: nothing is taken in again, and no rule runs. */
+ * Rules see neither status nor what changes by itself (managedFields, resourceVersion, generation).
+ * A kind that declares `labels = false` hides labels and annotations too. That is for kinds whose
+ * owner alone reads them: an extension that looks for an annotation there finds none. What rules do
+ * not see is no change: nothing is taken in again, and no rule runs. */
 #pragma once
 
 #include "policy/engine_priv.h"

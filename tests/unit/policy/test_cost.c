@@ -2,8 +2,9 @@
 #include "policy/engine_util.h"
 
 #define HEAD                                                                                       \
-    "local M = { api = 1, kinds = { Cfg = { group = 'test.mesh', versions = { 'v1' } },\n"         \
-    "  Seen = { group = 'test.mesh', versions = { 'v1' }, labels = true } },\n"                    \
+    "local M = { api = 1, kinds = { Cfg = { group = 'test.mesh', versions = { 'v1' }, labels = "   \
+    "false },\n"                                                                                   \
+    "  Seen = { group = 'test.mesh', versions = { 'v1' } } },\n"                                   \
     "  indexes = { cfgs_by = { of = 'Cfg', keys = function(c) return { c.spec.label or 'none' } "  \
     "end } }, rules = {}, emit = {} }\n"                                                           \
     "local R, E = M.rules, M.emit\n"                                                               \
@@ -86,7 +87,7 @@ static void test_what_rules_do_not_see_is_no_change(void **state)
                         "\"p\",\"namespace\":\"a\"},\"spec\":{\"v\":\"one\"}}");
 }
 
-static void test_labels_are_seen_where_the_kind_says_so(void **state)
+static void test_labels_are_seen_unless_the_kind_hides_them(void **state)
 {
     struct bench *b = *state;
     start(b,
@@ -162,7 +163,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BENCH_TEST(test_only_what_may_have_changed_is_verified),
         BENCH_TEST(test_what_rules_do_not_see_is_no_change),
-        BENCH_TEST(test_labels_are_seen_where_the_kind_says_so),
+        BENCH_TEST(test_labels_are_seen_unless_the_kind_hides_them),
         BENCH_TEST(test_labels_of_a_kind_must_be_said_plainly),
         BENCH_TEST(test_the_memo_holds_what_is_read_and_no_more),
         BENCH_TEST(test_a_cycle_that_is_left_by_one_key_is_whole_for_the_next),
