@@ -1,5 +1,5 @@
 --- Lists: none of these changes what it is given.
-local sort, move = table.sort, table.move
+local pairs, sort, move = pairs, table.sort, table.move
 
 local M = {}
 
@@ -19,10 +19,12 @@ end
 ---@param list T[]
 ---@return T[]
 function M.unique(list)
-  local result = {}
-  for _, value in ipairs(list) do
-    if #result == 0 or result[#result] ~= value then
-      result[#result + 1] = value
+  local result, n = {}, 0
+  for i = 1, #list do
+    local value = list[i]
+    if n == 0 or result[n] ~= value then
+      n = n + 1
+      result[n] = value
     end
   end
   return result
@@ -33,9 +35,13 @@ end
 ---@param f fun(value: any, i: integer): any   nil is left out
 ---@return any[]
 function M.map(list, f)
-  local result = {}
-  for i, value in ipairs(list) do
-    result[#result + 1] = f(value, i)
+  local result, n = {}, 0
+  for i = 1, #list do
+    local value = f(list[i], i)
+    if value ~= nil then
+      n = n + 1
+      result[n] = value
+    end
   end
   return result
 end
@@ -45,8 +51,8 @@ end
 ---@param wanted any
 ---@return boolean
 function M.contains(list, wanted)
-  for _, value in ipairs(list) do
-    if value == wanted then
+  for i = 1, #list do
+    if list[i] == wanted then
       return true
     end
   end
@@ -57,9 +63,10 @@ end
 ---@param t table
 ---@return any[]
 function M.keys(t)
-  local result = {}
+  local result, n = {}, 0
   for key in pairs(t) do
-    result[#result + 1] = key
+    n = n + 1
+    result[n] = key
   end
   return result
 end

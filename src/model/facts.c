@@ -518,6 +518,18 @@ static int link_named(struct osm__facts *facts, struct osm__service_node *servic
     return rc;
 }
 
+static void tell(const struct osm__facts *facts, const char *name)
+{
+    if (facts->changed->tell)
+        facts->changed->tell(facts->changed->ud, OSM_WORLD_NAMED, facts->ns, name);
+}
+
+static void tell_all(const struct osm__facts *facts, const struct osm__bag *nodes)
+{
+    for (size_t i = 0; i < nodes->len; i++)
+        tell(facts, *(const char *const *)nodes->items[i]); /* every node begins with its name */
+}
+
 /* Takes down a service's links and sets them anew. Nodes that end up without links go last, so that
  * old and new can be compared by address. */
 static int link_service(struct osm__facts *facts, struct osm__service_node *service)
@@ -546,6 +558,9 @@ static int link_service(struct osm__facts *facts, struct osm__service_node *serv
             same_accounts && ((struct osm__account_node *)accounts.items[i])->mark == facts->mark;
     facts->changed->proxies = facts->changed->proxies || !same_pods;
     facts->changed->workloads = facts->changed->workloads || !same_accounts;
+    tell(facts, service->name);
+    tell_all(facts, &accounts);
+    tell_all(facts, &service->accounts);
     for (size_t i = 0; i < pods.len; i++)
         drop_pod_node(facts, pods.items[i]);
     for (size_t i = 0; i < accounts.len; i++)

@@ -11,6 +11,7 @@
 
 #include "base/map.h"
 #include "model/kube.h"
+#include "model/world.h"
 
 /* A small bag of pointers; removal does not keep order. */
 struct osm__bag {
@@ -23,6 +24,10 @@ struct osm__facts_changed {
     bool workloads; /* pairs of service and account */
     bool accounts;  /* accounts with a sidecar */
     bool proxies;   /* pods with a sidecar, or the services of one */
+    /* of the linking in progress: each service that is linked anew, and each account that it had or
+     * has; NULL: nobody listens */
+    osm_world_topic_fn *tell;
+    void *ud;
 };
 
 /* Lives while there is a pod, or a service is linked to it. */

@@ -144,13 +144,20 @@ static int add_canonical(struct osm_buf *out, const json_t *value, int depth)
     }
 }
 
-static int hash_content(const json_t *body, struct osm_hash *out)
+/* What is hashed for the core comes first, so that both are read off one text. */
+static int hash_content(const json_t *body, struct osm_hash *core, struct osm_hash *out)
 {
     static const char *const skip[] = {"status", NULL};
     static const char *const skip_metadata[] = {"managedFields", "resourceVersion", "generation",
-                                                NULL};
+                                                "labels",        "annotations",     NULL};
     struct osm_buf text = OSM_BUF_INIT(CANONICAL_MAX_BYTES);
     int rc = add_map(&text, body, 1, skip, skip_metadata);
+    if (!rc)
+        *core = osm_hash_bytes(text.data, text.len);
+    for (size_t i = 0; i < 2 && !rc; i++) {
+        const json_t *part = osm_json_at(body, "metadata", i ? "annotations" : "labels", NULL);
+        rc = part ? add_canonical(&text, part, 2) : osm_buf_add_char(&text, '-');
+    }
     if (!rc)
         *out = osm_hash_bytes(text.data, text.len);
     osm_buf_clear(&text);
@@ -389,7 +396,7 @@ int osm_object_new(struct osm_object **out, json_t *body, const char *origin, st
         osm_free(key);
         key = osm_strf("%s/%s//%s", o->group, o->kind, o->name);
     }
-    rc = key ? hash_content(body, &o->content) : OSM_ENOMEM;
+    rc = key ? hash_content(body, &o->core, &o->content) : OSM_ENOMEM;
     if (!rc)
         rc = hash_status(body, &o->status);
     if (!rc && osm_object_is(o, "", "Pod"))

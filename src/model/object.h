@@ -24,6 +24,8 @@ struct osm_object {
     /* of the canonical body (keys sorted, values tagged with their type: 1 and 1.0 differ) without
      * status and without metadata.managedFields, resourceVersion and generation */
     struct osm_hash content;
+    /* the same, without metadata.labels and metadata.annotations either */
+    struct osm_hash core;
     /* of the little of a v1 Pod's status that host facts are derived from: podIP, podIPs, phase,
      * and the status of the Ready condition (and whatever makes any of these malformed). Zero for
      * every other kind. A Pod that becomes ready is a change although its content is equal. */

@@ -24,6 +24,7 @@ struct osm_world {
     uint64_t revision;
     /* answers over all namespaces, kept until `changed` says otherwise */
     struct osm__facts_changed changed;
+    bool toggled; /* a namespace has joined or left since the world was settled */
     json_t *workloads, *accounts;
     struct osm_world_proxy *proxies;
     const char **proxy_services; /* what the proxies' `services` point into */
@@ -37,7 +38,7 @@ struct osm_world *osm_world_new(const struct osm_world_config *config)
         return NULL;
     world->mesh_name = osm_strdup(config->mesh_name);
     world->osm_namespace = osm_strdup(config->osm_namespace);
-    world->changed = (struct osm__facts_changed){true, true, true};
+    world->changed = (struct osm__facts_changed){true, true, true, NULL, NULL};
     if (!world->mesh_name || !world->osm_namespace) {
         osm_world_free(world);
         return NULL;
@@ -174,7 +175,8 @@ static void toggle(struct batch *b, struct space *space)
         osm__facts_free(space->facts);
         space->facts = NULL;
     }
-    b->world->changed = (struct osm__facts_changed){true, true, true};
+    b->world->changed = (struct osm__facts_changed){true, true, true, NULL, NULL};
+    b->world->toggled = true;
     b->facts_changed = true;
 }
 
@@ -274,6 +276,29 @@ static int link_all(struct osm_world *world)
             rc = osm__facts_link(space->facts);
     }
     return rc;
+}
+
+int osm_world_settle(struct osm_world *world, osm_world_topic_fn *on_topic, void *ud)
+{
+    world->changed.tell = world->toggled ? NULL : on_topic;
+    world->changed.ud = ud;
+    int rc = link_all(world);
+    world->changed.tell = NULL;
+    if (rc)
+        return rc;
+    if (world->toggled)
+        on_topic(ud, OSM_WORLD_ALL, NULL, NULL);
+    if (!world->toggled && world->changed.workloads)
+        on_topic(ud, OSM_WORLD_WORKLOADS, NULL, NULL);
+    if (!world->toggled && world->changed.accounts)
+        on_topic(ud, OSM_WORLD_ACCOUNTS, NULL, NULL);
+    world->toggled = false;
+    return 0;
+}
+
+bool osm_world_proxies_changed(const struct osm_world *world)
+{
+    return world->changed.proxies || !world->proxies;
 }
 
 static int by_text(const void *a, const void *b)

@@ -35,6 +35,19 @@ void osm_world_free(struct osm_world *world);
 typedef void osm_world_visible_fn(void *ud, struct osm_object *old, struct osm_object *now);
 OSM_MUST_USE int osm_world_apply(struct osm_world *world, const struct osm_changes *changes,
                                  osm_world_visible_fn *visible, void *ud);
+/* What a fact is about. */
+enum osm_world_topic {
+    OSM_WORLD_NAMED,     /* a service or an account: namespace and name */
+    OSM_WORLD_WORKLOADS, /* osm_world_workloads */
+    OSM_WORLD_ACCOUNTS,  /* osm_world_accounts */
+    OSM_WORLD_ALL,       /* everything: a namespace has joined or left */
+};
+typedef void osm_world_topic_fn(void *ud, enum osm_world_topic topic, const char *ns,
+                                const char *name);
+/** After osm_world_apply and before any question: calls on_topic for each topic of which a fact may
+ * now answer otherwise than before, some of them more than once. ns and name: borrowed, NULL where
+ * the topic has none. Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm_world_settle(struct osm_world *world, osm_world_topic_fn *on_topic, void *ud);
 bool osm_world_monitored(const struct osm_world *world, const char *ns);
 /** Grows with each batch that changed anything a fact is derived from. */
 uint64_t osm_world_revision(const struct osm_world *world);
@@ -85,3 +98,5 @@ struct osm_world_proxy {
 };
 /** Sorted by uuid; a uuid that two pods carry is left out. Valid until the next apply. */
 const struct osm_world_proxy *osm_world_proxies(struct osm_world *world, size_t *n);
+/** Whether osm_world_proxies would answer otherwise than it did last. The world is settled. */
+bool osm_world_proxies_changed(const struct osm_world *world);

@@ -44,18 +44,11 @@ static enum osm_cell_type type_of(const struct osm_decl *decl, const struct osm_
     }
 }
 
-static int keep_input(struct osm_engine *e, struct osm_cell *c)
+struct osm_cell *osm_cells_find(struct osm_engine *e, const struct osm_decl *decl,
+                                const unsigned char *key, size_t len)
 {
-    if (e->inputs_len == e->inputs_cap) {
-        size_t cap = e->inputs_cap ? e->inputs_cap * 2 : 64;
-        struct osm_cell **grown = osm_realloc_array(e->inputs, cap, sizeof(struct osm_cell *));
-        if (!grown)
-            return OSM_ENOMEM;
-        e->inputs = grown;
-        e->inputs_cap = cap;
-    }
-    e->inputs[e->inputs_len++] = c;
-    return 0;
+    unsigned char full[OSM_KEY_BYTES + 4];
+    return osm_map_getn(&e->cells, full, map_key(decl, key, len, full));
 }
 
 struct osm_cell *osm_cells_get(struct osm_engine *e, struct osm_decl *decl,
@@ -85,10 +78,11 @@ struct osm_cell *osm_cells_get(struct osm_engine *e, struct osm_decl *decl,
     c->decl = decl;
     c->type = type_of(decl, key);
     c->ref = LUA_NOREF;
-    if (osm_cell_is_input(c) && keep_input(e, c))
-        out_of_memory(e); /* the cell is in the map: nothing is lost but this engine */
     c->key_len = len;
     memcpy(c->key, bytes, len);
+    if (c->type == OSM_CELL_FACT && key->n > 1)
+        osm_topic_add(e, key->at[0].str, key->at[1].str, c);
+    osm_cells_may_be_lost(e, c); /* until somebody has read it */
     return c;
 }
 
@@ -101,49 +95,69 @@ void osm_cell_name(const struct osm_cell *cell, struct osm_buf *out)
     (void)osm_buf_add_char(out, ')');
 }
 
-static void forget_error(struct osm_cell *c)
+static void set_failed(struct osm_engine *e, struct osm_cell *c, enum osm_cell_error kind)
 {
+    e->too_deep += kind == OSM_CELL_TOO_DEEP;
+    e->too_deep -= c->failed == OSM_CELL_TOO_DEEP;
+    c->failed = kind;
+}
+
+static void forget_error(struct osm_engine *e, struct osm_cell *c)
+{
+    set_failed(e, c, OSM_CELL_FINE);
     osm_free(c->error);
     osm_free(c->error_module);
     c->error = c->error_module = NULL;
     c->error_line = 0;
-    c->failed = OSM_CELL_FINE;
 }
 
 static void free_cell(struct osm_engine *e, struct osm_cell *c)
 {
     if (e->L)
         luaL_unref(e->L, LUA_REGISTRYINDEX, c->ref);
-    forget_error(c);
+    forget_error(e, c);
     osm_emit_withdraw(e, c);
     osm_free(c->mutation);
     osm_free(c->header_error);
     osm_free(c->reads);
+    osm_free(c->readers);
     json_decref(c->json);
     json_decref(c->rejects);
     osm_free(c);
 }
 
-void osm_cells_drop(struct osm_engine *e, struct osm_cell *c)
+void osm__cells_drop(struct osm_engine *e, struct osm_cell *c)
 {
     unsigned char full[OSM_KEY_BYTES + 4];
+    struct osm_key key;
+    osm_cells_set_reads(e, c, NULL, 0);
+    if (c->type == OSM_CELL_FACT) {
+        osm_key_decode(c->key, c->key_len, &key);
+        if (key.n > 1)
+            osm_topic_remove(e, key.at[0].str, key.at[1].str, c);
+    }
     (void)osm_map_deln(&e->cells, full, map_key(c->decl, c->key, c->key_len, full));
     free_cell(e, c);
 }
 
 void osm_cells_clear(struct osm_engine *e)
 {
+    struct osm_cells *const lists[] = {&e->touched, &e->due,     &e->spreading,
+                                       &e->lost,    &e->handed,  &e->refill,
+                                       &e->headers, &e->telling, &e->unfinished};
     osm_map_each (&e->cells, entry)
         free_cell(e, entry->value);
     osm_map_clear(&e->cells);
-    osm_free(e->inputs);
-    e->inputs = NULL;
-    e->inputs_len = e->inputs_cap = 0;
+    osm_topics_clear(e);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        osm_free(lists[i]->list);
+        *lists[i] = (struct osm_cells){0};
+    }
 }
 
 /* --- inputs --- */
 
-static void refresh_input(struct osm_engine *e, struct osm_cell *c)
+void osm__cells_look_up(struct osm_engine *e, struct osm_cell *c)
 {
     struct osm_key key;
     switch (c->type) {
@@ -158,10 +172,6 @@ static void refresh_input(struct osm_engine *e, struct osm_cell *c)
         break;
     case OSM_CELL_FACT:
     default:
-        /* A fact that depends on the settings alone is made once; the others once per change of
-         * what they are derived from. */
-        if (c->known && c->verified_revision == osm_world_revision(e->world))
-            break;
         osm_key_decode(c->key, c->key_len, &key);
         json_t *now = c->decl->fact(e, &key);
         if (!now) {
@@ -171,24 +181,9 @@ static void refresh_input(struct osm_engine *e, struct osm_cell *c)
         json_decref(c->json);
         c->json = now;
         c->hash = osm_json_hash(now);
-        c->verified_revision = osm_world_revision(e->world);
         break;
     }
     c->known = true;
-    c->verified = e->run;
-}
-
-bool osm_cells_refresh_inputs(struct osm_engine *e)
-{
-    bool changed = false;
-    for (size_t i = 0; i < e->inputs_len && !e->abort; i++) {
-        struct osm_cell *c = e->inputs[i];
-        struct osm_hash before = c->hash;
-        bool known = c->known;
-        refresh_input(e, c);
-        changed = changed || !known || !osm_hash_equal(before, c->hash);
-    }
-    return changed;
 }
 
 /* --- evaluation --- */
@@ -217,31 +212,16 @@ static int l_rule_body(lua_State *L)
 static void set_error(struct osm_engine *e, struct osm_cell *c, enum osm_cell_error kind,
                       char *text, const char *module, int line)
 {
-    forget_error(c);
+    forget_error(e, c);
     luaL_unref(e->L, LUA_REGISTRYINDEX, c->ref);
     c->ref = LUA_NOREF;
-    c->failed = kind;
+    set_failed(e, c, kind);
     c->error = text;
     c->error_module = module && module[0] ? osm_strdup(module) : NULL;
     c->error_line = line;
     if (!text || (module && module[0] && !c->error_module))
         out_of_memory(e);
     c->hash = osm_hash_text('e', text ? text : "");
-}
-
-static void set_reads(struct osm_engine *e, struct osm_cell *c, const struct osm_read *reads,
-                      size_t n)
-{
-    struct osm_read *copy = n ? osm_alloc_array(n, sizeof *copy) : NULL;
-    if (n && !copy) {
-        out_of_memory(e);
-        return;
-    }
-    if (n)
-        memcpy(copy, reads, n * sizeof *copy);
-    osm_free(c->reads);
-    c->reads = copy;
-    c->reads_len = n;
 }
 
 static uint32_t depth_of(const struct osm_cell *c)
@@ -264,9 +244,9 @@ static void commit(struct osm_engine *e, struct osm_frame *f, char *message, con
 {
     struct osm_cell *c = f->cell;
     bool emits = c->type == OSM_CELL_EMIT;
-    set_reads(e, c, f->reads.list, f->reads.len);
+    osm_cells_break_ring(e, c);
+    osm_cells_set_reads(e, c, f->reads.list, f->reads.len);
     c->cut = false;
-    c->ring = NULL;
     c->depth = depth_of(c);
     json_decref(c->rejects);
     c->rejects = f->rejects;
@@ -290,16 +270,17 @@ static void commit(struct osm_engine *e, struct osm_frame *f, char *message, con
             c->ref = f->new_ref;
             f->new_ref = LUA_NOREF;
         }
-        forget_error(c);
+        forget_error(e, c);
         c->hash = f->new_hash;
     }
     if (emits)
         osm_emit_commit(e, c, f);
+    c->known = true;
+    c->stale = false;
+    osm_cells_note_telling(e, c);
     /* Not a matter of what it read: tried again. */
-    bool again = f->ended == OSM_ENDED_TIME || f->ended == OSM_ENDED_FULL;
-    e->unfinished = e->unfinished || again;
-    c->known = !again;
-    c->verified = e->run;
+    if (f->ended == OSM_ENDED_TIME || f->ended == OSM_ENDED_FULL)
+        (void)osm_cells_push_to(e, &e->unfinished, c);
 }
 
 static void evaluate(struct osm_engine *e, struct osm_frame *f)
@@ -329,6 +310,7 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
 static bool reads_hold(struct osm_engine *e, struct osm_frame *f)
 {
     struct osm_cell *c = f->cell;
+    e->cells_verified++;
     for (f->at = 0; f->at < c->reads_len; f->at++) {
         struct osm_read *r = &c->reads[f->at];
         osm_cells_bring(e, r->cell);
@@ -373,16 +355,18 @@ static int add_own_reads(const struct osm_frame *f, struct osm_reads *all)
 static void become_error(struct osm_engine *e, struct osm_cell *c, const struct osm_reads *reads,
                          enum osm_cell_error kind, char *text)
 {
-    set_reads(e, c, reads->list, reads->len);
+    osm_cells_break_ring(e, c);
+    osm_cells_set_reads(e, c, reads->list, reads->len);
     json_decref(c->rejects);
     c->rejects = NULL;
     osm_free(c->mutation);
     c->mutation = NULL;
     c->depth = kind == OSM_CELL_TOO_DEEP ? OSM_DEPTH_MAX + 1 : depth_of(c);
     set_error(e, c, kind, text, c->decl->module->path, c->decl->line);
-    c->ring = NULL;
     c->known = true;
-    c->verified = c->ran = e->run;
+    c->stale = false;
+    c->ran = e->run;
+    osm_cells_note_telling(e, c);
 }
 
 /* Counts round the cycle; i < 2 * n. */
@@ -474,10 +458,10 @@ static void cut_chain(struct osm_engine *e)
 
 void osm_cells_bring(struct osm_engine *e, struct osm_cell *c)
 {
-    if (c->verified == e->run || e->abort)
+    if (e->abort || (c->known && !c->stale))
         return;
     if (osm_cell_is_input(c)) {
-        refresh_input(e, c);
+        osm__cells_look_up(e, c);
         return;
     }
     if (c->active) {
@@ -493,7 +477,7 @@ void osm_cells_bring(struct osm_engine *e, struct osm_cell *c)
     c->active = true;
     bool holds = c->known && reads_hold(e, f);
     if (holds)
-        c->verified = e->run;
+        c->stale = false;
     else if (!e->abort)
         evaluate(e, f);
     c->active = false;
@@ -518,7 +502,7 @@ bool osm_cells_read(struct osm_engine *e, struct osm_cell *cell)
             f->reads.list = grown;
             f->reads.cap = cap;
         }
-        f->reads.list[f->reads.len++] = (struct osm_read){cell, {0, 0}};
+        f->reads.list[f->reads.len++] = (struct osm_read){cell, {0, 0}, 0};
     }
     osm_cells_bring(e, cell);
     if (e->abort)
@@ -537,6 +521,8 @@ void osm_cells_push(lua_State *L, struct osm_cell *c)
         osm_kinds_push_object(L, c->decl, c->key, c->key_len);
         return;
     }
+    if (c->handed != e->run)
+        (void)osm_cells_push_to(e, &e->handed, c);
     if (osm_cell_is_input(c) && (c->ref == LUA_NOREF || !osm_hash_equal(c->ref_hash, c->hash))) {
         if (c->type == OSM_CELL_BUCKET)
             osm_kinds_push_bucket(L, c->decl, c->key, c->key_len);

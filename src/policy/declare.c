@@ -312,7 +312,7 @@ static void read_schema(lua_State *L, struct osm__reading *r)
 static void check_kind_field(lua_State *L, struct osm__reading *r, const char *name)
 {
     static const char *const known[] = {"group",  "versions", "schema", "from",
-                                        "accept", "status",   NULL};
+                                        "accept", "status",   "labels", NULL};
     osm__declare_check_field(L, r, known, name);
 }
 
@@ -348,6 +348,11 @@ static void read_kind(lua_State *L, struct osm__reading *r, const char *name)
                           lua_pushfstring(L, "%s: status must be true or false, got %s", r->what,
                                           luaL_typename(L, -1)));
     d->status = lua_toboolean(L, -1);
+    if (lua_getfield(L, table, "labels") != LUA_TNIL && !lua_isboolean(L, -1))
+        osm__declare_fail(L, r, "labels",
+                          lua_pushfstring(L, "%s: labels must be true or false, got %s", r->what,
+                                          luaL_typename(L, -1)));
+    d->hides_labels = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
     const char *dot = strchr(d->name, '.'); /* acme.Quota: a Quota in the manifests */
     lua_pushfstring(L, "%s/%s", d->group, dot ? dot + 1 : d->name);
     const char *type = lua_tostring(L, -1);

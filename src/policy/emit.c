@@ -172,6 +172,21 @@ static int settle(const struct osm_cell *c, struct osm_emission *emission)
 
 /* --- into the composition --- */
 
+/* Whose endpoints the items are filled with. */
+static void follow(struct osm_engine *e, struct osm_cell *c, const struct osm_emission *emission,
+                   bool on)
+{
+    for (size_t i = 0; emission && i < emission->len; i++) {
+        const struct osm_emitted *m = &emission->list[i];
+        if (m->fill != OSM_FILL_ENDPOINTS)
+            continue;
+        if (on)
+            osm_topic_add(e, m->ns, m->service, c);
+        else
+            osm_topic_remove(e, m->ns, m->service, c);
+    }
+}
+
 static void withdraw(struct osm_engine *e, struct osm_emitted *m)
 {
     if (m->put && e->compose)
@@ -221,6 +236,8 @@ void osm_emit_commit(struct osm_engine *e, struct osm_cell *c, struct osm_frame 
     struct osm_emission *now = f->emission, *old = c->emission;
     f->emission = NULL;
     c->emission = now;
+    follow(e, c, now, true);
+    follow(e, c, old, false);
     int rc = settle(c, now);
     if (!rc)
         rc = replace(e, old, now);
@@ -243,6 +260,8 @@ void osm_emit_withdraw(struct osm_engine *e, struct osm_cell *c)
 {
     for (size_t i = 0; c->emission && i < c->emission->len; i++)
         withdraw(e, &c->emission->list[i]);
+    if (e->compose) /* else all goes */
+        follow(e, c, c->emission, false);
     free_emission(c->emission);
     c->emission = NULL;
 }
@@ -311,11 +330,16 @@ static int set_cells(struct osm_engine *e, struct osm_decl *d)
             osm_free(cells);
             return OSM_ENOMEM;
         }
-        cells[i]->live = now;
+        cells[i]->mark = now;
+        osm_cells_hold(cells[i]);
+        if (!cells[i]->known || cells[i]->stale)
+            osm_cells_doubt(e, cells[i]);
     }
-    for (size_t i = 0; i < d->emit_cells_len; i++)
-        if (d->emit_cells[i]->live != now)
+    for (size_t i = 0; i < d->emit_cells_len; i++) {
+        if (d->emit_cells[i]->mark != now)
             osm_emit_withdraw(e, d->emit_cells[i]); /* the memo drops the cell when the run ends */
+        osm_cells_release(e, d->emit_cells[i]);
+    }
     osm_free(d->emit_cells);
     d->emit_cells = cells;
     d->emit_cells_len = n;
@@ -329,7 +353,7 @@ static void each_fails(struct osm_engine *e, struct osm_decl *d)
     d->each_failed = true;
     for (size_t i = 0; i < d->emit_cells_len; i++) {
         osm_emit_withdraw_grants(e, d->emit_cells[i]);
-        d->emit_cells[i]->known = false; /* so that the grants come back with the keys */
+        osm_cells_doubt(e, d->emit_cells[i]); /* so that the grants come back with the keys */
     }
 }
 
@@ -338,16 +362,19 @@ static int bring_keys(struct osm_engine *e, struct osm_decl *d)
     const char *why = NULL;
     struct osm_err err = {0};
     struct osm_key none = {0};
-    if (!d->each_cell)
+    if (!d->each_cell) {
         d->each_cell = osm_cells_get(e, d->each, &none, &why);
-    if (!d->each_cell)
-        return OSM_ENOMEM;
+        if (!d->each_cell)
+            return OSM_ENOMEM;
+        osm_cells_hold(d->each_cell);
+    }
     osm_cells_bring(e, d->each_cell);
     if (e->abort)
         return OSM_ELUA;
     bool changed = !osm_hash_equal(d->each_seen, d->each_cell->hash) || d->each_failed;
     if (!changed)
         return 0;
+    e->reports_changed = e->reports_changed || d->each_error;
     osm_free(d->each_error);
     d->each_error = NULL;
     if (d->each_cell->failed) {
@@ -359,12 +386,30 @@ static int bring_keys(struct osm_engine *e, struct osm_decl *d)
         if (e->abort)
             return OSM_ELUA;
         d->each_error = osm_strdup(err.msg);
+        e->reports_changed = true;
         each_fails(e, d);
         return d->each_error ? 0 : OSM_ENOMEM;
     }
     d->each_failed = false;
     d->each_seen = d->each_cell->hash;
     return set_cells(e, d);
+}
+
+/* A cell of an emitter whose keys nobody knows waits for them: osm_emit_run_all finds it again. */
+static void bring_due(struct osm_engine *e)
+{
+    size_t waiting = 0;
+    for (size_t i = 0; i < e->due.len && !e->abort; i++) {
+        struct osm_cell *c = e->due.list[i];
+        if (c->roots && c->decl->each_failed) {
+            e->due.list[waiting++] = c;
+            continue;
+        }
+        c->due = false;
+        if (c->roots)
+            osm_cells_bring(e, c);
+    }
+    e->due.len = waiting;
 }
 
 int osm_emit_run_all(struct osm_engine *e)
@@ -374,12 +419,7 @@ int osm_emit_run_all(struct osm_engine *e)
         int rc = d->type == OSM_DECL_EMIT ? bring_keys(e, d) : 0;
         if (rc)
             return rc;
-        for (size_t k = 0; d->type == OSM_DECL_EMIT && !d->each_failed && k < d->emit_cells_len;
-             k++) {
-            osm_cells_bring(e, d->emit_cells[k]);
-            if (e->abort)
-                return OSM_ELUA;
-        }
     }
-    return 0;
+    bring_due(e);
+    return e->abort ? OSM_ELUA : 0;
 }

@@ -302,23 +302,22 @@ static void add_ref(void *ud, enum osm_ref_kind kind, const char *name)
         item->refs[item->refs_len++] = (struct osm_item_ref){(int)kind, made};
 }
 
-/* Encodes the table at @p index; no Lua error is raised while the buffer lives. NULL: err says why.
- */
+/* Encodes the table at @p index. NULL: err says why. */
 static struct osm_bytes *encode(lua_State *L, int index, const char *message, struct osm_item *item,
                                 struct osm_err *err)
 {
-    struct osm_buf out = OSM_BUF_INIT(OSM_MESSAGE_MAX);
+    struct osm_buf *out = &osm_engine_of(L)->encoded;
     struct refs refs = {.item = item};
     struct osm_bytes *bytes = NULL;
     const ProtobufCMessageDescriptor *descriptor = osm_proto_find(message);
-    int rc = descriptor ? osm_proto_encode_lua(L, index, descriptor, OSM_PROTO_RULES_HOLD, &out,
+    int rc = descriptor ? osm_proto_encode_lua(L, index, descriptor, OSM_PROTO_RULES_HOLD, out,
                                                item ? add_ref : NULL, &refs, err)
                         : osm_fail(err, OSM_ENOTSUP, "%s is not compiled in", message);
     if (!rc && !refs.failed)
-        bytes = osm_bytes_new(out.data ? out.data : "", out.len);
+        bytes = osm_bytes_new(out->data ? out->data : "", out->len);
     if (!rc && !bytes)
         (void)osm_fail(err, OSM_ENOMEM, "out of memory");
-    osm_buf_clear(&out);
+    osm_buf_reset(out);
     return bytes;
 }
 

@@ -63,6 +63,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->memory_max = config->memory_max_bytes ? config->memory_max_bytes : MEMORY_DEFAULT;
     e->now_ms = config->now_ms ? config->now_ms : osm_now_ms;
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
+    e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
     e->run = 1;
     e->numbers_after = config->numbers_after;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
@@ -118,7 +119,8 @@ void osm_engine_free(struct osm_engine *e)
     osm_world_free(e->world);
     osm_snapshot_unref(e->last);
     osm_buf_clear(&e->keys_scratch);
-    osm_free(e->headers);
+    osm_buf_clear(&e->encoded);
+    osm_free(e->telling_things.list);
     json_decref(e->cell_rejects);
     json_decref(e->cell_errors);
     json_decref(e->settings);
@@ -188,21 +190,13 @@ static int l_encode_header(lua_State *L)
     return 0;
 }
 
-static int keep_header(struct osm_engine *e, struct osm_cell *cell)
+static void keep_header(struct osm_engine *e, struct osm_cell *cell)
 {
-    for (size_t i = 0; i < e->headers_len; i++)
-        if (e->headers[i] == cell)
-            return 0;
-    if (e->headers_len == e->headers_cap) {
-        size_t cap = e->headers_cap ? e->headers_cap * 2 : 8;
-        struct osm_cell **grown = osm_realloc_array(e->headers, cap, sizeof(struct osm_cell *));
-        if (!grown)
-            return OSM_ENOMEM;
-        e->headers = grown;
-        e->headers_cap = cap;
-    }
-    e->headers[e->headers_len++] = cell;
-    return 0;
+    for (size_t i = 0; i < e->headers.len; i++)
+        if (e->headers.list[i] == cell)
+            return;
+    (void)osm_cells_push_to(e, &e->headers, cell);
+    osm_cells_hold(cell);
 }
 
 /* For composition: header->header_rule asked as rule(mesh, resource, "tag,tag"). */
@@ -210,7 +204,6 @@ static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
                                      const char *const *tags, size_t tags_len)
 {
     struct osm_engine *e = ud;
-    e->headers_asked = true;
     struct osm_buf joined = OSM_BUF_INIT(TAGS_MAX_BYTES);
     struct osm_err err = {0};
     const char *why = NULL;
@@ -224,8 +217,9 @@ static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
     if (!joined.failed)
         q.cell = osm_cells_get(e, rule, &key, &why);
     osm_buf_clear(&joined);
-    if (!q.cell || keep_header(e, q.cell))
+    if (!q.cell)
         return NULL;
+    keep_header(e, q.cell);
     osm_cells_bring(e, q.cell);
     if (e->abort || q.cell->failed)
         return NULL;
@@ -233,6 +227,7 @@ static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
     q.cell->header_error = NULL;
     if (osm_lua_run(e, l_encode_header, &q, &err) && !e->abort)
         q.cell->header_error = osm_strdup(err.msg);
+    osm_cells_note_telling(e, q.cell);
     return q.bytes;
 }
 
@@ -241,14 +236,16 @@ static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
 static void check_headers(struct osm_engine *e)
 {
     bool changed = false;
-    for (size_t i = 0; i < e->headers_len && !e->abort; i++) {
-        struct osm_hash before = e->headers[i]->hash;
-        osm_cells_bring(e, e->headers[i]);
-        changed = changed || !osm_hash_equal(before, e->headers[i]->hash);
+    for (size_t i = 0; i < e->headers.len && !e->abort; i++) {
+        struct osm_hash before = e->headers.list[i]->hash;
+        osm_cells_bring(e, e->headers.list[i]);
+        changed = changed || !osm_hash_equal(before, e->headers.list[i]->hash);
     }
     if (!changed || e->abort)
         return;
-    e->headers_len = 0;
+    for (size_t i = 0; i < e->headers.len; i++)
+        osm_cells_release(e, e->headers.list[i]);
+    e->headers.len = 0;
     osm_compose_forget_headers(e->compose);
 }
 
@@ -330,15 +327,14 @@ static int evaluate(struct osm_engine *e, const struct osm_changes *changes, str
     if (rc || in.rc || e->abort)
         return rc == OSM_ENOMEM || in.rc == OSM_ENOMEM ? osm_fail(err, OSM_ENOMEM, "out of memory")
                                                        : lost(e, err);
-    /* Most changes are of addresses: no rule's input differs then, and nothing has to be verified.
-     */
-    bool inputs_changed = osm_cells_refresh_inputs(e);
-    if (!e->abort && (inputs_changed || !e->settled)) {
-        e->settled = false;
+    rc = osm_world_settle(e->world, osm_cells_touch_topic, e);
+    if (rc)
+        return osm_fail(err, rc, "out of memory");
+    osm_cells_look_up_touched(e);
+    if (!e->abort)
         rc = osm_emit_run_all(e);
-        if (!rc && !e->abort)
-            check_headers(e);
-    }
+    if (!rc && !e->abort)
+        check_headers(e);
     if (e->abort)
         return lost(e, err);
     if (!rc)
@@ -346,30 +342,43 @@ static int evaluate(struct osm_engine *e, const struct osm_changes *changes, str
     return rc ? osm_fail(err, rc, "out of memory") : 0;
 }
 
+static void doubt_unfinished(struct osm_engine *e)
+{
+    for (size_t i = 0; i < e->unfinished.len; i++)
+        osm_cells_doubt(e, e->unfinished.list[i]);
+    e->unfinished.len = 0;
+}
+
 int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
                    struct osm_snapshot **out, struct osm_err *err)
 {
     uint64_t start_us = osm_now_us();
+    *out = NULL;
     struct osm_snapshot_proxy *proxies = NULL;
     size_t proxies_len = 0;
     if (e->abort)
         return lost(e, err);
     e->run++;
-    e->rules_run = 0;
+    e->rules_run = e->cells_verified = 0;
     e->prints = 0;
-    e->kinds_changed = e->headers_asked = false;
+    e->handed.len = 0;
+    e->handed_things = NULL;
     uint64_t start_ms = e->now_ms();
     e->deadline_ms = start_ms + (uint64_t)(e->last ? OSM_WALL_MAX_MS : OSM_WALL_FIRST_MS);
-    e->unfinished = false;
     int rc = evaluate(e, changes, err);
-    if (!rc && e->unfinished) { /* a pause of the machine heals at once */
+    if (!rc && e->unfinished.len) { /* a pause of the machine heals at once */
         struct osm_changes none = {NULL, 0};
-        e->run++;
-        e->settled = e->unfinished = false;
+        doubt_unfinished(e);
         rc = evaluate(e, &none, err);
+        doubt_unfinished(e); /* what still does not end is for the next run */
     }
     if (rc)
         return rc;
+    if (e->last && !e->rules_run && !e->reports_changed && !e->lost.len && !e->handed_things &&
+        !osm_compose_dirty(e->compose) && !osm_world_proxies_changed(e->world)) {
+        e->run_us = osm_now_us() - start_us;
+        return 0;
+    }
     json_t *errors = json_array();
     rc = errors ? compose(e, &proxies, &proxies_len, errors, err)
                 : osm_fail(err, OSM_ENOMEM, "out of memory");
@@ -379,8 +388,6 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
         json_decref(errors);
         return rc;
     }
-    bool collects = !e->settled || e->kinds_changed || e->headers_asked;
-    e->settled = !e->unfinished;
     if (checks_mutations(e))
         osm_cells_check_mutations(e);
     if (e->rules_run && (!e->looked || checks_mutations(e))) {
@@ -394,12 +401,11 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
         osm_report_free_proxies(proxies, proxies_len);
         return rc;
     }
-    uint64_t run_us = osm_now_us() - start_us;
+    e->run_us = osm_now_us() - start_us;
     if (e->now_ms() - start_ms > OSM_WALL_SOFT_MS)
-        osm_log(OSM_LOG_POLICY, OSM_LOG_WARN, "a run has taken long", OSM_U("run_us", run_us),
+        osm_log(OSM_LOG_POLICY, OSM_LOG_WARN, "a run has taken long", OSM_U("run_us", e->run_us),
                 OSM_U("rules_run", e->rules_run));
-    return osm_report_snapshot(e, collects || !e->settled, proxies, proxies_len, errors, run_us,
-                               out, err);
+    return osm_report_snapshot(e, proxies, proxies_len, errors, out, err);
 }
 
 /* --- one question --- */
@@ -457,7 +463,6 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
     if (why)
         return osm_fail(err, OSM_EINVAL, "%s: %s", name, why);
     e->deadline_ms = e->now_ms() + OSM_WALL_MAX_MS;
-    e->settled = false; /* what is asked for here is to be dropped by the next run */
     struct question q = {.cell = osm_cells_get(e, d, &key, &why), .err = err};
     if (!q.cell)
         return osm_fail(err, e->abort ? OSM_ENOMEM : OSM_EINVAL, "%s: %s", name, why);

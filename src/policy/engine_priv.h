@@ -17,6 +17,7 @@
 #include "base/map.h"
 #include "model/world.h"
 #include "policy/engine.h"
+#include "policy/sandbox_pool.h"
 #include "xds/compose.h"
 
 #include <lauxlib.h>
@@ -49,6 +50,7 @@ enum {
 };
 
 struct osm_cell;
+struct osm_thing;
 struct osm_engine;
 struct osm_schema;
 
@@ -97,10 +99,10 @@ struct osm_decl {
     int *from;                   /* references by version, LUA_NOREF none */
     int accept;                  /* reference or LUA_NOREF */
     bool status;                 /* rules see the status, and it counts as content */
+    bool hides_labels;           /* its objects come without labels and annotations */
     struct osm_decl **indexes;   /* of this kind */
     size_t indexes_len;
     struct osm_map objects; /* canonical key -> struct osm_thing */
-    uint64_t members_version;
 
     /* rule */
     struct osm_decl *original; /* what it wraps */
@@ -111,9 +113,9 @@ struct osm_decl {
     struct osm_decl *of;
     struct osm_map buckets; /* canonical key -> struct osm_bucket */
 
-    /* key list of a kind or index */
-    uint64_t keys_hashed_version;
-    struct osm_hash keys_hash;
+    /* key list of a kind or index: number and sum of the hashes of its keys, in any order */
+    uint64_t keys_len;
+    struct osm_hash keys_sum;
 
     /* emit */
     char *each_name;
@@ -141,6 +143,7 @@ struct osm_join {
 struct osm_read {
     struct osm_cell *cell;
     struct osm_hash seen;
+    size_t at; /* once it is a cell's own: its place in cell->readers */
 };
 
 struct osm_reads {
@@ -156,6 +159,16 @@ enum osm_ended {
     OSM_ENDED_FULL,   /* the whole state is at its cap */
     OSM_ENDED_TEXT,   /* one text is too long */
     OSM_ENDED_TIME,
+};
+
+struct osm_cells {
+    struct osm_cell **list;
+    size_t len, cap;
+};
+
+struct osm_things {
+    struct osm_thing **list;
+    size_t len, cap;
 };
 
 /* One evaluation under way, or a cell whose reads are being verified. */
@@ -199,18 +212,20 @@ struct osm_engine {
     /* sandbox */
     lua_State *L;
     size_t memory, memory_max;
+    struct osm_pool pool;
     struct osm_frame frames[OSM_NEST_MAX];
     size_t nest; /* frames in use */
     enum osm_abort abort;
     size_t abort_level;
     uint64_t (*now_ms)(void);
     uint64_t deadline_ms;
-    bool unfinished; /* an evaluation of this run ended for a reason that does not follow from what
-                        it read (time, a full state): it is tried again */
+    struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
+                                    what they read (time, a full state): they are tried again */
     uint64_t serial;
     unsigned prints; /* in this run */
     bool mutated;    /* a rule has written into what it was given: look after every run */
     int mesh_ref, out_ref, base_ref;
+    struct osm_buf encoded; /* scratch of the messages that emitters say */
 
     /* bundle */
     struct osm_module *modules;
@@ -231,23 +246,27 @@ struct osm_engine {
 
     /* memo */
     struct osm_map cells;
-    uint64_t run; /* from 1 */
-    uint64_t rules_run;
-    struct osm_cell *
-        *inputs; /* every input cell, so that a run can see in one pass whether any changed */
-    size_t inputs_len, inputs_cap;
-    bool settled; /* all live cells were verified in some run, and only inputs can have changed
-                     since */
-    bool kinds_changed;                 /* in this run */
-    bool headers_asked;                 /* in this run */
-    json_t *cell_rejects, *cell_errors; /* what cells and objects reported at the last collection */
-    struct osm_cell **headers;          /* rule cells that composition has asked for */
-    size_t headers_len, headers_cap;
+    uint64_t run;                               /* from 1 */
+    uint64_t rules_run, cells_verified, run_us; /* of this run */
+    struct osm_cells touched;                   /* inputs to look up again, of this batch */
+    struct osm_cells due;                       /* stale emit cells */
+    struct osm_cells spreading;                 /* scratch of osm_cells_spoil */
+    struct osm_cells lost;    /* nobody may hold them any more: looked at when the run ends */
+    struct osm_cells handed;  /* whose value was given to Lua in this run */
+    struct osm_cells refill;  /* emit cells with endpoints to fill in again */
+    struct osm_cells headers; /* rule cells that composition has asked for */
+    struct osm_cells telling; /* with rejects, an error, or the like */
+    struct osm_thing *handed_things;  /* as handed, for objects */
+    struct osm_things telling_things; /* as telling */
+    struct osm_map topics;            /* a Service or account -> struct osm_topic */
+    size_t too_deep;                  /* cells that are OSM_CELL_TOO_DEEP */
+    bool reports_changed; /* what cells and objects report may differ from the last time */
+    json_t *cell_rejects, *cell_errors; /* what they reported then */
     struct osm_buf keys_scratch;
 
     struct osm_world *world;
     struct osm_compose *compose;
-    uint64_t filled_revision, filled_roots;
+    uint64_t filled_roots;
     struct osm_snapshot *last;
     uint64_t numbers_after; /* of the first snapshot */
 };

@@ -145,26 +145,31 @@ int osm_fill_put(struct osm_engine *e, struct osm_emitted *m)
     return rc;
 }
 
+static int fill_cell(struct osm_engine *e, struct osm_cell *c, bool roots)
+{
+    int rc = 0;
+    for (size_t n = 0; c->emission && !rc && n < c->emission->len; n++) {
+        struct osm_emitted *m = &c->emission->list[n];
+        if (m->put && m->fill == (roots ? OSM_FILL_ROOTS : OSM_FILL_ENDPOINTS))
+            rc = osm_fill_put(e, m);
+    }
+    return rc;
+}
+
 /* An emitter in error keeps its assignments, and their addresses go on following the pods; what was
  * withdrawn stays so. */
 int osm_fill_all(struct osm_engine *e)
 {
-    bool endpoints = e->filled_revision != osm_world_revision(e->world),
-         roots = e->filled_roots != e->roots_version;
     int rc = 0;
-    for (size_t i = 0; (endpoints || roots) && i < e->decls_len; i++) {
-        struct osm_decl *d = e->decls[i];
-        for (size_t k = 0; k < d->emit_cells_len; k++) {
-            struct osm_emission *emission = d->emit_cells[k]->emission;
-            for (size_t n = 0; emission && !rc && n < emission->len; n++) {
-                struct osm_emitted *m = &emission->list[n];
-                if (m->put && ((m->fill == OSM_FILL_ENDPOINTS && endpoints) ||
-                               (m->fill == OSM_FILL_ROOTS && roots)))
-                    rc = osm_fill_put(e, m);
-            }
-        }
+    for (size_t i = 0; i < e->refill.len; i++) {
+        e->refill.list[i]->refill = false;
+        if (!rc)
+            rc = fill_cell(e, e->refill.list[i], false);
     }
-    e->filled_revision = osm_world_revision(e->world);
+    e->refill.len = 0;
+    for (size_t i = 0; e->filled_roots != e->roots_version && i < e->decls_len; i++)
+        for (size_t k = 0; k < e->decls[i]->emit_cells_len && !rc; k++)
+            rc = fill_cell(e, e->decls[i]->emit_cells[k], true);
     e->filled_roots = e->roots_version;
     return rc;
 }

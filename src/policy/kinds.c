@@ -1,6 +1,7 @@
 #include "policy/kinds.h"
 
 #include "model/store.h"
+#include "policy/cells.h"
 #include "policy/key.h"
 #include "policy/sandbox.h"
 #include "policy/schema.h"
@@ -15,86 +16,6 @@ enum {
     KEYS_MAX_BYTES = 256 * 1024,
     TYPE_MAX_BYTES = 512
 };
-
-/* --- buckets --- */
-
-static int by_name(const struct osm_thing *a, const struct osm_thing *b)
-{
-    int order = strcmp(a->object->ns, b->object->ns);
-    return order ? order : strcmp(a->object->name, b->object->name);
-}
-
-static int bucket_add(struct osm_decl *index, const unsigned char *key, size_t len,
-                      struct osm_thing *t)
-{
-    struct osm_bucket *b = osm_map_getn(&index->buckets, key, len);
-    if (!b) {
-        b = osm_alloc(sizeof *b + len);
-        if (!b || osm_map_putn(&index->buckets, key, len, b, NULL)) {
-            osm_free(b);
-            return OSM_ENOMEM;
-        }
-        b->index = index;
-        b->key_len = len;
-        memcpy(b->key, key, len);
-        index->members_version++;
-    }
-    size_t at = b->len;
-    while (at > 0 && by_name(b->list[at - 1], t) > 0)
-        at--;
-    if (at > 0 && b->list[at - 1] == t)
-        return 0; /* the same key twice */
-    if (b->len == b->cap) {
-        size_t cap = b->cap ? b->cap * 2 : 4;
-        struct osm_thing **grown = osm_realloc_array(b->list, cap, sizeof(struct osm_thing *));
-        if (!grown)
-            return OSM_ENOMEM;
-        b->list = grown;
-        b->cap = cap;
-    }
-    if (t->buckets_len == t->buckets_cap) {
-        size_t cap = t->buckets_cap ? t->buckets_cap * 2 : 4;
-        struct osm_bucket **grown = osm_realloc_array(t->buckets, cap, sizeof(struct osm_bucket *));
-        if (!grown)
-            return OSM_ENOMEM;
-        t->buckets = grown;
-        t->buckets_cap = cap;
-    }
-    memmove(b->list + at + 1, b->list + at, (b->len - at) * sizeof(struct osm_thing *));
-    b->list[at] = t;
-    b->len++;
-    b->hashed = false;
-    t->buckets[t->buckets_len++] = b;
-    return 0;
-}
-
-static void bucket_free(struct osm_bucket *b)
-{
-    if (b)
-        osm_free(b->list);
-    osm_free(b);
-}
-
-static void leave_buckets(struct osm_thing *t)
-{
-    for (size_t i = 0; i < t->buckets_len; i++) {
-        struct osm_bucket *b = t->buckets[i];
-        size_t at = 0;
-        while (at < b->len && b->list[at] != t)
-            at++;
-        if (at < b->len) {
-            memmove(b->list + at, b->list + at + 1, (b->len - at - 1) * sizeof(struct osm_thing *));
-            b->len--;
-            b->hashed = false;
-        }
-        if (b->len)
-            continue;
-        b->index->members_version++;
-        (void)osm_map_deln(&b->index->buckets, b->key, b->key_len);
-        bucket_free(b);
-    }
-    t->buckets_len = 0;
-}
 
 /* --- taking an object in --- */
 
@@ -257,8 +178,9 @@ static void lift(lua_State *L, struct intake *in)
     in->by = t->kind->module;
 }
 
-static void push_table(lua_State *L, struct osm_thing *t)
+void osm__thing_push(lua_State *L, struct osm_thing *t)
 {
+    struct osm_engine *e = osm_engine_of(L);
     if (t->ref == LUA_NOREF) {
         char label[LABEL_MAX_BYTES];
         struct osm_buf text = OSM_BUF_INIT(LABEL_MAX_BYTES - 1);
@@ -268,12 +190,14 @@ static void push_table(lua_State *L, struct osm_thing *t)
             label[0] = '\0';
         osm_buf_clear(&text);
         osm_value_push(L, t->body);
-        if (osm_value_content_hash(L, -1, &t->table_hash))
-            luaL_error(L, "%s: cannot be handed to a rule", label);
         osm_identity_set(L, t->hash, label, t->object->origin);
         t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    t->handed = osm_engine_of(L)->run;
+    if (t->handed != e->run) {
+        t->handed = e->run;
+        t->next_handed = e->handed_things;
+        e->handed_things = t;
+    }
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->ref);
 }
 
@@ -285,7 +209,7 @@ static void collect_keys(lua_State *L, struct intake *in, struct osm_decl *index
     in->stage = "keys";
     in->by = index->module;
     lua_rawgeti(L, LUA_REGISTRYINDEX, index->fn);
-    push_table(L, in->thing);
+    osm__thing_push(L, in->thing);
     lua_call(L, 1, 1);
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
@@ -325,7 +249,7 @@ static int l_take_in(lua_State *L)
     if (kind->accept != LUA_NOREF) {
         in->stage = "accept";
         lua_rawgeti(L, LUA_REGISTRYINDEX, kind->accept);
-        push_table(L, t);
+        osm__thing_push(L, t);
         push_reject(L, in);
         lua_call(L, 2, 0);
     }
@@ -355,23 +279,27 @@ static int enter_buckets(struct intake *in)
         memcpy(&id, e->keys_scratch.data + at, sizeof id);
         memcpy(&len, e->keys_scratch.data + at + sizeof id, sizeof len);
         at += sizeof id + sizeof len;
-        rc = bucket_add(e->decls[id], (const unsigned char *)e->keys_scratch.data + at, len,
-                        in->thing);
+        rc = osm__bucket_add(e, e->decls[id], (const unsigned char *)e->keys_scratch.data + at, len,
+                             in->thing);
         at += len;
     }
     return rc;
 }
 
 /* What is not part of an object's hash must not be readable either. */
-static json_t *visible_body(const struct osm_object *o, bool status)
+static json_t *visible_body(const struct osm_decl *kind, const struct osm_object *o)
 {
     json_t *body = json_deep_copy(o->body);
     json_t *metadata = json_object_get(body, "metadata");
-    if (!status)
+    if (!kind->status)
         (void)json_object_del(body, "status");
     (void)json_object_del(metadata, "managedFields");
     (void)json_object_del(metadata, "resourceVersion");
     (void)json_object_del(metadata, "generation");
+    if (kind->hides_labels) {
+        (void)json_object_del(metadata, "labels");
+        (void)json_object_del(metadata, "annotations");
+    }
     return body;
 }
 
@@ -392,7 +320,7 @@ static int take_in(struct osm_engine *e, struct osm_thing *t)
         osm_buf_clear(&text);
         return rc;
     }
-    t->body = visible_body(t->object, kind->status);
+    t->body = visible_body(kind, t->object);
     if (!t->body)
         return OSM_ENOMEM;
     struct osm_err err = {0};
@@ -419,7 +347,7 @@ static int take_in(struct osm_engine *e, struct osm_thing *t)
     if (in.rc || in.rejected)
         return in.rc;
     t->present = true;
-    kind->members_version++;
+    osm__keys_add(e, kind, t->key, t->key_len);
     return enter_buckets(&in);
 }
 
@@ -452,6 +380,34 @@ static void thing_free(struct osm_thing *t)
     osm_free(t);
 }
 
+static int tell(struct osm_engine *e, struct osm_thing *t)
+{
+    struct osm_things *all = &e->telling_things;
+    if (all->len == all->cap) {
+        size_t cap = all->cap ? all->cap * 2 : 16;
+        struct osm_thing **grown = osm_realloc_array(all->list, cap, sizeof(struct osm_thing *));
+        if (!grown)
+            return OSM_ENOMEM;
+        all->list = grown;
+        all->cap = cap;
+    }
+    all->list[all->len++] = t;
+    t->telling_at = all->len;
+    e->reports_changed = true;
+    return 0;
+}
+
+static void stop_telling(struct osm_engine *e, struct osm_thing *t)
+{
+    struct osm_things *all = &e->telling_things;
+    if (!t->telling_at)
+        return;
+    struct osm_thing *moved = all->list[--all->len];
+    all->list[t->telling_at - 1] = moved;
+    moved->telling_at = t->telling_at;
+    e->reports_changed = true;
+}
+
 static void remove_thing(struct osm_engine *e, struct osm_decl *kind, const unsigned char *key,
                          size_t len)
 {
@@ -459,8 +415,9 @@ static void remove_thing(struct osm_engine *e, struct osm_decl *kind, const unsi
     if (!t)
         return;
     if (t->present)
-        kind->members_version++;
-    leave_buckets(t);
+        osm__keys_remove(e, kind, key, len);
+    osm__buckets_leave(e, t);
+    stop_telling(e, t);
     drop_table(e, t);
     thing_free(t);
 }
@@ -476,10 +433,18 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     size_t len = kind ? thing_key(any, key) : 0;
     if (!len)
         return 0;
-    if (old && now && osm_hash_equal(old->content, now->content) &&
-        (!kind->status || osm_hash_equal(old->status, now->status)))
-        return 0; /* only what no rule sees of this kind */
-    e->kinds_changed = true;
+    struct osm_hash hash = now ? osm_hash_fold(osm_hash_bytes(now->key, strlen(now->key)),
+                                               kind->hides_labels ? now->core : now->content)
+                               : (struct osm_hash){0, 0};
+    if (now && kind->status)
+        hash = osm_hash_fold(hash, now->status);
+    struct osm_thing *known = osm_map_getn(&kind->objects, key, len);
+    if (now && known && osm_hash_equal(known->hash, hash)) {
+        osm_object_unref(known->object);
+        known->object = osm_object_ref(now);
+        return 0;
+    }
+    osm_cells_touch(e, kind, key, len);
     remove_thing(e, kind, key, len);
     if (!now)
         return 0;
@@ -493,12 +458,14 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     t->ref = LUA_NOREF;
     t->key_len = len;
     memcpy(t->key, key, len);
-    t->hash = osm_hash_fold(osm_hash_bytes(now->key, strlen(now->key)), now->content);
-    if (kind->status)
-        t->hash = osm_hash_fold(t->hash, now->status);
+    t->hash = hash;
     int rc = take_in(e, t);
     if (!t->present)
         drop_table(e, t);
+    if (!rc && (t->rejects || t->error))
+        rc = tell(e, t);
+    if (rc)
+        remove_thing(e, kind, key, len); /* half of it must not pass for known */
     return rc;
 }
 
@@ -517,149 +484,23 @@ void osm_kinds_clear(struct osm_decl *decl)
         thing_free(entry->value);
     osm_map_clear(&decl->objects);
     osm_map_each (&decl->buckets, entry)
-        bucket_free(entry->value);
+        osm__bucket_free(entry->value);
     osm_map_clear(&decl->buckets);
-}
-
-/* --- hashes and values of input cells --- */
-
-static struct osm_thing *present(struct osm_decl *kind, const unsigned char *key, size_t len)
-{
-    struct osm_thing *t = osm_map_getn(&kind->objects, key, len);
-    return t && t->present ? t : NULL;
-}
-
-struct osm_hash osm_kinds_object_hash(struct osm_decl *kind, const unsigned char *key, size_t len)
-{
-    struct osm_thing *t = present(kind, key, len);
-    return t ? t->hash : osm_hash_text('n', "");
-}
-
-struct osm_hash osm_kinds_bucket_hash(struct osm_decl *index, const unsigned char *key, size_t len)
-{
-    struct osm_bucket *b = osm_map_getn(&index->buckets, key, len);
-    if (!b)
-        return osm_hash_text('n', "");
-    if (!b->hashed) {
-        b->hash = osm_hash_text('l', "");
-        for (size_t i = 0; i < b->len; i++)
-            b->hash = osm_hash_fold(b->hash, b->list[i]->hash);
-        b->hashed = true;
-    }
-    return b->hash;
-}
-
-struct key_list {
-    struct osm_key *keys;
-    size_t len;
-};
-
-static int by_key(const void *a, const void *b)
-{
-    return osm_key_compare(a, b);
-}
-
-/* NULL keys: no memory. The keys borrow from the maps. */
-static struct key_list sorted_keys(struct osm_decl *decl)
-{
-    const struct osm_map *map = decl->type == OSM_DECL_KIND ? &decl->objects : &decl->buckets;
-    struct key_list list = {osm_alloc_array(map->count, sizeof *list.keys), 0};
-    if (!list.keys)
-        return list;
-    osm_map_each (map, entry) {
-        if (decl->type == OSM_DECL_KIND && !((struct osm_thing *)entry->value)->present)
-            continue;
-        osm_key_decode((const unsigned char *)entry->key, entry->key_len, &list.keys[list.len++]);
-    }
-    if (list.len)
-        qsort(list.keys, list.len, sizeof *list.keys, by_key);
-    return list;
-}
-
-struct osm_hash osm_kinds_keys_hash(struct osm_decl *decl)
-{
-    if (decl->keys_hashed_version == decl->members_version + 1)
-        return decl->keys_hash;
-    struct key_list list = sorted_keys(decl);
-    decl->keys_hash = osm_hash_text('l', "");
-    for (size_t i = 0; i < list.len; i++) {
-        unsigned char bytes[OSM_KEY_BYTES];
-        size_t len = osm_key_encode(&list.keys[i], bytes);
-        decl->keys_hash = osm_hash_fold(decl->keys_hash, osm_hash_bytes(bytes, len));
-    }
-    osm_free(list.keys);
-    decl->keys_hashed_version = decl->members_version + 1;
-    return decl->keys_hash;
-}
-
-void osm_kinds_push_object(lua_State *L, struct osm_decl *kind, const unsigned char *key,
-                           size_t len)
-{
-    struct osm_thing *t = present(kind, key, len);
-    if (t)
-        push_table(L, t);
-    else
-        lua_pushnil(L);
-}
-
-void osm_kinds_push_bucket(lua_State *L, struct osm_decl *index, const unsigned char *key,
-                           size_t len)
-{
-    struct osm_bucket *b = osm_map_getn(&index->buckets, key, len);
-    lua_createtable(L, b ? (int)b->len : 0, 0);
-    for (size_t i = 0; b && i < b->len; i++) {
-        push_table(L, b->list[i]);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-}
-
-static int l_push_keys(lua_State *L)
-{
-    const struct key_list *list = lua_touserdata(L, 1);
-    lua_createtable(L, (int)list->len, 0);
-    for (size_t i = 0; i < list->len; i++) {
-        lua_createtable(L, (int)list->keys[i].n, 0);
-        int table = lua_gettop(L);
-        int n = osm_key_push(L, &list->keys[i]);
-        for (int k = n; k >= 1; k--)
-            lua_rawseti(L, table, k);
-        lua_rawseti(L, table - 1, (lua_Integer)i + 1);
-    }
-    return 1;
-}
-
-/* The array of keys is C memory: an error on the way must not lose it. */
-void osm_kinds_push_keys(lua_State *L, struct osm_decl *decl)
-{
-    struct key_list list = sorted_keys(decl);
-    if (!list.keys)
-        luaL_error(L, "out of memory");
-    lua_pushcfunction(L, l_push_keys);
-    lua_pushlightuserdata(L, &list);
-    int status = lua_pcall(L, 1, 1, 0);
-    osm_free(list.keys);
-    if (status != LUA_OK)
-        (void)lua_error(L);
 }
 
 void osm_kinds_check_mutations(struct osm_engine *e,
                                void (*changed)(void *ud, struct osm_thing *thing), void *ud)
 {
-    for (size_t i = 0; i < e->decls_len; i++) {
-        if (e->decls[i]->type != OSM_DECL_KIND)
+    for (struct osm_thing *t = e->handed_things; t; t = t->next_handed) {
+        struct osm_hash now = {0, 0};
+        if (t->ref == LUA_NOREF)
             continue;
-        osm_map_each (&e->decls[i]->objects, entry) {
-            struct osm_thing *t = entry->value;
-            if (t->handed != e->run || t->ref == LUA_NOREF)
-                continue;
-            struct osm_hash now = {0, 0};
-            lua_rawgeti(e->L, LUA_REGISTRYINDEX, t->ref);
-            int rc = osm_value_content_hash(e->L, -1, &now);
-            lua_pop(e->L, 1);
-            if (!rc && osm_hash_equal(now, t->table_hash))
-                continue;
-            changed(ud, t);
-            drop_table(e, t);
-        }
+        lua_rawgeti(e->L, LUA_REGISTRYINDEX, t->ref);
+        int rc = osm_value_content_hash(e->L, -1, &now);
+        lua_pop(e->L, 1);
+        if (!rc && osm_hash_equal(now, osm_json_hash(t->body)))
+            continue;
+        changed(ud, t);
+        drop_table(e, t);
     }
 }

@@ -3,7 +3,12 @@
  * An object exists for rules once its version is known, its schema fits, `from` has lifted it,
  * `accept` has not rejected it, and every index could say its keys; otherwise it is absent
  * everywhere, and the reason is a reject (bad data) or an error (bad program). Without this
- * all-or-nothing, half of an object would be seen by one rule and not by another. */
+ * all-or-nothing, half of an object would be seen by one rule and not by another.
+ *
+ * Rules see neither status nor what changes by itself (managedFields, resourceVersion, generation).
+ * A kind that declares `labels = false` hides labels and annotations too. That is for kinds whose
+ * owner alone reads them: an extension that looks for an annotation there finds none. What rules do
+ * not see is no change: nothing is taken in again, and no rule runs. */
 #pragma once
 
 #include "policy/engine_priv.h"
@@ -12,15 +17,16 @@ struct osm_thing {
     struct osm_object *object;
     struct osm_decl *kind;
     bool present;
-    struct osm_hash hash;        /* kind, key, content */
-    json_t *body;                /* what rules see: defaults filled in, lifted */
-    int ref;                     /* its table, LUA_NOREF not made yet */
-    struct osm_hash table_hash;  /* of the table when it was made */
-    uint64_t handed;             /* run */
+    struct osm_hash hash; /* kind, key, content */
+    json_t *body;         /* what rules see: defaults filled in, lifted */
+    int ref;              /* its table, LUA_NOREF not made yet */
+    uint64_t handed;      /* run */
+    struct osm_thing *next_handed;
     json_t *rejects;             /* as in a snapshot; NULL none */
     json_t *error;               /* as in a snapshot; NULL none */
     struct osm_bucket **buckets; /* that hold it */
     size_t buckets_len, buckets_cap;
+    size_t telling_at; /* 1 + place in engine->telling_things; 0: not in it */
     size_t key_len;
     unsigned char key[];
 };
@@ -28,8 +34,7 @@ struct osm_thing {
 struct osm_bucket {
     struct osm_thing **list; /* sorted by namespace, name */
     size_t len, cap;
-    bool hashed;
-    struct osm_hash hash;
+    struct osm_hash sum; /* of the members' hashes */
     struct osm_decl *index;
     size_t key_len;
     unsigned char key[];
@@ -53,3 +58,17 @@ void osm_kinds_push_keys(lua_State *L, struct osm_decl *decl);
  * into (its table is made anew). */
 void osm_kinds_check_mutations(struct osm_engine *e,
                                void (*changed)(void *ud, struct osm_thing *thing), void *ud);
+
+/* --- kinds_index.c --- */
+void osm__keys_add(struct osm_engine *e, struct osm_decl *decl, const unsigned char *key,
+                   size_t len);
+void osm__keys_remove(struct osm_engine *e, struct osm_decl *decl, const unsigned char *key,
+                      size_t len);
+/** Enters the thing into the bucket of this key. Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm__bucket_add(struct osm_engine *e, struct osm_decl *index,
+                                 const unsigned char *key, size_t len, struct osm_thing *thing);
+/** Takes the thing out of all buckets. */
+void osm__buckets_leave(struct osm_engine *e, struct osm_thing *thing);
+void osm__bucket_free(struct osm_bucket *bucket);
+/** Pushes its table, the same for all who ask. [-0, +1, m] */
+void osm__thing_push(lua_State *L, struct osm_thing *thing);

@@ -67,10 +67,14 @@ static int add_entry(void *ud, const struct osm__proto_value *key,
 {
     struct osm__proto_encoder *e = ud;
     if (e->entries_len == e->entries_cap) {
-        size_t cap = e->entries_cap ? e->entries_cap * 2 : 64;
-        struct osm__proto_entry *grown = osm_realloc_array(e->entries, cap, sizeof *grown);
+        size_t cap = e->entries_cap * 2;
+        bool is_first = e->entries == e->first;
+        struct osm__proto_entry *grown =
+            osm_realloc_array(is_first ? NULL : e->entries, cap, sizeof *grown);
         if (!grown)
             return OSM_ENOMEM;
+        if (is_first)
+            memcpy(grown, e->first, e->entries_len * sizeof *grown);
         e->entries = grown;
         e->entries_cap = cap;
     }
@@ -410,16 +414,21 @@ int osm__proto_encode(const struct osm__proto_source *source, const struct osm__
                       const ProtobufCMessageDescriptor *descriptor, enum osm_proto_rules rules,
                       struct osm_buf *out, osm_proto_ref_fn *on_ref, void *ud, struct osm_err *err)
 {
-    struct osm__proto_encoder e = {.source = source,
-                                   .out = out,
-                                   .on_ref = on_ref,
-                                   .ud = ud,
-                                   .err = err,
-                                   .checked = rules == OSM_PROTO_RULES_HOLD};
+    struct osm__proto_encoder e; /* its entries need no value yet */
+    e.source = source;
+    e.out = out;
+    e.on_ref = on_ref;
+    e.ud = ud;
+    e.err = err;
+    e.entries = e.first;
+    e.entries_len = 0;
+    e.entries_cap = OSM__PROTO_FIRST_ENTRIES;
+    e.checked = rules == OSM_PROTO_RULES_HOLD;
     size_t start = out->len;
     int rc = osm__proto_encode_message(&e, NULL, value, descriptor, false);
     if (rc)
         osm__proto_truncate_to(out, start);
-    osm_free(e.entries);
+    if (e.entries != e.first)
+        osm_free(e.entries);
     return rc;
 }

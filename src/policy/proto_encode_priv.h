@@ -24,6 +24,8 @@ struct osm__proto_node {
     bool is_eds, is_ads;
 };
 
+enum { OSM__PROTO_FIRST_ENTRIES = 48 };
+
 struct osm__proto_encoder {
     const struct osm__proto_source *source;
     struct osm_buf *out;
@@ -34,6 +36,7 @@ struct osm__proto_encoder {
     struct osm__proto_entry
         *entries; /* a stack: each level of the walk uses the part above its caller's */
     size_t entries_len, entries_cap;
+    struct osm__proto_entry first[OSM__PROTO_FIRST_ENTRIES]; /* what it starts with */
 };
 
 struct osm__proto_range {

@@ -29,9 +29,8 @@ static void add_error(struct lists *l, const char *where, const char *message, c
 }
 
 /* An answer that only passes an error on is not told: the rule where it arose is. */
-static void report_cell(void *ud, struct osm_cell *c)
+static void report_cell(struct lists *l, const struct osm_cell *c)
 {
-    struct lists *l = ud;
     size_t i;
     json_t *reject;
     json_array_foreach (c->rejects, i, reject)
@@ -54,21 +53,32 @@ static void report_cell(void *ud, struct osm_cell *c)
     osm_buf_clear(&name);
 }
 
+/* Of a chain that is too deep, those are told that somebody outside of it asks for. */
+static bool is_inside_chain(const struct osm_cell *c)
+{
+    if (c->failed != OSM_CELL_TOO_DEEP || c->roots)
+        return false;
+    for (size_t i = 0; i < c->readers_len; i++)
+        if (c->readers[i].cell->failed != OSM_CELL_TOO_DEEP)
+            return false;
+    return true;
+}
+
 static void report_declarations(struct osm_engine *e, struct lists *l)
 {
     for (size_t k = 0; k < e->decls_len; k++) {
         struct osm_decl *d = e->decls[k];
         if (d->each_error)
             add_error(l, d->name, d->each_error, d->module->path, d->line);
-        osm_map_each (&d->objects, entry) {
-            const struct osm_thing *t = entry->value;
-            size_t i;
-            json_t *reject;
-            json_array_foreach (t->rejects, i, reject)
-                append(l, l->rejects, json_incref(reject));
-            if (t->error)
-                append(l, l->errors, json_incref(t->error));
-        }
+    }
+    for (size_t k = 0; k < e->telling_things.len; k++) {
+        const struct osm_thing *t = e->telling_things.list[k];
+        size_t i;
+        json_t *reject;
+        json_array_foreach (t->rejects, i, reject)
+            append(l, l->rejects, json_incref(reject));
+        if (t->error)
+            append(l, l->errors, json_incref(t->error));
     }
 }
 
@@ -165,27 +175,48 @@ void osm_report_free_proxies(struct osm_snapshot_proxy *proxies, size_t n)
     osm_snapshot_unref(holder);
 }
 
-/* Drops what is dead, and replaces what the engine knows of rejects and errors. */
-static int collect_all(struct osm_engine *e)
+/* What cells and objects tell; nothing is done where it cannot differ from the last time. */
+static int gather(struct osm_engine *e)
 {
+    if (e->cell_rejects && !e->reports_changed && !(e->too_deep && e->rules_run))
+        return 0;
     struct lists l = {.rejects = json_array(), .errors = json_array()};
     if (!l.rejects || !l.errors) {
         json_decref(l.rejects);
         json_decref(l.errors);
         return OSM_ENOMEM;
     }
-    osm_cells_collect(e, report_cell, &l);
+    for (size_t i = 0; i < e->telling.len; i++)
+        if (!is_inside_chain(e->telling.list[i]))
+            report_cell(&l, e->telling.list[i]);
     report_declarations(e, &l);
     json_decref(e->cell_rejects);
     json_decref(e->cell_errors);
     e->cell_rejects = in_order(l.rejects);
     e->cell_errors = l.errors;
+    e->reports_changed = false;
     return l.failed || !e->cell_rejects ? OSM_ENOMEM : 0;
 }
 
-int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_proxy *proxies,
-                        size_t proxies_len, json_t *compose_errors, uint64_t run_us,
-                        struct osm_snapshot **out, struct osm_err *err)
+json_t *osm_engine_figures(const struct osm_engine *e)
+{
+    json_t *figures =
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "digest", e->digest, "modules",
+                  (json_int_t)e->modules_len, "rules_run", (json_int_t)e->rules_run,
+                  "cells_verified", (json_int_t)e->cells_verified, "cells",
+                  (json_int_t)e->cells.count, "items", (json_int_t)osm_compose_items(e->compose),
+                  "lua_bytes", (json_int_t)e->memory, "run_us", (json_int_t)e->run_us, "runs",
+                  (json_int_t)e->run);
+    if (figures && e->warnings && json_object_set(figures, "warnings", e->warnings)) {
+        json_decref(figures);
+        return NULL;
+    }
+    return figures;
+}
+
+int osm_report_snapshot(struct osm_engine *e, struct osm_snapshot_proxy *proxies,
+                        size_t proxies_len, json_t *compose_errors, struct osm_snapshot **out,
+                        struct osm_err *err)
 {
     struct osm_snapshot *s = osm_snapshot_new();
     int rc = s ? 0 : OSM_ENOMEM;
@@ -195,8 +226,10 @@ int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_
     } else {
         osm_report_free_proxies(proxies, proxies_len);
     }
-    if (!rc && (collect || !e->cell_errors))
-        rc = collect_all(e);
+    if (!rc)
+        osm_cells_collect(e);
+    if (!rc)
+        rc = e->abort ? OSM_ENOMEM : gather(e);
     if (!rc && json_array_extend(compose_errors, e->cell_errors))
         rc = OSM_ENOMEM;
     if (rc) {
@@ -206,14 +239,7 @@ int osm_report_snapshot(struct osm_engine *e, bool collect, struct osm_snapshot_
     }
     s->rejects = json_incref(e->cell_rejects);
     s->errors = in_order(compose_errors);
-    s->policy = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "digest", e->digest, "modules",
-                          (json_int_t)e->modules_len, "rules_run", (json_int_t)e->rules_run,
-                          "cells", (json_int_t)e->cells.count, "lua_bytes", (json_int_t)e->memory,
-                          "run_us", (json_int_t)run_us, "runs", (json_int_t)e->run);
-    if (s->policy && e->warnings && json_object_set(s->policy, "warnings", e->warnings)) {
-        json_decref(s->policy);
-        s->policy = NULL;
-    }
+    s->policy = osm_engine_figures(e);
     if (!s->errors || !s->policy) {
         osm_snapshot_unref(s);
         return osm_fail(err, OSM_ENOMEM, "out of memory");

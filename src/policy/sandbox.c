@@ -144,12 +144,11 @@ static void *allocate(void *ud, void *ptr, size_t old_size, size_t size)
     }
     if (!size) {
         e->memory -= old_size;
-        osm_free(ptr);
-        return NULL;
+        return osm_pool_resize(&e->pool, ptr, old_size, 0);
     }
     if (size > old_size && !may_grow(e, size - old_size, type))
         return NULL;
-    void *p = osm_realloc_array(ptr, 1, size);
+    void *p = osm_pool_resize(&e->pool, ptr, old_size, size);
     if (p)
         e->memory = e->memory - old_size + size;
     else if (size <= old_size)
@@ -386,6 +385,9 @@ static int l_open(lua_State *L)
 
 int osm_sandbox_open(struct osm_engine *e, struct osm_err *err)
 {
+#ifdef OSM_DEBUG
+    e->pool.plain = true;
+#endif
     e->L = lua_newstate(allocate, e);
     if (!e->L)
         return osm_fail(err, OSM_ENOMEM, "out of memory for the Lua state");
@@ -403,6 +405,7 @@ void osm_sandbox_close(struct osm_engine *e)
     if (e->L)
         lua_close(e->L);
     e->L = NULL;
+    osm_pool_clear(&e->pool);
     for (size_t i = 0; i < OSM_NEST_MAX; i++) {
         osm_free(e->frames[i].reads.list);
         e->frames[i].reads = (struct osm_reads){0};

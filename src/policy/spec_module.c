@@ -254,7 +254,7 @@ static int l_errors(lua_State *L)
 
 static int l_figures(lua_State *L)
 {
-    return push_json(L, json_incref(run(L)->snapshot->policy));
+    return push_json(L, osm_engine_figures(run(L)->engine)); /* the snapshot's may be older */
 }
 
 static int l_number(lua_State *L)

@@ -41,8 +41,8 @@ static struct osm_hash tagged_float(double d)
     return tagged('f', bits);
 }
 
-/* Addition with carry: a set of pairs has one sum in any order. */
-static struct osm_hash add_up(struct osm_hash sum, struct osm_hash next)
+/* With carry: a set of pairs has one sum in any order. */
+struct osm_hash osm_hash_add(struct osm_hash sum, struct osm_hash next)
 {
     struct osm_hash r = {sum.hi + next.hi, sum.lo + next.lo};
     if (r.lo < sum.lo)
@@ -50,10 +50,23 @@ static struct osm_hash add_up(struct osm_hash sum, struct osm_hash next)
     return r;
 }
 
+struct osm_hash osm_hash_sub(struct osm_hash sum, struct osm_hash next)
+{
+    struct osm_hash r = {sum.hi - next.hi, sum.lo - next.lo};
+    if (r.lo > sum.lo)
+        r.hi--;
+    return r;
+}
+
 /* A table starts with its size; an empty list and an empty map are the same. */
 static struct osm_hash table_hash(char tag, uint64_t n, struct osm_hash content)
 {
     return n ? osm_hash_fold(tagged(tag, n), content) : tagged('l', 0);
+}
+
+struct osm_hash osm_hash_sum_of(uint64_t n, struct osm_hash sum)
+{
+    return table_hash('l', n, sum);
 }
 
 struct walk {
@@ -158,7 +171,7 @@ static int hash_map(struct walk *w, int index, lua_Unsigned n, struct osm_hash *
             lua_pop(w->L, 2);
             return rc;
         }
-        sum = add_up(sum, osm_hash_fold(tagged_bytes('k', key, len), value));
+        sum = osm_hash_add(sum, osm_hash_fold(tagged_bytes('k', key, len), value));
     }
     *out = table_hash('m', n, sum);
     return 0;
@@ -259,8 +272,8 @@ struct osm_hash osm_json_hash(const json_t *value)
         json_object_foreach ((json_t *)(uintptr_t)value, key, item) {
             if (json_is_null(item))
                 continue;
-            sum = add_up(sum,
-                         osm_hash_fold(tagged_bytes('k', key, strlen(key)), osm_json_hash(item)));
+            sum = osm_hash_add(
+                sum, osm_hash_fold(tagged_bytes('k', key, strlen(key)), osm_json_hash(item)));
             n++;
         }
         return table_hash('m', n, sum);

@@ -20,6 +20,11 @@ struct osm_hash osm_json_hash(const json_t *value);
 /** Folds @p next into @p sum, order matters. */
 struct osm_hash osm_hash_fold(struct osm_hash sum, struct osm_hash next);
 struct osm_hash osm_hash_text(char tag, const char *text);
+/** Sums of hashes: a set has one sum in any order. */
+struct osm_hash osm_hash_add(struct osm_hash sum, struct osm_hash next);
+struct osm_hash osm_hash_sub(struct osm_hash sum, struct osm_hash next);
+/** Of a set of that many members with that sum. */
+struct osm_hash osm_hash_sum_of(uint64_t n, struct osm_hash sum);
 
 /** Pushes JSON as Lua: integers stay integers, null in a map is absent, null in a list is left out.
  * [-0, +1, m] */

@@ -271,54 +271,57 @@ static int attach(struct osm_compose *compose, struct osm__entry *entry)
     return 0;
 }
 
-static void add_text(struct osm_buf *out, const char *text)
+static void mix(struct osm_hash *sum, const void *data, size_t len)
 {
-    (void)osm_buf_addf(out, "%d:", text ? (int)strlen(text) : -1);
-    if (text)
-        (void)osm_buf_add_str(out, text);
+    const struct osm_hash both[2] = {*sum, osm_hash_bytes(data, len)};
+    *sum = osm_hash_bytes(both, sizeof both);
 }
 
-static void add_texts(struct osm_buf *out, const char *const *list)
+static void mix_number(struct osm_hash *sum, size_t number)
+{
+    mix(sum, &number, sizeof number);
+}
+
+/* NULL is no text, and not the empty one: that has its NUL. */
+static void mix_text(struct osm_hash *sum, const char *text)
+{
+    mix(sum, text, text ? strlen(text) + 1 : 0);
+}
+
+static void mix_texts(struct osm_hash *sum, const char *const *list)
 {
     for (size_t i = 0; list && list[i]; i++)
-        add_text(out, list[i]);
-    (void)osm_buf_add_char(out, ';');
+        mix_text(sum, list[i]);
+    mix_text(sum, NULL);
 }
 
 /* Equal ids: the items can stand for each other in every respect. */
-static int identify(const struct osm_item *item, struct osm_hash *id)
+static struct osm_hash identify(const struct osm_item *item)
 {
-    struct osm_buf out = OSM_BUF_INIT(4u << 20);
-    char hex[OSM_HASH_HEX_SIZE] = "";
-    if (item->body)
-        osm_hash_hex(osm_bytes_hash(item->body), hex);
-    (void)osm_buf_addf(&out, "%d %d %d %d %s;", (int)item->type, (int)item->part, item->alone,
-                       item->authorises, hex);
-    add_text(&out, item->key);
-    add_text(&out, item->resource);
-    add_text(&out, item->element);
-    add_text(&out, item->unique);
-    add_text(&out, item->header_rule);
-    add_text(&out, item->place);
-    add_text(&out, item->extended);
-    add_texts(&out, item->domains);
-    add_texts(&out, item->tags);
+    struct osm_hash id = item->body ? osm_bytes_hash(item->body) : (struct osm_hash){0, 0};
+    mix_number(&id, (size_t)item->type << 4 | (size_t)item->part << 2 | (size_t)item->alone << 1 |
+                        (size_t)item->authorises);
+    mix_text(&id, item->key);
+    mix_text(&id, item->resource);
+    mix_text(&id, item->element);
+    mix_text(&id, item->unique);
+    mix_text(&id, item->header_rule);
+    mix_text(&id, item->place);
+    mix_text(&id, item->extended);
+    mix_texts(&id, item->domains);
+    mix_texts(&id, item->tags);
+    mix_number(&id, item->audience_len);
     for (size_t i = 0; i < item->audience_len; i++) {
-        add_text(&out, item->audience[i].pod);
-        add_text(&out, item->audience[i].service);
-        add_text(&out, item->audience[i].account);
-        add_text(&out, item->audience[i].ns);
+        mix_text(&id, item->audience[i].pod);
+        mix_text(&id, item->audience[i].service);
+        mix_text(&id, item->audience[i].account);
+        mix_text(&id, item->audience[i].ns);
     }
-    (void)osm_buf_add_char(&out, ';');
     for (size_t i = 0; i < item->refs_len; i++) {
-        (void)osm_buf_addf(&out, "%d ", item->refs[i].kind);
-        add_text(&out, item->refs[i].name);
+        mix_number(&id, (size_t)item->refs[i].kind);
+        mix_text(&id, item->refs[i].name);
     }
-    int rc = out.failed;
-    if (!rc)
-        *id = osm_hash_bytes(out.data, out.len);
-    osm_buf_clear(&out);
-    return rc;
+    return id;
 }
 
 /* ---- items ---- */
@@ -350,9 +353,7 @@ int osm_compose_put(struct osm_compose *compose, struct osm_item *item)
         rc = OSM_EINVAL;
         goto out;
     }
-    rc = identify(item, &id);
-    if (rc)
-        goto out;
+    id = identify(item);
     if (old && osm_hash_equal(old->id, id))
         goto out;
     entry = osm_alloc(sizeof *entry);
@@ -385,6 +386,16 @@ void osm_compose_remove(struct osm_compose *compose, const char *key)
         return;
     (void)osm_map_del(&compose->items, key);
     entry_remove(compose, entry);
+}
+
+bool osm_compose_dirty(const struct osm_compose *compose)
+{
+    return compose->touched.len || compose->all_dirty;
+}
+
+size_t osm_compose_items(const struct osm_compose *compose)
+{
+    return compose->items.count;
 }
 
 void osm_compose_forget_headers(struct osm_compose *compose)

@@ -76,6 +76,10 @@ void osm_compose_forget_headers(struct osm_compose *compose);
 void osm_compose_free(struct osm_compose *compose);
 /** Adds or replaces the item with this key (taken in every case). */
 OSM_MUST_USE int osm_compose_put(struct osm_compose *compose, struct osm_item *item);
+/** Whether a run could compose anything otherwise than the last one, for the same readers. */
+bool osm_compose_dirty(const struct osm_compose *compose);
+/** How many items there are. */
+size_t osm_compose_items(const struct osm_compose *compose);
 /** Removes; nothing happens where absent. */
 void osm_compose_remove(struct osm_compose *compose, const char *key);
 /** Composes for all readers (sorted by uuid). *out gets the proxies (array and strings: caller, as

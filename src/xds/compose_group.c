@@ -168,26 +168,59 @@ static const char *missing_routes(const struct osm__group *group, const struct o
     return NULL;
 }
 
+static int add_candidate(struct osm__group *group, struct osm__entry *entry, int rank,
+                         struct osm__candidate *out, json_t **excluded)
+{
+    const char *missing = missing_routes(group, entry);
+    *out = (struct osm__candidate){entry, rank, missing != NULL};
+    return missing ? osm__report(
+                         excluded, entry,
+                         "left out: route configuration \"%s\" is not served to the same proxies",
+                         missing)
+                   : 0;
+}
+
+/* What the group reads of the target, in no order. A target that the whole mesh shares has many
+ * more entries than the group's terms have links, or the other way round: the shorter way is gone.
+ */
+static int candidates_of(struct osm_compose *compose, struct osm__group *group,
+                         const struct osm__target *target, uint64_t stamp,
+                         struct osm__candidate *out, size_t *n, json_t **excluded)
+{
+    int rc = 0;
+    if (target->entries.len <= group->links_len) {
+        for (size_t i = 0; !rc && i < target->entries.len; i++) {
+            struct osm__entry *entry = target->entries.list[i];
+            int rank = rank_for(entry, stamp);
+            if (rank >= 0)
+                rc = add_candidate(group, entry, rank, &out[(*n)++], excluded);
+        }
+        return rc;
+    }
+    uint64_t seen = ++compose->stamp;
+    for (size_t t = 0; t < group->terms_len; t++)
+        for (size_t i = 0; !rc && i < group->terms[t]->links.len; i++) {
+            struct osm__entry *entry = ((struct osm__link *)group->terms[t]->links.list[i])->entry;
+            if (entry->target != target || entry->stamp == seen)
+                continue;
+            entry->stamp = seen;
+            rc = add_candidate(group, entry, rank_for(entry, stamp), &out[(*n)++], excluded);
+        }
+    return rc;
+}
+
 static int compose_part(struct osm_compose *compose, struct osm__group *group,
                         struct osm__part *part, uint64_t stamp)
 {
-    const struct osm__target *target = part->target;
-    struct osm__candidate *candidates = osm_alloc_array(target->entries.len, sizeof *candidates);
+    size_t entries = part->target->entries.len,
+           most = entries < group->links_len ? entries : group->links_len;
+    struct osm__candidate *candidates = osm_alloc_array(most, sizeof *candidates);
     struct osm__composed *composed = NULL;
     json_t *excluded = NULL;
     size_t n = 0;
     int rc = candidates ? 0 : OSM_ENOMEM;
-    for (size_t i = 0; !rc && i < target->entries.len; i++) {
-        struct osm__entry *entry = target->entries.list[i];
-        int rank = rank_for(entry, stamp);
-        const char *missing = rank < 0 ? NULL : missing_routes(group, entry);
-        if (missing)
-            rc = osm__report(
-                &excluded, entry,
-                "left out: route configuration \"%s\" is not served to the same proxies", missing);
-        if (rank >= 0)
-            candidates[n++] = (struct osm__candidate){entry, rank, missing != NULL};
-    }
+    if (!rc)
+        rc = candidates_of(compose, group, part->target, stamp, candidates, &n, &excluded);
     if (!rc && n)
         rc = osm__composed_get(compose, part->target, candidates, n, &composed);
     if (rc) {
@@ -340,8 +373,11 @@ int osm__group_compose(struct osm_compose *compose, struct osm__group *group)
     if (rc)
         goto out;
     uint64_t stamp = ++compose->stamp;
-    for (size_t t = 0; t < group->terms_len; t++)
+    group->links_len = 0;
+    for (size_t t = 0; t < group->terms_len; t++) {
         group->terms[t]->stamp = stamp;
+        group->links_len += group->terms[t]->links.len;
+    }
     rc = compose_parts(compose, group, true, stamp, &routes_changed, &changed);
     for (size_t i = 0; routes_changed && i < group->parts_len; i++)
         group->parts[i].dirty |= group->parts[i].target->type == OSM_XDS_LDS;

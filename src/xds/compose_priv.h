@@ -73,6 +73,7 @@ struct osm__entry {
     struct osm__link *links;
     size_t links_len;
     struct osm_hash id; /* of all that composing it depends on */
+    uint64_t stamp;     /* of the part under way that has it as a candidate */
 };
 void osm__entry_unref(struct osm__entry *entry);
 void osm__target_unref(struct osm__target *target);
@@ -117,6 +118,7 @@ struct osm__class {
 struct osm__group {
     struct osm__term **terms; /* sorted by id */
     size_t terms_len;
+    size_t links_len; /* of its terms, while it is composed */
     char *key;
     size_t readers;
     bool full;               /* compose every part */

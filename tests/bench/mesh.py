@@ -1,7 +1,9 @@
-"""Figures of the daemon, each printed with the machine and the number of runs.
+"""Figures of the engine and of the daemon, each printed with the machine and the number of runs.
 
 tests/bench/run builds the release preset and starts this inside a network of its own. Nothing here asserts a time.
 
+* engine: the policy engine alone on a mesh in memory, for 100, 1,000 and 10,000 services, beside the same answers by a
+  loop in C (engine.c).
 * change -> snapshot, change -> applied: a file is replaced (a HTTPRouteGroup that one real Envoy serves) while the mesh
   has N services; the daemon's own wall-clock marks say when it handed the snapshot to gRPC and when the proxy had
   acknowledged all of it. Same machine, same clock.
@@ -17,6 +19,7 @@ import os
 import platform
 import socket
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -181,14 +184,24 @@ def memory(proxies: int) -> None:
     )
 
 
+def engine() -> None:
+    """The program of engine.c, which measures by itself."""
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([Path(os.environ["OSM_BUILD"]) / "engine_bench"], cwd=root, check=True)
+
+
 def main() -> None:
     """All figures, or those named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["latency", "scratch", "memory"], help="latency, scratch, memory")
+    parser.add_argument("what", nargs="*", default=["engine", "latency", "scratch", "memory"], help="one of these")
     parser.add_argument("--runs", type=int, default=200, help="of the latency measurement (default 200)")
     options = parser.parse_args()
+    print(f"machine: {machine()}", flush=True)
+    if "engine" in options.what:
+        engine()
+    if options.what == ["engine"]:
+        return
     isolate.enter()
-    print(f"machine: {machine()}")
     if "latency" in options.what:
         latency(100, options.runs)
     if "scratch" in options.what:

@@ -175,6 +175,47 @@ static void test_a_uuid_of_two_pods_is_left_out(void **state)
     assert_int_equal(n, 1);
 }
 
+/* --- what facts may answer otherwise --- */
+
+static void note_topic(void *ud, enum osm_world_topic topic, const char *ns, const char *name)
+{
+    static const char *const words[] = {"", "workloads", "accounts", "all"};
+    char(*told)[256] = ud;
+    char what[64];
+    (void)snprintf(what, sizeof what, "%s%s%s ", topic == OSM_WORLD_NAMED ? ns : words[topic],
+                   topic == OSM_WORLD_NAMED ? "/" : "", topic == OSM_WORLD_NAMED ? name : "");
+    if (!strstr(*told, what))
+        (void)snprintf(*told + strlen(*told), sizeof *told - strlen(*told), "%s", what);
+}
+
+static const char *settled(struct fixture *f)
+{
+    static char told[256];
+    told[0] = '\0';
+    assert_int_equal(osm_world_settle(f->world, note_topic, &told), 0);
+    json_decref(osm_world_workloads(f->world)); /* answered: the next change is told anew */
+    json_decref(osm_world_accounts(f->world));
+    return told;
+}
+
+static void test_topics_are_told_where_facts_may_differ(void **state)
+{
+    struct fixture *f = *state;
+    put(f, monitored);
+    assert_string_equal(settled(f), "all ");
+    put(f, web);
+    assert_string_equal(settled(f), "shop/web ");
+    put(f, pod_a);
+    assert_string_equal(settled(f), "shop/web shop/seller workloads accounts ");
+    put(f, "{apiVersion: v1, kind: Service, metadata: {name: other, namespace: shop}, spec: {}}");
+    assert_string_equal(settled(f), "shop/other ");
+    assert_string_equal(settled(f), "");
+    del(f, "/Pod/shop/a");
+    assert_string_equal(settled(f), "shop/web shop/seller workloads accounts ");
+    put(f, "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}");
+    assert_string_equal(settled(f), "all ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +231,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unmonitored_namespaces_have_no_facts, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_uuid_of_two_pods_is_left_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_topics_are_told_where_facts_may_differ, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, count_json, nothing_is_left);
 }

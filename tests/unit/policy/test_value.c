@@ -229,6 +229,16 @@ static void test_an_object_counts_by_its_identity(void **state)
     assert_null(osm_identity_get(L, -1));
 }
 
+static void test_a_sum_of_hashes_has_no_order_and_can_be_taken_back(void **state)
+{
+    (void)state;
+    struct osm_hash a = {1, UINT64_MAX}, b = {UINT64_MAX, 2}, none = {0, 0};
+    assert_true(osm_hash_equal(osm_hash_add(osm_hash_add(none, a), b),
+                               osm_hash_add(osm_hash_add(none, b), a)));
+    assert_true(osm_hash_equal(osm_hash_sub(osm_hash_add(osm_hash_add(none, a), b), a), b));
+    assert_false(osm_hash_equal(osm_hash_sum_of(1, a), osm_hash_sum_of(2, a)));
+}
+
 static int no_leak(void **state)
 {
     (void)state;
@@ -248,6 +258,7 @@ int main(void)
         VALUE_TEST(test_a_value_that_shares_its_parts_is_bounded),
         VALUE_TEST(test_paths_are_printed_as_kubernetes_does),
         VALUE_TEST(test_an_object_counts_by_its_identity),
+        VALUE_TEST(test_a_sum_of_hashes_has_no_order_and_can_be_taken_back),
     };
     return cmocka_run_group_tests(tests, NULL, no_leak);
 }
