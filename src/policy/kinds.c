@@ -427,8 +427,11 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     const struct osm_object *any = now ? now : old;
     struct osm_buf type = OSM_BUF_INIT(TYPE_MAX_BYTES);
     (void)osm_buf_addf(&type, "%s/%s", any->group, any->kind);
-    struct osm_decl *kind = type.data ? osm_map_get(&e->kinds_by_type, type.data) : NULL;
+    int failed = type.failed; /* too long: no kind of ours */
+    struct osm_decl *kind = failed ? NULL : osm_map_get(&e->kinds_by_type, type.data);
     osm_buf_clear(&type);
+    if (failed == OSM_ENOMEM)
+        return OSM_ENOMEM;
     unsigned char key[OSM_KEY_BYTES];
     size_t len = kind ? thing_key(any, key) : 0;
     if (!len)
