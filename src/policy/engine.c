@@ -36,7 +36,8 @@ static int l_make_tables(lua_State *L)
 }
 
 static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
-                                     const char *const *tags, size_t tags_len);
+                                     const char *const *tags, size_t tags_len, void **token);
+static void drop_header(void *ud, void *token);
 
 static int copy_dirs(struct osm_engine *e, const char *const *dirs)
 {
@@ -72,7 +73,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
                             e->osm_namespace, "trust_domain", e->trust_domain);
     struct osm_world_config world = {e->mesh_name, e->osm_namespace};
     e->world = osm_world_new(&world);
-    e->compose = osm_compose_new(make_header, e);
+    e->compose = osm_compose_new(make_header, drop_header, e);
     return e->settings && e->world && e->compose ? 0 : OSM_ENOMEM;
 }
 
@@ -190,18 +191,18 @@ static int l_encode_header(lua_State *L)
     return 0;
 }
 
-static void keep_header(struct osm_engine *e, struct osm_cell *cell)
+/* Once for each header that composition has of it. False: no memory. */
+static bool keep_header(struct osm_engine *e, struct osm_cell *cell)
 {
-    for (size_t i = 0; i < e->headers.len; i++)
-        if (e->headers.list[i] == cell)
-            return;
-    (void)osm_cells_push_to(e, &e->headers, cell);
+    if (!osm_cells_push_to(e, &e->headers, cell))
+        return false;
     osm_cells_hold(cell);
+    return true;
 }
 
 /* For composition: header->header_rule asked as rule(mesh, resource, "tag,tag"). */
 static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
-                                     const char *const *tags, size_t tags_len)
+                                     const char *const *tags, size_t tags_len, void **token)
 {
     struct osm_engine *e = ud;
     struct osm_buf joined = OSM_BUF_INIT(TAGS_MAX_BYTES);
@@ -219,7 +220,9 @@ static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
     osm_buf_clear(&joined);
     if (!q.cell)
         return NULL;
-    keep_header(e, q.cell);
+    if (!keep_header(e, q.cell))
+        return NULL;
+    *token = q.cell;
     osm_cells_bring(e, q.cell);
     if (e->abort || q.cell->failed)
         return NULL;
@@ -229,6 +232,16 @@ static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
         q.cell->header_error = osm_strdup(err.msg);
     osm_cells_note_telling(e, q.cell);
     return q.bytes;
+}
+
+/* For composition: no class has this header any more, so its cell is not held for it. */
+static void drop_header(void *ud, void *token)
+{
+    struct osm_engine *e = ud;
+    if (!token)
+        return;
+    osm_cells_remove_from(&e->headers, token);
+    osm_cells_release(e, token);
 }
 
 /* Composition memoises headers; they are asked for again when any of them, or what it was made
@@ -243,9 +256,6 @@ static void check_headers(struct osm_engine *e)
     }
     if (!changed || e->abort)
         return;
-    for (size_t i = 0; i < e->headers.len; i++)
-        osm_cells_release(e, e->headers.list[i]);
-    e->headers.len = 0;
     osm_compose_forget_headers(e->compose);
 }
 

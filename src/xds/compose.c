@@ -326,11 +326,12 @@ static struct osm_hash identify(const struct osm_item *item)
 
 /* ---- items ---- */
 
-struct osm_compose *osm_compose_new(osm_compose_header_fn *header, void *ud)
+struct osm_compose *osm_compose_new(osm_compose_header_fn *header, osm_compose_header_gone_fn *gone,
+                                    void *ud)
 {
     struct osm_compose *compose = osm_alloc(sizeof *compose);
     if (compose)
-        *compose = (struct osm_compose){.header = header, .ud = ud};
+        *compose = (struct osm_compose){.header = header, .gone = gone, .ud = ud};
     return compose;
 }
 

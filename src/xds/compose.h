@@ -65,12 +65,17 @@ struct osm_reader {
 
 /* Makes the header of a composite resource from the sorted, distinct tags of its elements in one
  * class. NULL: an error was reported (the resource is left out). The answer is memoised by (rule,
- * resource, tags) until osm_compose_forget_headers. */
+ * resource, tags) until no class has such a resource any more, or osm_compose_forget_headers. What
+ * is put into *token (NULL before) comes back then. */
 typedef struct osm_bytes *osm_compose_header_fn(void *ud, const struct osm_item *header,
-                                                const char *const *tags, size_t tags_len);
+                                                const char *const *tags, size_t tags_len,
+                                                void **token);
+/* The header with this token is not in use any more. */
+typedef void osm_compose_header_gone_fn(void *ud, void *token);
 
 struct osm_compose;
-OSM_MUST_USE struct osm_compose *osm_compose_new(osm_compose_header_fn *header, void *ud);
+OSM_MUST_USE struct osm_compose *osm_compose_new(osm_compose_header_fn *header,
+                                                 osm_compose_header_gone_fn *gone, void *ud);
 /** What a header rule read has changed: ask again. */
 void osm_compose_forget_headers(struct osm_compose *compose);
 void osm_compose_free(struct osm_compose *compose);

@@ -96,6 +96,7 @@ struct osm__composed {
     struct osm__target *target;
     struct osm__composed_key key;
     struct osm__resource *shared; /* NULL: not served */
+    struct osm__header *header;   /* NULL: it has none, or that is an item's own */
     struct osm__ptrs referring;   /* winning entries that refer to others */
     json_t *reports;              /* NULL or an array */
 };
@@ -142,6 +143,7 @@ struct osm__reader {
 
 struct osm_compose {
     osm_compose_header_fn *header;
+    osm_compose_header_gone_fn *gone;
     void *ud;
     uint64_t header_generation;
     struct osm_map headers; /* rule, resource, tags -> struct osm__header */
@@ -155,8 +157,15 @@ struct osm_compose {
     bool all_dirty;
 };
 
+/* Lives while it is listed or a composed form has it; is listed while such a form of today's
+ * generation has it. */
 struct osm__header {
     struct osm_bytes *bytes; /* NULL: the rule failed */
+    void *token;
+    size_t uses;
+    bool listed; /* in compose->headers */
+    size_t key_len;
+    char key[];
 };
 void osm__headers_clear(struct osm_compose *compose);
 

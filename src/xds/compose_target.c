@@ -101,11 +101,14 @@ static void resource_unuse(struct osm_compose *compose, struct osm__resource *r)
     osm_free(r);
 }
 
+static void header_unuse(struct osm_compose *compose, struct osm__header *h);
+
 void osm__composed_unref(struct osm__composed *c)
 {
     if (!c || --c->refs)
         return;
     (void)osm_map_deln(&c->target->composed, &c->key, sizeof c->key);
+    header_unuse(c->target->owner, c->header);
     resource_unuse(c->target->owner, c->shared);
     for (size_t i = 0; i < c->referring.len; i++)
         osm__entry_unref(c->referring.list[i]);
@@ -316,13 +319,33 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-void osm__headers_clear(struct osm_compose *compose)
+static void header_unlist(struct osm_compose *compose, struct osm__header *h)
 {
-    osm_map_each (&compose->headers, e) {
-        struct osm__header *h = e->value;
+    h->listed = false;
+    compose->gone(compose->ud, h->token);
+    if (h->uses)
+        return;
+    osm_bytes_unref(h->bytes);
+    osm_free(h);
+}
+
+static void header_unuse(struct osm_compose *compose, struct osm__header *h)
+{
+    if (!h || --h->uses)
+        return;
+    if (h->listed) {
+        (void)osm_map_deln(&compose->headers, h->key, h->key_len);
+        header_unlist(compose, h);
+    } else {
         osm_bytes_unref(h->bytes);
         osm_free(h);
     }
+}
+
+void osm__headers_clear(struct osm_compose *compose)
+{
+    osm_map_each (&compose->headers, e)
+        header_unlist(compose, e->value);
     osm_map_clear(&compose->headers);
 }
 
@@ -346,11 +369,26 @@ static int tags_of(const struct osm__candidate *list, size_t len, struct osm__pt
     return 0;
 }
 
-/* *out: borrowed from the memo, or from the item; NULL: the rule failed. */
-static int header_bytes(struct osm_compose *compose, const struct osm_item *item,
-                        const struct osm__candidate *elements, size_t len, struct osm_bytes **out)
+static struct osm__header *header_new(struct osm_compose *compose, const struct osm_buf *key)
 {
-    enum { MEMO_MAX = 4096 };
+    struct osm__header *h = osm_alloc(sizeof *h + key->len);
+    if (!h)
+        return NULL;
+    h->key_len = key->len;
+    memcpy(h->key, key->data, key->len);
+    if (osm_map_putn(&compose->headers, key->data, key->len, h, NULL)) {
+        osm_free(h);
+        return NULL;
+    }
+    h->listed = true;
+    return h;
+}
+
+/* *out: borrowed from the header that @p c then uses, or from the item; NULL: the rule failed. */
+static int header_bytes(struct osm_compose *compose, struct osm__composed *c,
+                        const struct osm_item *item, const struct osm__candidate *elements,
+                        size_t len, struct osm_bytes **out)
+{
     struct osm__ptrs tags = {0};
     struct osm_buf key = OSM_BUF_INIT(16u << 20);
     *out = item->body;
@@ -365,19 +403,18 @@ static int header_bytes(struct osm_compose *compose, const struct osm_item *item
         rc = key.failed;
     struct osm__header *h = rc ? NULL : osm_map_getn(&compose->headers, key.data, key.len);
     if (!rc && !h) {
-        if (compose->headers.count >=
-            MEMO_MAX) /* it may only grow with what is served, not with history */
-            osm__headers_clear(compose);
-        h = osm_alloc(sizeof *h);
-        if (!h || osm_map_putn(&compose->headers, key.data, key.len, h, NULL)) {
-            osm_free(h);
+        h = header_new(compose, &key);
+        if (h)
+            h->bytes = compose->header(compose->ud, item, (const char *const *)tags.list, tags.len,
+                                       &h->token);
+        else
             rc = OSM_ENOMEM;
-        } else {
-            h->bytes = compose->header(compose->ud, item, (const char *const *)tags.list, tags.len);
-        }
     }
-    if (!rc)
+    if (!rc) {
         *out = h->bytes;
+        c->header = h;
+        h->uses++;
+    }
     osm__ptrs_clear(&tags);
     osm_buf_clear(&key);
     return rc;
@@ -423,7 +460,7 @@ static int compose_parts(struct osm_compose *compose, struct osm__composed *c,
                          "left out: nothing emits the header of its resource to the same readers");
     if (rc || !headed || list[0].withdrawn || (!n && !list[0].entry->item->alone))
         goto out;
-    rc = header_bytes(compose, list[0].entry->item, elements, n, &header);
+    rc = header_bytes(compose, c, list[0].entry->item, elements, n, &header);
     if (rc || !header)
         goto out;
     (void)osm_buf_add(&out, osm_bytes_data(header), osm_bytes_len(header));

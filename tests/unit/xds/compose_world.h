@@ -24,14 +24,17 @@ struct world {
     int header_calls;
     bool header_fails;
     int header_version;
+    int headers_live;
 };
 
 static inline struct osm_bytes *make_header(void *ud, const struct osm_item *header,
-                                            const char *const *tags, size_t len)
+                                            const char *const *tags, size_t len, void **token)
 {
     struct world *w = ud;
     struct osm_buf out = OSM_BUF_INIT(4096);
     w->header_calls++;
+    w->headers_live++;
+    *token = w;
     if (w->header_fails)
         return NULL;
     (void)osm_buf_addf(&out, "%s%d[", header->header_rule, w->header_version);
@@ -43,10 +46,16 @@ static inline struct osm_bytes *make_header(void *ud, const struct osm_item *hea
     return bytes;
 }
 
+static inline void header_gone(void *ud, void *token)
+{
+    struct world *w = ud;
+    w->headers_live -= token == w;
+}
+
 static inline void setup(struct world *w)
 {
     *w = (struct world){0};
-    w->compose = osm_compose_new(make_header, w);
+    w->compose = osm_compose_new(make_header, header_gone, w);
     assert_non_null(w->compose);
 }
 

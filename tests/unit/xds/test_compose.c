@@ -247,6 +247,7 @@ static void test_a_header_rule_sees_the_tags_of_its_class(void **state)
                                                           "A\x1a\x01"
                                                           "B");
     assert_int_equal(w.header_calls, 2);
+    assert_int_equal(w.headers_live, 2);
     put(&w, cluster("k4", "c", "C", "everyone"));
     run(&w);
     assert_int_equal(w.header_calls, 2); /* nothing it depends on has changed */
@@ -255,6 +256,7 @@ static void test_a_header_rule_sees_the_tags_of_its_class(void **state)
         osm_resource_ref(osm_class_find(w.proxies[0].cls, OSM_XDS_LDS, "in"));
     run(&w);
     assert_int_equal(w.header_calls, 4);
+    assert_int_equal(w.headers_live, 2);
     assert_ptr_equal(osm_class_find(w.proxies[0].cls, OSM_XDS_LDS, "in"),
                      before); /* equal bytes, equal resource */
     osm_resource_unref(before);
@@ -267,6 +269,31 @@ static void test_a_header_rule_sees_the_tags_of_its_class(void **state)
     osm_compose_forget_headers(w.compose);
     run(&w);
     assert_null(osm_class_find(w.proxies[0].cls, OSM_XDS_LDS, "in"));
+    teardown(&w);
+}
+
+/* The memo of headers once grew with every set of tags that had ever been served, and the engine
+ * held a rule's answer for each. */
+static void test_a_header_that_no_class_has_any_more_is_let_go(void **state)
+{
+    (void)state;
+    struct world w;
+    setup(&w);
+    two_readers(&w);
+    struct osm_item *h = header("k1", OSM_XDS_LDS, "in", NULL);
+    h->header_rule = dup("head");
+    put(&w, h);
+    for (int i = 0; i < 3; i++) {
+        struct osm_item *a = element("k2", OSM_XDS_LDS, "in", "a", "A", "everyone");
+        a->tags = dup_list(i % 2 ? "80" : "90");
+        put(&w, a);
+        run(&w);
+        assert_int_equal(w.header_calls, i + 1);
+        assert_int_equal(w.headers_live, 1);
+    }
+    osm_compose_remove(w.compose, "k2");
+    run(&w);
+    assert_int_equal(w.headers_live, 0);
     teardown(&w);
 }
 
@@ -462,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_a_composite_is_its_header_and_its_elements_by_name),
         cmocka_unit_test(test_a_header_alone_is_served_only_where_it_says_so),
         cmocka_unit_test(test_a_header_rule_sees_the_tags_of_its_class),
+        cmocka_unit_test(test_a_header_that_no_class_has_any_more_is_let_go),
         cmocka_unit_test(test_of_two_equal_domains_one_is_left_out),
         cmocka_unit_test(test_of_two_equal_matches_one_is_left_out),
         cmocka_unit_test(test_parts_that_cannot_be_are_refused),
