@@ -84,7 +84,10 @@ M.extends = {
       if at.direction ~= "outbound" then return nil end
       local variants = {}
       for _, link in ipairs(mesh.chaos.links_to(at.namespace, at.service)) do
-        variants[id.name(at.namespace, link.metadata.name)] = link.metadata.name
+        -- what is no name of an account would fail the emitter, which then goes on serving what a fresh engine never had
+        if string.find(link.metadata.name, "^[%l%d-]+$") then
+          variants[id.name(at.namespace, link.metadata.name)] = link.metadata.name
+        end
       end
       return variants
     end,
