@@ -226,6 +226,21 @@ spec:
     assert.matches("acme.shared() was changed by one of its readers", mesh:errors()[1].message, 1, true)
   end)
 
+  it("keeps no state between its calls, nor do wraps", function()
+    for _, text in ipairs({
+      "local n = 0 return { api = 1, extends = { cluster = { run = function() n = n + 1 end } } }",
+      "local n = 0 return { api = 1, extends = { cluster = { vary = function() n = n + 1 end, run = print } } }",
+      "local n = 0 return { api = 1, wraps = { grants = function(mesh, original, ...) n = n + 1 return original(...) end } }",
+    }) do
+      local mesh = with({ ["acme/x.lua"] = text })
+      mesh:errors()
+      mesh:apply(w1.PERMISSIVE)
+      local found = mesh:errors()[1] or { message = "" }
+      assert.equal("acme/x.lua", found.module)
+      assert.matches('the local "n" changed while rules ran', found.message, 1, true)
+    end
+  end)
+
   it("is told what `at` must be", function()
     local clusters = [[return { api = 1, emit = { x = { each = "accounts", run = function(_, out, ns, name)
       out.cluster { name = "x" .. name, audience = "everyone", at = 7, message = {} } end } } }]]

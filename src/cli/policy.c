@@ -69,6 +69,7 @@ int osm__policy_load(const struct osm_cli *cli, const struct osm__dirs *dirs,
         .osm_namespace = osm__policy_osm_namespace(cli),
         .trust_domain = "cluster.local",
         .roots_pem = ROOTS,
+        .thorough = true,
     };
     return osm_engine_new(out, &config, err);
 }

@@ -205,9 +205,7 @@ static int run(struct osm_engine *engine, struct check *c, struct osm_err *err)
     return rc;
 }
 
-/* Each step asks more of the bundle than the one before, and the first that fails is the finding.
- * What is to be asked of a bundle that has run (whether it keeps state between calls, say) goes
- * behind the run. */
+/* Each step asks more of the bundle than the one before, and the first that fails is the finding. */
 static void evaluate(void *ud)
 {
     struct check *c = ud;

@@ -67,6 +67,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
     e->run = 1;
     e->numbers_after = config->numbers_after;
+    e->thorough = config->thorough;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;
     e->settings = json_pack("{s:s, s:s, s:s}", "mesh_name", e->mesh_name, "osm_namespace",
@@ -298,7 +299,7 @@ static bool checks_mutations(const struct osm_engine *e)
     (void)e;
     return true;
 #else
-    return e->mutated || e->run % MUTATION_CHECK_EVERY == 0;
+    return e->thorough || e->mutated || e->run % MUTATION_CHECK_EVERY == 0;
 #endif
 }
 

@@ -269,6 +269,7 @@ struct osm_engine {
     uint64_t filled_roots;
     struct osm_snapshot *last;
     uint64_t numbers_after; /* of the first snapshot */
+    bool thorough;
 };
 
 static inline struct osm_engine *osm_engine_of(lua_State *L)

@@ -349,6 +349,11 @@ static void add_roots(lua_State *L, struct walk *w)
         for (size_t k = 0; d->versions && d->versions[k]; k++)
             add_root(L, w, d->from[k], d->name, d->module);
     }
+    for (size_t i = 0; i < e->joins_len; i++) {
+        const struct osm_join *j = e->joins[i];
+        add_root(L, w, j->run, j->target, j->module);
+        add_root(L, w, j->vary, j->target, j->module);
+    }
 }
 
 static int l_walk(lua_State *L)

@@ -159,7 +159,7 @@ def test_every_message_of_envoy_is_annotated_and_every_type_is_known(
 ) -> None:
     """Nothing is left out, and no annotation names a type that is defined nowhere."""
     index = (build_dir() / "envoy-api/include/envoy_api_index.c").read_text()
-    messages = set(re.findall(r'^    \{"([\w.]+)", &\w+, 0\}', index, re.MULTILINE))
+    messages = set(re.findall(r'^    \{"([\w.]+)", &\w+, 0, ', index, re.MULTILINE))
     assert len(messages) > 1000
     envoy = (workspace / ".osm/envoy.lua").read_text()
     mesh = (workspace / ".osm/mesh.lua").read_text()

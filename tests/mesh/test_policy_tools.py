@@ -206,6 +206,32 @@ def test_check_says_when_no_policy_sees_an_object(bundle: Callable[..., Path], t
     assert "monitored-by: other" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("module", "finding"),
+    [
+        (
+            "local n = 0\nlocal M = { api = 1 }\nM.rules = { one = function() return { { 1 } } end }\n"
+            "M.emit = { e = { each = 'one', run = function() n = n + 1 end } }\nreturn M\n",
+            'the local "n" changed while rules ran',
+        ),
+        (
+            "local M = { api = 1 }\nM.rules = { one = function() return { { 1 } } end }\n"
+            "M.emit = { e = { each = 'one', run = function(mesh) mesh.one()[1][1] = 2 end } }\nreturn M\n",
+            "one() was changed by one of its readers",
+        ),
+    ],
+    ids=["state", "write"],
+)
+def test_check_finds_rules_that_keep_state_or_write_into_answers(
+    tmp_path: Path, module: str, finding: str
+) -> None:
+    """The first run tells, in a release build too."""
+    done = osm("check", plant(tmp_path / "mine", {"m.lua": module}))
+    assert done.returncode == 1
+    assert finding in done.stdout
+    assert done.stdout.splitlines()[0].split(":")[0].endswith(".lua")
+
+
 def test_check_shows_what_a_policy_prints(bundle: Callable[..., Path]) -> None:
     """print is for the author, beside the findings."""
     done = osm("check", bundle(once='print("here", 7)'))
