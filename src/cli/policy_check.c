@@ -205,7 +205,8 @@ static int run(struct osm_engine *engine, struct check *c, struct osm_err *err)
     return rc;
 }
 
-/* Each step asks more of the bundle than the one before, and the first that fails is the finding. */
+/* Each step asks more of the bundle than the one before, and the first that fails is the finding.
+ */
 static void evaluate(void *ud)
 {
     struct check *c = ud;
