@@ -10,7 +10,8 @@
 ---             `from.v1(object, reject)` lifts an older version to the first of `versions`: it returns the fields, without what says who the
 ---             object is, and `reject(path, reason)` refuses what the newest version cannot say. A status is there only where the kind says
 ---             `status = true`; a new status is a change then.
----                       labels = false } }     hides metadata.labels and metadata.annotations, from everybody
+---                       labels = false } }     hides metadata.labels and metadata.annotations, from everybody. They are hidden
+---             for all kinds while neither word stands anywhere in the bundle: then their changes run nothing
 ---   M.indexes = { name = { of = "Kind", keys = function(object) return { {k1, k2}, ... } end } }
 ---   M.rules   = { name = function(mesh, k1, k2, k3) return answer end }
 ---   M.emit    = { name = { each = "kind, index, fact or keyless rule", run = function(mesh, out, k1, k2, k3) end } }

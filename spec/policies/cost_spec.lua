@@ -1,5 +1,6 @@
 --- What a change costs, in rules and emitters that run and in answers that are verified: it must not grow with the rest
 --- of the mesh.
+local overlay = require("spec.engine.overlay")
 local w1 = require("spec.policies.w1")
 
 local ALL = [[
@@ -27,7 +28,7 @@ local function with(more, text)
 end
 
 --- A world with so many more Services, each with an account and a grant.
-local function crowded(services)
+local function crowded(services, policies)
   local texts = { ALL, target("t", "shop", "caller") }
   for n = 1, services do
     local name = "s" .. n
@@ -35,7 +36,7 @@ local function crowded(services)
     texts[#texts + 1] = w1.service(name, "10.96.7." .. n, "app: " .. name, "{port: 80, targetPort: 8080}")
     texts[#texts + 1] = target(name, name, "caller")
   end
-  return w1.world(table.concat(texts, "---\n"))
+  return w1.over(policies or "policies", table.concat(texts, "---\n"))
 end
 
 describe("a change of one object", function()
@@ -98,10 +99,19 @@ spec: {service: shop-apex, backends: [{service: shop, weight: 1}]}
       w1.service("shop", "10.96.2.1", "app: shop", "{name: http, port: 80, targetPort: 8080}")),
   }
 
-  -- An extension may read them, so what reads the object runs; equal answers end the change there.
   for what, text in pairs(UNREAD) do
-    it("ends at the first answers where nobody reads what changed: " .. what, function()
-      local small, large = crowded(3), crowded(60)
+    it("is none where no module of the bundle says labels or annotations: " .. what, function()
+      local mesh = crowded(3)
+      local number = mesh.at.engine:number()
+      assert.same({ rules_run = 0, cells_verified = 0 }, cost(mesh, function() mesh:apply(text) end))
+      assert.equal(number, mesh.at.engine:number())
+    end)
+
+    it("ends at the first answers where one does and nobody reads what changed: " .. what, function()
+      finally(overlay.clean)
+      local reader = overlay.of({ ["acme/x.lua"] = [[return { api = 1, rules = {
+        ["acme.label"] = function(mesh, ns, name) return mesh.Service(ns, name).metadata.labels.a end } }]] })
+      local small, large = crowded(3, { "policies", reader }), crowded(60, { "policies", reader })
       local function change(mesh) mesh:apply(text) end
       local spent = cost(small, change)
       assert.is_true(spent.rules_run > 0 and spent.rules_run <= 4)

@@ -513,9 +513,22 @@ static int check_prefixes(struct osm_engine *e, struct osm_err *err)
     return 0;
 }
 
+/* Labels and annotations change often, and for others: a bundle in which neither word stands
+ * anywhere, not even in a comment, does not see them, and their changes run nothing. To note each
+ * read of them instead would need tables that are none. */
+static void hide_unread_labels(struct osm_engine *e)
+{
+    for (size_t i = 0; i < e->modules_len; i++)
+        if (strstr(e->modules[i].text, "labels") || strstr(e->modules[i].text, "annotations"))
+            return;
+    for (size_t i = 0; i < e->decls_len; i++)
+        e->decls[i]->hides_labels = true;
+}
+
 int osm_bundle_link(struct osm_engine *e, struct osm_err *err)
 {
     int rc = check_prefixes(e, err);
+    hide_unread_labels(e);
     if (!rc)
         rc = osm_extend_link(e, err);
     for (size_t i = 0; i < e->decls_len && !rc; i++) {
