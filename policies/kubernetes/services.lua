@@ -46,6 +46,9 @@ M.kinds = {
         reject({ "metadata", "name" }, object.quote(name) .. " is not the name of a Service: small letters, digits "
           .. "and -, at most 63")
       end
+      if type(service.metadata.creationTimestamp or "") ~= "string" then -- it is compared with that of other Services
+        reject({ "metadata", "creationTimestamp" }, "must be a date as text")
+      end
       for index, port in ipairs(service.spec.ports or {}) do
         local target = port.targetPort
         if target == "" or type(target) == "number" and (target < 1 or target > 65535) then
