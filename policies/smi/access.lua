@@ -106,6 +106,20 @@ local function matches_of(mesh, target, index)
   return matches
 end
 
+--- The first match that a TCPRoute rule of a target asks for and the route does not have. To take it for the whole route
+--- would grant more than the target says.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param rule table
+---@return integer?  its place in the rule's matches
+local function unknown_tcp_match(mesh, namespace, rule)
+  local named = (mesh.TCPRoute(namespace, rule.name).spec.matches or {}).name
+  for at, name in ipairs(rule.matches or {}) do
+    if name ~= named then return at end
+  end
+  return nil
+end
+
 M.rules = {}
 
 --- What one target grants. TCPRoute ports limit all of it, its HTTP requests too; a TCPRoute without ports limits
@@ -124,6 +138,13 @@ function M.rules.target(mesh, namespace, name)
       if not listed then
         mesh.reject(target, { "spec", "rules", index, "name" }, "there is no TCPRoute "
           .. object.quote(id.name(namespace, rule.name)) .. ": the whole target grants nothing")
+        return nil
+      end
+      local unknown = unknown_tcp_match(mesh, namespace, rule)
+      if unknown then
+        mesh.reject(target, { "spec", "rules", index, "matches", unknown }, "TCPRoute "
+          .. object.quote(id.name(namespace, rule.name)) .. " has no match " .. object.quote(rule.matches[unknown])
+          .. ": the whole target grants nothing")
         return nil
       end
       granted = true

@@ -491,3 +491,39 @@ describe("an object with a field that is wrong", function()
     end
   end)
 end)
+
+-- A match that the route does not have was once not looked at, and the target granted the whole route.
+describe("the matches of a TCPRoute rule", function()
+  local function world(named, asked)
+    return w1.world(string.format([[
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: TCPRoute
+metadata: {name: r, namespace: blue}
+spec: {matches: {%s}}
+---
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {name: t, namespace: blue}
+spec:
+  destination: {kind: ServiceAccount, name: echo, namespace: blue}
+  sources: [{kind: ServiceAccount, name: caller, namespace: red}]
+  rules: [{kind: TCPRoute, name: r, matches: [%s]}]
+]], named, asked))
+  end
+
+  it("grant nothing where the route does not have one of them", function()
+    for _, mesh in ipairs({ world("", "nosuch"), world("name: tcp", "tcp, nosuch") }) do
+      assert.same({}, mesh:allowed("blue/echo-1"))
+      assert.same({}, mesh:resources("red/caller-1", "clusters"))
+      assert.matches('spec.rules%[0%].matches%[%d%]: TCPRoute "blue/r" has no match "nosuch": the whole target grants nothing',
+        mesh:rejects()[1])
+    end
+  end)
+
+  it("may name the route's own, or none", function()
+    for _, mesh in ipairs({ world("name: tcp", "tcp"), world("name: tcp", ""), world("", "") }) do
+      assert.same({ "red/caller -> 9000 tcp" }, mesh:allowed("blue/echo-1"))
+      assert.same({}, mesh:rejects())
+    end
+  end)
+end)
