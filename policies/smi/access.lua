@@ -2,7 +2,8 @@
 ---
 --- A target lives in the namespace of its destination. Targets add up. Breaking a part of one never opens more than
 --- before: a target with a missing TCPRoute grants nothing at all (no TCPRoute would mean any port), and a missing
---- HTTPRouteGroup, or a name that is not in it, just adds nothing.
+--- HTTPRouteGroup, or a name that is not in it, just adds nothing. A list that is empty is no broken part: as in SMI, a rule
+--- without matches means all of its route, and a TCPRoute without ports any port.
 local id = require("mesh.id")
 local list = require("mesh.list")
 local object = require("kubernetes.object")

@@ -134,16 +134,6 @@ describe("a wrap", function()
     assert.equal("acme/x.lua:1: wraps.Service: only rules can be wrapped", load_error(wrapping("Service")))
     assert.equal("acme/x.lua:1: wraps.accounts_behind: only rules can be wrapped", load_error(wrapping("accounts_behind")))
   end)
-
-  it("cannot ask for the original outside of its evaluation", function()
-    local mesh = with({
-      ["acme/x.lua"] = [[local kept
-        return { api = 1, wraps = { principal = function(mesh, original, account)
-          local mine = original
-          return mine(account) end } }]],
-    })
-    assert.equal("x.y.cluster.local", mesh.at:ask("principal", "y/x"))
-  end)
 end)
 
 describe("a directory over the shipped policies", function()
