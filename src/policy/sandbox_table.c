@@ -6,7 +6,7 @@
 #include <lualib.h>
 #include <string.h>
 
-enum { RANGE_MAX = 1000000 };
+enum { RANGE_MAX = 1000000, LONG_TEXT = 256 };
 
 /* As in sandbox_string.c: in this frame, for the messages. */
 static int call_original(lua_State *L)
@@ -64,12 +64,23 @@ static int l_move(lua_State *L)
 
 enum { SORT_LIST = 1, SORT_LESS = 2, SORT_COPY = 3 };
 
+/* Two texts on top are compared byte by byte in C, and what one byte costs may be a call. */
+static void charge_texts(lua_State *L)
+{
+    if (lua_type(L, -1) != LUA_TSTRING || lua_type(L, -2) != LUA_TSTRING)
+        return;
+    size_t a = lua_rawlen(L, -1), b = lua_rawlen(L, -2), least = a < b ? a : b;
+    if (least >= LONG_TEXT)
+        osm_sandbox_charge(L, least / 8);
+}
+
 static bool goes_before(lua_State *L, int a, int b)
 {
     bool before;
     if (lua_isnoneornil(L, SORT_LESS)) {
         lua_rawgeti(L, SORT_COPY, a);
         lua_rawgeti(L, SORT_COPY, b);
+        charge_texts(L);
         before = lua_compare(L, -2, -1, LUA_OPLT);
         lua_pop(L, 2);
     } else {
@@ -160,6 +171,7 @@ static int type_rank(int type)
 static int l_key_less(lua_State *L)
 {
     int a = lua_type(L, 1), b = lua_type(L, 2);
+    charge_texts(L);
     bool less = a != b              ? type_rank(a) < type_rank(b)
                 : a == LUA_TBOOLEAN ? lua_toboolean(L, 1) < lua_toboolean(L, 2)
                                     : lua_compare(L, 1, 2, LUA_OPLT);
