@@ -1,5 +1,6 @@
 /* The `out` table: what an emitter says becomes an item at once, encoded and checked, so that a
  * mistake is an error of that line. */
+#include "base/map.h"
 #include "base/nearest.h"
 #include "policy/emit.h"
 
@@ -274,6 +275,7 @@ static void take_audience(lua_State *L, struct osm_item *item)
 
 struct refs {
     struct osm_item *item;
+    struct osm_map seen; /* kind and name: a table of routes may name many thousands */
     size_t cap;
     bool failed;
 };
@@ -282,9 +284,15 @@ static void add_ref(void *ud, enum osm_ref_kind kind, const char *name)
 {
     struct refs *r = ud;
     struct osm_item *item = r->item;
-    for (size_t i = 0; i < item->refs_len; i++)
-        if (item->refs[i].kind == (int)kind && !strcmp(item->refs[i].name, name))
-            return;
+    struct osm_buf key = OSM_BUF_INIT(1 << 20);
+    int rc = osm_buf_addf(&key, "%d %s", (int)kind, name);
+    bool seen = !rc && osm_map_getn(&r->seen, key.data, key.len);
+    if (!rc && !seen)
+        rc = osm_map_putn(&r->seen, key.data, key.len, item, NULL);
+    osm_buf_clear(&key);
+    r->failed = r->failed || rc;
+    if (rc || seen)
+        return;
     if (item->refs_len == r->cap) {
         size_t cap = r->cap ? r->cap * 2 : 4;
         struct osm_item_ref *grown = osm_realloc_array(item->refs, cap, sizeof *grown);
@@ -307,12 +315,13 @@ static struct osm_bytes *encode(lua_State *L, int index, const char *message, st
                                 struct osm_err *err)
 {
     struct osm_buf *out = &osm_engine_of(L)->encoded;
-    struct refs refs = {.item = item};
+    struct refs refs = {.item = item, .seen = OSM_MAP_INIT};
     struct osm_bytes *bytes = NULL;
     const ProtobufCMessageDescriptor *descriptor = osm_proto_find(message);
     int rc = descriptor ? osm_proto_encode_lua(L, index, descriptor, OSM_PROTO_RULES_HOLD, out,
                                                item ? add_ref : NULL, &refs, err)
                         : osm_fail(err, OSM_ENOTSUP, "%s is not compiled in", message);
+    osm_map_clear(&refs.seen);
     if (!rc && !refs.failed)
         bytes = osm_bytes_new(out->data ? out->data : "", out->len);
     if (!rc && !bytes)
