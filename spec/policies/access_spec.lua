@@ -48,6 +48,16 @@ describe("access", function()
     assert.same({ action = "ALLOW", policies = {} }, w1.rules_of(chain.filters[1]))
   end)
 
+  it("grants nothing where the value of a header is null, in any version, instead of losing the header", function()
+    for version, headers in pairs({ v1alpha4 = "[{x-a: null, x-b: v}]", v1alpha3 = "{x-a: null}" }) do
+      local group = "apiVersion: specs.smi-spec.io/" .. version .. "\nkind: HTTPRouteGroup\n"
+        .. "metadata: {name: g1, namespace: blue}\nspec: {matches: [{name: foo, pathRegex: /foo, headers: " .. headers .. "}]}\n"
+      local mesh = w1.world(group, target("t1", "shop", CALLER, FOO))
+      assert.same({}, mesh:allowed("blue/shop-1"))
+      assert.matches("^HTTPRouteGroup blue/g1 spec%.matches%[0%]%.headers", mesh:rejects()[1])
+    end
+  end)
+
   it("opens the route that a target grants, to its source (a_acc_02)", function()
     local mesh = w1.world(GROUP, target("t1", "shop", CALLER, ANYTHING))
     assert.same({ "red/caller -> 8080 GET /anything" }, mesh:allowed("blue/shop-1"))

@@ -62,15 +62,19 @@ static const struct osm__schema_node *node_of(const struct osm__schema_node *n, 
     return own ? own : n->additional;
 }
 
-/* Drops what is unknown, and null where it may not be: that is the same as absent. */
+/* Drops what is unknown, and null where it may not be: that is the same as absent. Not so for an
+ * entry of a map: its name says something too (a header that limits), which must not get lost; nor
+ * for what only the forms below know. */
 static void prune(const struct osm__schema_node *n, json_t *object)
 {
+    bool has_forms = n->any_of.len || n->one_of.len || n->all_of.len;
     void *next;
     for (void *it = json_object_iter(object); it; it = next) {
         bool keep;
         const struct osm__schema_node *own = node_of(n, json_object_iter_key(it), &keep);
+        bool null_matters = own ? own->nullable || own == n->additional : has_forms;
         next = json_object_iter_next(object, it);
-        if (!keep || (json_is_null(json_object_iter_value(it)) && !(own && own->nullable)))
+        if (!keep || (json_is_null(json_object_iter_value(it)) && !null_matters))
             (void)json_object_del(object, json_object_iter_key(it));
     }
 }

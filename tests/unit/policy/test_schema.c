@@ -171,7 +171,7 @@ static void test_the_object_s_own_keys_stay(void **state)
     json_decref(want);
 }
 
-static void test_null_is_absent_in_a_map_and_wrong_in_a_list(void **state)
+static void test_null_is_absent_as_a_field_and_wrong_as_an_entry(void **state)
 {
     (void)state;
     expect(SPLIT, "{'service':'a','backends':null}", "{'service':'a'}");
@@ -180,6 +180,8 @@ static void test_null_is_absent_in_a_map_and_wrong_in_a_list(void **state)
            "spec.backends[0]: expected object, got null");
     refuse("{'type':'array','items':{'x-kubernetes-preserve-unknown-fields':true}}", "[null]",
            "spec[0]: must not be null");
+    refuse("{'type':'object','additionalProperties':{'type':'string'}}", "{'a':null,'b':'c'}",
+           "spec.a: expected string, got null");
     expect("{'type':'object','properties':{'a':{'type':'string','nullable':true}}}", "{'a':null}",
            "{'a':null}");
     expect("{'type':'object','properties':{'a':{'type':'string','default':'d'}}}", "{'a':null}",
@@ -408,7 +410,7 @@ int main(void)
         cmocka_unit_test(test_unknown_properties_are_pruned),
         cmocka_unit_test(test_unknown_properties_are_refused_where_the_schema_is_closed),
         cmocka_unit_test(test_the_object_s_own_keys_stay),
-        cmocka_unit_test(test_null_is_absent_in_a_map_and_wrong_in_a_list),
+        cmocka_unit_test(test_null_is_absent_as_a_field_and_wrong_as_an_entry),
         cmocka_unit_test(test_defaults_are_written_before_the_check),
         cmocka_unit_test(test_a_default_is_a_copy),
         cmocka_unit_test(test_limits),
