@@ -35,8 +35,8 @@ static int l_make_tables(lua_State *L)
     return 0;
 }
 
-static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
-                                     const char *const *tags, size_t tags_len, void **token);
+static int make_header(void *ud, const struct osm_item *header, const char *const *tags,
+                       size_t tags_len, struct osm_bytes **out, void **token);
 static void drop_header(void *ud, void *token);
 
 static int copy_dirs(struct osm_engine *e, const char *const *dirs)
@@ -202,8 +202,8 @@ static bool keep_header(struct osm_engine *e, struct osm_cell *cell)
 }
 
 /* For composition: header->header_rule asked as rule(mesh, resource, "tag,tag"). */
-static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
-                                     const char *const *tags, size_t tags_len, void **token)
+static int make_header(void *ud, const struct osm_item *header, const char *const *tags,
+                       size_t tags_len, struct osm_bytes **out, void **token)
 {
     struct osm_engine *e = ud;
     struct osm_buf joined = OSM_BUF_INIT(TAGS_MAX_BYTES);
@@ -211,28 +211,35 @@ static struct osm_bytes *make_header(void *ud, const struct osm_item *header,
     const char *why = NULL;
     for (size_t i = 0; i < tags_len; i++)
         (void)osm_buf_addf(&joined, "%s%s", i ? "," : "", tags[i]);
+    if (joined.failed) {
+        int rc = joined.failed;
+        osm_buf_clear(&joined);
+        return rc;
+    }
     struct osm_key key = {.n = 2};
     key.at[0] = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = header->resource};
     key.at[1] = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = joined.data ? joined.data : ""};
     struct osm_decl *rule = osm_map_get(&e->names, header->header_rule);
     struct header_question q = {.resource = header->resource};
-    if (!joined.failed)
-        q.cell = osm_cells_get(e, rule, &key, &why);
+    q.cell = osm_cells_get(e, rule, &key, &why);
     osm_buf_clear(&joined);
     if (!q.cell)
-        return NULL;
+        return e->abort ? OSM_ENOMEM : OSM_ELIMIT;
     if (!keep_header(e, q.cell))
-        return NULL;
+        return OSM_ENOMEM;
     *token = q.cell;
     osm_cells_bring(e, q.cell);
-    if (e->abort || q.cell->failed)
-        return NULL;
+    if (e->abort)
+        return OSM_ELUA;
+    if (q.cell->failed)
+        return 0;
     osm_free(q.cell->header_error);
     q.cell->header_error = NULL;
     if (osm_lua_run(e, l_encode_header, &q, &err) && !e->abort)
         q.cell->header_error = osm_strdup(err.msg);
     osm_cells_note_telling(e, q.cell);
-    return q.bytes;
+    *out = q.bytes;
+    return e->abort ? OSM_ELUA : 0;
 }
 
 /* For composition: no class has this header any more, so its cell is not held for it. */
@@ -393,7 +400,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     json_t *errors = json_array();
     rc = errors ? compose(e, &proxies, &proxies_len, errors, err)
                 : osm_fail(err, OSM_ENOMEM, "out of memory");
-    if (!rc && e->abort)
+    if (e->abort)
         rc = lost(e, err);
     if (rc) {
         json_decref(errors);

@@ -64,12 +64,13 @@ struct osm_reader {
 };
 
 /* Makes the header of a composite resource from the sorted, distinct tags of its elements in one
- * class. NULL: an error was reported (the resource is left out). The answer is memoised by (rule,
- * resource, tags) until no class has such a resource any more, or osm_compose_forget_headers. What
- * is put into *token (NULL before) comes back then. */
-typedef struct osm_bytes *osm_compose_header_fn(void *ud, const struct osm_item *header,
-                                                const char *const *tags, size_t tags_len,
-                                                void **token);
+ * class. *out (NULL before) stays NULL where an error was reported: the resource is left out. The
+ * answer is memoised by (rule, resource, tags) until no class has such a resource any more, or
+ * osm_compose_forget_headers. What is put into *token (NULL before), in every case, comes back
+ * then. Errors: OSM_ELIMIT the tags are more than the rule can be asked with (composition reports
+ * it); others end the run, and the next asks again. */
+typedef int osm_compose_header_fn(void *ud, const struct osm_item *header, const char *const *tags,
+                                  size_t tags_len, struct osm_bytes **out, void **token);
 /* The header with this token is not in use any more. */
 typedef void osm_compose_header_gone_fn(void *ud, void *token);
 

@@ -76,15 +76,16 @@ static bool same(const struct osm__reader *r, const struct osm_reader *from)
 
 /* ---- the index from what a term may name to readers ---- */
 
-static struct osm__ptrs *index_get(const struct osm_compose *compose, char tag, const char *name)
+/* *out: NULL where no reader has the name. Errors: OSM_ENOMEM, OSM_ELIMIT. */
+static int index_get(const struct osm_compose *compose, char tag, const char *name,
+                     struct osm__ptrs **out)
 {
     struct osm_buf key = OSM_BUF_INIT(KEY_MAX);
     (void)osm_buf_add_char(&key, tag);
-    struct osm__ptrs *list = NULL;
-    if (!osm_buf_add_str(&key, name))
-        list = osm_map_get(&compose->index, key.data);
+    int rc = osm_buf_add_str(&key, name);
+    *out = rc ? NULL : osm_map_get(&compose->index, key.data);
     osm_buf_clear(&key);
-    return list;
+    return rc;
 }
 
 static int index_add(struct osm_compose *compose, char tag, const char *name,
@@ -146,10 +147,11 @@ static void index_remove(struct osm_compose *compose, char tag, const char *name
     osm_buf_clear(&key);
 }
 
-static void index_drop(struct osm_compose *compose, char tag, const char *name,
-                       const struct osm__reader *reader)
+static int index_drop(struct osm_compose *compose, char tag, const char *name,
+                      const struct osm__reader *reader)
 {
-    struct osm__ptrs *list = index_get(compose, tag, name);
+    struct osm__ptrs *list;
+    int rc = index_get(compose, tag, name, &list);
     for (size_t i = 0; list && i < list->len; i++) {
         if (list->list[i] != reader)
             continue;
@@ -158,15 +160,20 @@ static void index_drop(struct osm_compose *compose, char tag, const char *name,
     }
     if (list && !list->len)
         index_remove(compose, tag, name);
+    return rc;
 }
 
-static void unindex_reader(struct osm_compose *compose, const struct osm__reader *reader)
+/* Where it fails the reader may still be in the index. */
+static int unindex_reader(struct osm_compose *compose, const struct osm__reader *reader)
 {
-    index_drop(compose, 'p', reader->pod_key, reader);
-    index_drop(compose, 'a', reader->account_key, reader);
-    index_drop(compose, 'n', reader->ns, reader);
-    for (size_t i = 0; i < reader->services_len; i++)
-        index_drop(compose, 's', reader->services[i], reader);
+    int rc = index_drop(compose, 'p', reader->pod_key, reader);
+    if (!rc)
+        rc = index_drop(compose, 'a', reader->account_key, reader);
+    if (!rc)
+        rc = index_drop(compose, 'n', reader->ns, reader);
+    for (size_t i = 0; !rc && i < reader->services_len; i++)
+        rc = index_drop(compose, 's', reader->services[i], reader);
+    return rc;
 }
 
 /* ---- the set of readers ---- */
@@ -212,12 +219,13 @@ int osm__readers_set(struct osm_compose *compose, const struct osm_reader *reade
         goto out;
     }
     bool rebuild = compose->all_dirty;
+    for (size_t i = 0; i < gone.len && !rebuild; i++)
+        if (unindex_reader(compose, gone.list[i]))
+            rebuild = true; /* it must not stay in the index: it is freed below */
     if (rebuild)
         index_clear(compose);
     for (size_t i = 0; i < gone.len; i++) {
         struct osm__reader *r = gone.list[i];
-        if (!rebuild)
-            unindex_reader(compose, r);
         if (r->group)
             r->group->readers--;
         reader_free(r);
@@ -252,11 +260,15 @@ static bool matches(const struct osm__term *term, const struct osm__reader *r)
 int osm__readers_of(struct osm_compose *compose, const struct osm__term *term,
                     struct osm__ptrs *rematch)
 {
-    const struct osm__ptrs *list = term->pod       ? index_get(compose, 'p', term->pod)
-                                   : term->service ? index_get(compose, 's', term->service)
-                                   : term->account ? index_get(compose, 'a', term->account)
-                                   : term->ns      ? index_get(compose, 'n', term->ns)
-                                                   : &compose->readers;
+    const char *name = term->pod       ? term->pod
+                       : term->service ? term->service
+                       : term->account ? term->account
+                                       : term->ns;
+    char tag = term->pod ? 'p' : term->service ? 's' : term->account ? 'a' : 'n';
+    struct osm__ptrs *list = &compose->readers;
+    int rc = name ? index_get(compose, tag, name, &list) : 0;
+    if (rc)
+        return rc;
     for (size_t i = 0; list && i < list->len; i++) {
         struct osm__reader *r = list->list[i];
         if (r->queued || !matches(term, r))

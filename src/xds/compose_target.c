@@ -213,31 +213,28 @@ static int choose(struct osm__composed *c, struct osm__candidate *list, size_t *
 
 /* ---- duplicates among elements ---- */
 
-/* Domains are compared without regard to case, as Envoy does. */
-static char *claim_key(char kind, const char *name)
+/* Who holds the name; with @p item, it is claimed for that where nobody does. Domains are compared
+ * without regard to case, as Envoy does. @p key: room to build the map's key in. */
+static int claim(struct osm_map *claimed, struct osm_buf *key, char kind, const char *name,
+                 const struct osm_item *item, const struct osm_item **holder)
 {
-    char *key = osm_strf("%c%s", kind, name);
-    for (char *at = key; at && kind == 'd' && *at; at++)
-        *at = (char)tolower((unsigned char)*at);
-    return key;
-}
-
-/* Who holds the name; with @p item, it is claimed for that where nobody does. */
-static int claim(struct osm_map *claimed, char kind, const char *name, const struct osm_item *item,
-                 const struct osm_item **holder)
-{
-    char *key = claim_key(kind, name);
-    if (!key)
-        return OSM_ENOMEM;
-    *holder = osm_map_get(claimed, key);
-    int rc = *holder || !item ? 0 : osm_map_put(claimed, key, (void *)(uintptr_t)item, NULL);
-    osm_free(key);
-    return rc;
+    size_t len = strlen(name);
+    osm_buf_reset(key);
+    (void)osm_buf_add(key, &kind, 1);
+    (void)osm_buf_add(key, name, len);
+    if (key->failed)
+        return key->failed;
+    for (size_t i = 1; kind == 'd' && i <= len; i++)
+        key->data[i] = (char)tolower((unsigned char)key->data[i]);
+    *holder = osm_map_getn(claimed, key->data, key->len);
+    return *holder || !item
+               ? 0
+               : osm_map_putn(claimed, key->data, key->len, (void *)(uintptr_t)item, NULL);
 }
 
 /* Claims all that the element may share with nobody, or nothing: then *taken says who has it, and
  * *domain which, NULL where it is the match. */
-static int claim_all(struct osm_map *claimed, const struct osm_item *item,
+static int claim_all(struct osm_map *claimed, struct osm_buf *key, const struct osm_item *item,
                      const struct osm_item **taken, const char **domain)
 {
     const char *const *domains = item->domains;
@@ -246,10 +243,10 @@ static int claim_all(struct osm_map *claimed, const struct osm_item *item,
     *taken = NULL;
     *domain = NULL;
     if (item->unique)
-        rc = claim(claimed, 'u', item->unique, NULL, taken);
+        rc = claim(claimed, key, 'u', item->unique, NULL, taken);
     for (size_t i = 0; domains && domains[i] && !rc && !*taken; i++) {
         *domain = domains[i];
-        rc = claim(claimed, 'd', domains[i], NULL, taken);
+        rc = claim(claimed, key, 'd', domains[i], NULL, taken);
         for (size_t k = 0; k < i && !*taken;
              k++) /* named twice by itself, which Envoy refuses too */
             if (!strcasecmp(domains[i], domains[k]))
@@ -258,9 +255,9 @@ static int claim_all(struct osm_map *claimed, const struct osm_item *item,
     if (rc || *taken)
         return rc;
     if (item->unique)
-        rc = claim(claimed, 'u', item->unique, item, &ignored);
+        rc = claim(claimed, key, 'u', item->unique, item, &ignored);
     for (size_t i = 0; domains && domains[i] && !rc; i++)
-        rc = claim(claimed, 'd', domains[i], item, &ignored);
+        rc = claim(claimed, key, 'd', domains[i], item, &ignored);
     return rc;
 }
 
@@ -268,6 +265,7 @@ static int claim_all(struct osm_map *claimed, const struct osm_item *item,
 static int drop_duplicates(struct osm__composed *c, struct osm__candidate *list, size_t *len)
 {
     struct osm_map claimed = OSM_MAP_INIT;
+    struct osm_buf key = OSM_BUF_INIT(RESOURCE_MAX);
     size_t kept = 0;
     struct osm__candidate *order = osm_alloc_array(*len, sizeof *order);
     int rc = order ? 0 : OSM_ENOMEM;
@@ -280,7 +278,7 @@ static int drop_duplicates(struct osm__composed *c, struct osm__candidate *list,
         const char *domain = NULL;
         if (!item->unique && !item->domains)
             continue;
-        rc = claim_all(&claimed, item, &taken, &domain);
+        rc = claim_all(&claimed, &key, item, &taken, &domain);
         if (rc || !taken)
             continue;
         rc = domain ? osm__report(&c->reports, order[i].entry,
@@ -299,6 +297,7 @@ static int drop_duplicates(struct osm__composed *c, struct osm__candidate *list,
     if (!rc)
         *len = kept;
     osm_free(order);
+    osm_buf_clear(&key);
     osm_map_clear(&claimed);
     return rc;
 }
@@ -384,14 +383,15 @@ static struct osm__header *header_new(struct osm_compose *compose, const struct 
     return h;
 }
 
-/* *out: borrowed from the header that @p c then uses, or from the item; NULL: the rule failed. */
+/* *out: borrowed from the header that @p c then uses, or from the item; NULL: the rule failed.
+ * Errors: as osm_compose_header_fn. */
 static int header_bytes(struct osm_compose *compose, struct osm__composed *c,
                         const struct osm_item *item, const struct osm__candidate *elements,
                         size_t len, struct osm_bytes **out)
 {
     struct osm__ptrs tags = {0};
     struct osm_buf key = OSM_BUF_INIT(16u << 20);
-    *out = item->body;
+    *out = item->header_rule ? NULL : item->body;
     if (!item->header_rule)
         return 0;
     int rc = tags_of(elements, len, &tags);
@@ -404,11 +404,13 @@ static int header_bytes(struct osm_compose *compose, struct osm__composed *c,
     struct osm__header *h = rc ? NULL : osm_map_getn(&compose->headers, key.data, key.len);
     if (!rc && !h) {
         h = header_new(compose, &key);
-        if (h)
-            h->bytes = compose->header(compose->ud, item, (const char *const *)tags.list, tags.len,
-                                       &h->token);
-        else
-            rc = OSM_ENOMEM;
+        rc = h ? compose->header(compose->ud, item, (const char *const *)tags.list, tags.len,
+                                 &h->bytes, &h->token)
+               : OSM_ENOMEM;
+        if (h && rc) {
+            (void)osm_map_deln(&compose->headers, key.data, key.len);
+            header_unlist(compose, h);
+        }
     }
     if (!rc) {
         *out = h->bytes;
@@ -461,6 +463,9 @@ static int compose_parts(struct osm_compose *compose, struct osm__composed *c,
     if (rc || !headed || list[0].withdrawn || (!n && !list[0].entry->item->alone))
         goto out;
     rc = header_bytes(compose, c, list[0].entry->item, elements, n, &header);
+    if (rc == OSM_ELIMIT)
+        rc = osm__report(&c->reports, list[0].entry,
+                         "left out: the tags of its elements are too many for its header rule");
     if (rc || !header)
         goto out;
     (void)osm_buf_add(&out, osm_bytes_data(header), osm_bytes_len(header));

@@ -27,8 +27,8 @@ struct world {
     int headers_live;
 };
 
-static inline struct osm_bytes *make_header(void *ud, const struct osm_item *header,
-                                            const char *const *tags, size_t len, void **token)
+static inline int make_header(void *ud, const struct osm_item *header, const char *const *tags,
+                              size_t len, struct osm_bytes **made, void **token)
 {
     struct world *w = ud;
     struct osm_buf out = OSM_BUF_INIT(4096);
@@ -36,14 +36,15 @@ static inline struct osm_bytes *make_header(void *ud, const struct osm_item *hea
     w->headers_live++;
     *token = w;
     if (w->header_fails)
-        return NULL;
+        return 0;
     (void)osm_buf_addf(&out, "%s%d[", header->header_rule, w->header_version);
     for (size_t i = 0; i < len; i++)
         (void)osm_buf_addf(&out, "%s ", tags[i]);
     (void)osm_buf_add_str(&out, "]");
-    struct osm_bytes *bytes = osm_bytes_new(out.data, out.len);
+    int rc = out.failed;
+    *made = rc ? NULL : osm_bytes_new(out.data, out.len);
     osm_buf_clear(&out);
-    return bytes;
+    return rc || *made ? rc : OSM_ENOMEM;
 }
 
 static inline void header_gone(void *ud, void *token)

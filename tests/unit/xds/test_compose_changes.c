@@ -164,7 +164,7 @@ static void test_incremental_equals_from_scratch(void **state)
 static void test_a_run_out_of_memory_does_not_spoil_the_next(void **state)
 {
     (void)state;
-    for (uint64_t start = 100; start <= 110; start++)
+    for (uint64_t start = 100; start <= 200; start++)
         random_changes(start, 60, 200);
 }
 
