@@ -426,6 +426,11 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     return osm_report_snapshot(e, proxies, proxies_len, errors, out, err);
 }
 
+bool osm_engine_rest(struct osm_engine *e)
+{
+    return !e->abort && osm_sandbox_collect(e);
+}
+
 /* --- one question --- */
 
 static const char *key_of_json(const json_t *keys, struct osm_key *out)

@@ -212,6 +212,8 @@ struct osm_engine {
     /* sandbox */
     lua_State *L;
     size_t memory, memory_max;
+    size_t collected; /* memory after the last whole collection of garbage */
+    bool collecting;  /* one is under way */
     struct osm_pool pool;
     struct osm_frame frames[OSM_NEST_MAX];
     size_t nest; /* frames in use */

@@ -102,7 +102,11 @@ static void *serve(void *ud)
     pthread_cond_broadcast(&p->wake);
     while (!rc && !p->stopping) {
         if (!p->batch) {
-            pthread_cond_wait(&p->wake, &p->lock);
+            pthread_mutex_unlock(&p->lock);
+            bool more = osm_engine_rest(engine);
+            pthread_mutex_lock(&p->lock);
+            if (!more && !p->batch && !p->stopping)
+                pthread_cond_wait(&p->wake, &p->lock);
             continue;
         }
         struct osm_changes *batch = p->batch;

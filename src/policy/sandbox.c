@@ -6,7 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BIG_BLOCK = 16 * 1024 };
+enum {
+    BIG_BLOCK = 16 * 1024,
+    /* A run collects only when memory has become this much of what the last collection left:
+     * garbage is mostly collected between runs (osm_sandbox_collect), where nobody waits. */
+    GC_PAUSE_PERCENT = 400,
+    /* Less new memory than this since the last collection is not worth walking all of it. */
+    GC_WORTH_PERCENT = 10,
+};
 
 static const char BUDGET_TEXT[] = "over its budget of 5000000 instructions; an endless loop?";
 static const char STUCK_TEXT[] = "the run has taken longer than 10 s";
@@ -392,12 +399,23 @@ int osm_sandbox_open(struct osm_engine *e, struct osm_err *err)
     if (!e->L)
         return osm_fail(err, OSM_ENOMEM, "out of memory for the Lua state");
     *(struct osm_engine **)lua_getextraspace(e->L) = e;
+    (void)lua_gc(e->L, LUA_GCINC, GC_PAUSE_PERCENT, 0, 0);
     lua_pushcfunction(e->L, l_open);
     if (lua_pcall(e->L, 0, 0, 0) != LUA_OK) {
         lua_settop(e->L, 0);
         return osm_fail(err, OSM_ENOMEM, "out of memory for the Lua library");
     }
     return 0;
+}
+
+bool osm_sandbox_collect(struct osm_engine *e)
+{
+    if (!e->collecting && e->memory < e->collected + e->collected / 100 * GC_WORTH_PERCENT)
+        return false;
+    e->collecting = !lua_gc(e->L, LUA_GCSTEP, 0);
+    if (!e->collecting)
+        e->collected = e->memory;
+    return e->collecting;
 }
 
 void osm_sandbox_close(struct osm_engine *e)

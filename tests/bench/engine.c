@@ -87,6 +87,7 @@ struct mesh {
     size_t objects_len;
     struct osm_store *store;
     struct osm_engine *engine;
+    double rest_cpu_ms; /* after the last run */
 };
 
 static struct osm_engine *fresh_engine(void)
@@ -119,6 +120,10 @@ static void run(struct mesh *m, struct times *t)
     t->cpu[t->n++] = cpu_ms() - cpu;
     osm_changes_free(changes);
     osm_snapshot_unref(snapshot);
+    cpu = cpu_ms();
+    while (osm_engine_rest(m->engine))
+        ;
+    m->rest_cpu_ms = cpu_ms() - cpu;
 }
 
 static void put(struct mesh *m, struct osm_object *object)
