@@ -153,7 +153,7 @@ static uint64_t seed_from_environment(void)
     uint64_t seed = 0;
     const char *text = getenv("OSM_PROPERTY_SEED");
     if (!text || strcmp(text, "random") != 0)
-        return number(text, 1, "OSM_PROPERTY_SEED");
+        return number(text, SEED_DEFAULT, "OSM_PROPERTY_SEED");
     OSM_REQUIRE(getrandom(&seed, sizeof seed, 0) == sizeof seed);
     return seed % 1000000000000;
 }

@@ -166,6 +166,8 @@ void shrink(struct ops *ops, fails_fn *fails, void *ud);
 void report_history(struct osm_buf *out, struct ops *ops, fails_fn *fails, void *ud);
 
 /* --- the properties --- */
+enum { SEED_DEFAULT = 1 };
+
 struct task {
     uint64_t seed;
     unsigned changes;

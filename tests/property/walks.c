@@ -79,7 +79,8 @@ bool incremental_equals_scratch(const struct task *task)
         if (i % task->workers == task->worker)
             fine = walk(task->seed + i, left < WALK ? left : WALK, &seen, task->report);
     }
-    if (fine && seen.runs >= WALK &&
+    /* Any other seed may draw a poor walk by chance; the one that is always run may not. */
+    if (fine && task->seed == SEED_DEFAULT && seen.runs >= WALK &&
         (seen.rejects * 4 < seen.runs || seen.errors * 8 < seen.runs ||
          seen.kept * 50 < seen.runs || seen.proxies * 3 < seen.runs)) {
         (void)osm_buf_addf(task->report,
