@@ -34,7 +34,9 @@ enum {
     OSM_NEST_MAX = 300, /* frames: twice the depth, so that a cut chain is known to be too deep from
                            its first half on */
     OSM_VALUE_DEPTH = 32,
-    OSM_HOOK_COUNT = 1000, /* as dear as 100,000 (Lua 5.4 looks at each instruction either way) */
+    /* Between two looks at the clock: one instruction can take 20 ms (a < b on long texts with zero
+     * bytes), so few of them. Lua 5.4 looks at each instruction either way. */
+    OSM_HOOK_COUNT = 100,
     OSM_BUDGET = 5000000,
     OSM_TEXT_MAX = 4 << 20,      /* bytes of one text in Lua: what a single instruction may cost */
     OSM_EVALUATION_MS = 5000,    /* of one evaluation, callees excluded */
