@@ -22,7 +22,7 @@ def read(path: pathlib.Path) -> bytes:
 
 def main() -> None:
     output, *files = sys.argv[1:]
-    lines = ["/* Generated from lua/ by lua/embed.py. */", '#include "policy/runtime.h"', ""]
+    lines = ["/* Generated from lua/ by lua/embed.py. */", '#include "policy/sandbox/runtime.h"', ""]
     arrays: dict[str, list[tuple[str, str, int]]] = {"modules": [], "texts": [], "docs": []}
     for path in sorted(map(pathlib.Path, files)):
         text = read(path)

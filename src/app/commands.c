@@ -4,7 +4,7 @@
 #include "app/sidecar.h"
 #include "base/clock.h"
 #include "base/map.h"
-#include "policy/proto.h"
+#include "policy/encode/proto.h"
 
 #include <string.h>
 

@@ -10,8 +10,8 @@
  * The folder has a dot so that OUT can be a folder of policies: a bundle leaves it out. */
 #include "cli/policy_priv.h"
 
-#include "policy/proto_annotate.h"
-#include "policy/runtime.h"
+#include "policy/encode/proto_annotate.h"
+#include "policy/sandbox/runtime.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
  * policies. -o json: the description itself. */
 #include "cli/policy_priv.h"
 
-#include "policy/runtime.h"
+#include "policy/sandbox/runtime.h"
 
 #include <stdio.h>
 #include <string.h>

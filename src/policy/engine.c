@@ -3,18 +3,18 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#include "policy/bundle.h"
-#include "policy/cells.h"
-#include "policy/emit.h"
-#include "policy/extend.h"
-#include "policy/facts.h"
-#include "policy/key.h"
-#include "policy/kinds.h"
+#include "policy/bundle/bundle.h"
+#include "policy/bundle/extend.h"
+#include "policy/bundle/purity.h"
+#include "policy/emit/emit.h"
+#include "policy/kinds/facts.h"
+#include "policy/kinds/kinds.h"
+#include "policy/memo/cells.h"
+#include "policy/memo/key.h"
+#include "policy/memo/value.h"
 #include "policy/mesh_api.h"
-#include "policy/purity.h"
 #include "policy/report.h"
-#include "policy/sandbox.h"
-#include "policy/value.h"
+#include "policy/sandbox/sandbox.h"
 
 #include <string.h>
 

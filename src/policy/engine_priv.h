@@ -17,7 +17,7 @@
 #include "base/map.h"
 #include "model/world.h"
 #include "policy/engine.h"
-#include "policy/sandbox_pool.h"
+#include "policy/sandbox/sandbox_pool.h"
 #include "xds/compose.h"
 
 #include <lauxlib.h>

@@ -1,11 +1,11 @@
 #include "policy/mesh_api.h"
 #include "base/nearest.h"
 
-#include "policy/cells.h"
-#include "policy/facts.h"
-#include "policy/key.h"
-#include "policy/sandbox.h"
-#include "policy/value.h"
+#include "policy/kinds/facts.h"
+#include "policy/memo/cells.h"
+#include "policy/memo/key.h"
+#include "policy/memo/value.h"
+#include "policy/sandbox/sandbox.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
 #include "policy/report.h"
 
-#include "policy/cells.h"
-#include "policy/kinds.h"
-#include "policy/value.h"
+#include "policy/kinds/kinds.h"
+#include "policy/memo/cells.h"
+#include "policy/memo/value.h"
 
 #include <stdlib.h>
 #include <string.h>

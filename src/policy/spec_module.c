@@ -15,9 +15,9 @@
 #include "base/log.h"
 #include "base/yaml.h"
 #include "model/store.h"
+#include "policy/encode/proto.h"
 #include "policy/engine.h"
-#include "policy/proto.h"
-#include "policy/value.h"
+#include "policy/memo/value.h"
 
 #include <lauxlib.h>
 #include <string.h>

@@ -54,13 +54,13 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
     ("curl/*", ("src/http/*",)),
     ("libwebsockets.h", ("src/http/*",)),
     ("yaml.h", ("src/base/yaml.c",)),
-    ("protobuf-c/*", ("src/policy/proto*", "src/xds/*")),
-    ("envoy/*.pb-c.h", ("src/policy/proto*", "src/xds/*")),
-    ("google/*.pb-c.h", ("src/policy/proto*", "src/xds/*")),
-    ("envoy_api_index.h", ("src/policy/proto*",)),
+    ("protobuf-c/*", ("src/policy/encode/*", "src/xds/*")),
+    ("envoy/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
+    ("google/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
+    ("envoy_api_index.h", ("src/policy/encode/*",)),
     ("uv.h", ("src/loop/*", "src/source/*", "src/debug/*")),
     ("xxhash.h", ("src/base/hash.c",)),
-    ("re2/*", ("src/policy/*.cc",)),
+    ("re2/*", ("src/policy/sandbox/*.cc",)),
     ("jansson.h", ("src/*",)),
 ]
 

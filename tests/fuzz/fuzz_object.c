@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "base/yaml.h"
 #include "model/store.h"
+#include "policy/encode/proto.h"
 #include "policy/engine.h"
-#include "policy/proto.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -9,7 +9,7 @@
  * What is encoded can be decoded; what was decoded is encoded to the same bytes; the rules of the
  * API decide whether a message is written, never how; nothing is left on the Lua stack. */
 #include "base/check.h"
-#include "policy/proto.h"
+#include "policy/encode/proto.h"
 
 #include <lauxlib.h>
 #include <lua.h>

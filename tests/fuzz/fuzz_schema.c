@@ -1,7 +1,7 @@
 /* A schema, a NUL, and a value, both as JSON. What a schema has accepted it accepts again and
  * leaves as it is. */
 #include "base/check.h"
-#include "policy/schema.h"
+#include "policy/kinds/schema.h"
 
 #include <stdint.h>
 #include <string.h>

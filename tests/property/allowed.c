@@ -2,7 +2,7 @@
  * filter chains of the inbound listener with their network RBAC, and behind a chain that speaks
  * HTTP the virtual hosts of its route table with theirs. What this file does not understand counts
  * as a permission of its own, so that a new form is seen and not taken for none. */
-#include "policy/proto.h"
+#include "policy/encode/proto.h"
 #include "property.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "policy/proto.h"
+#include "policy/encode/proto.h"
 #include "property.h"
 
 #include "base/yaml.h"

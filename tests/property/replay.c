@@ -1,6 +1,6 @@
 /* Two engines live through a history: one sees every change as it comes, the other only what there
  * is in the end. */
-#include "policy/cells.h"
+#include "policy/memo/cells.h"
 #include "property.h"
 
 #include <stdio.h>

@@ -5,8 +5,8 @@
 #include "base/buf.h"
 #include "base/yaml.h"
 #include "model/store.h"
+#include "policy/encode/proto.h"
 #include "policy/engine.h"
-#include "policy/proto.h"
 
 #include <ftw.h>
 #include <setjmp.h>

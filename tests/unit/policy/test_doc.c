@@ -1,4 +1,4 @@
-#include "policy/doc.h"
+#include "policy/bundle/doc.h"
 
 #include "base/mem.h"
 

@@ -1,4 +1,4 @@
-#include "policy/key.h"
+#include "policy/memo/key.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "policy/proto.h"
+#include "policy/encode/proto.h"
 
 #include "policy/proto_golden.h"
 

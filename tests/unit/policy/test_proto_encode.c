@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "policy/proto.h"
+#include "policy/encode/proto.h"
 
 #include <lauxlib.h>
 #include <lua.h>

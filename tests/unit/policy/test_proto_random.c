@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "policy/proto_priv.h"
+#include "policy/encode/proto_priv.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>

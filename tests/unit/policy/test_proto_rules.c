@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "policy/proto_priv.h"
-#include "policy/re2_shim.h"
+#include "policy/encode/proto_priv.h"
+#include "policy/sandbox/re2_shim.h"
 
 #include <lauxlib.h>
 #include <lua.h>

@@ -134,14 +134,14 @@ static void test_a_huge_range_is_refused(void **state)
 
 static void test_a_dear_pattern_is_refused(void **state)
 {
-    assert_string_equal(
-        eval(*state, "return ('x'):rep(512):find('.-.-.-b')"),
-        "m.lua:2: string.find: a pattern this long, with so many * + - ?, is too dear for a text of 512 bytes; "
-        "mesh.str has linear functions");
-    assert_string_equal(
-        eval(*state, "return (('x'):rep(512):gsub('.-.-b', ''))"),
-        "m.lua:2: string.gsub: a pattern this long, with so many * + - ?, is too dear for a text of 512 bytes; "
-        "mesh.str has linear functions");
+    assert_string_equal(eval(*state, "return ('x'):rep(512):find('.-.-.-b')"),
+                        "m.lua:2: string.find: a pattern this long, with so many * + - ?, is too "
+                        "dear for a text of 512 bytes; "
+                        "mesh.str has linear functions");
+    assert_string_equal(eval(*state, "return (('x'):rep(512):gsub('.-.-b', ''))"),
+                        "m.lua:2: string.gsub: a pattern this long, with so many * + - ?, is too "
+                        "dear for a text of 512 bytes; "
+                        "mesh.str has linear functions");
     assert_string_equal(eval(*state, "return ('a.b'):find('.', 1, true)"), "2");
     assert_string_equal(eval(*state, "return ('x--'):rep(50):find('%-%-', 1)"), "2");
 }

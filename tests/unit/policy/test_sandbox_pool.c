@@ -1,4 +1,4 @@
-#include "policy/sandbox_pool.h"
+#include "policy/sandbox/sandbox_pool.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "policy/re2_shim.h"
-#include "policy/schema.h"
+#include "policy/kinds/schema.h"
+#include "policy/sandbox/re2_shim.h"
 
 /* Single quotes stand for double ones, so that the tables below can be read. */
 static json_t *parse(const char *text)

@@ -1,4 +1,4 @@
-#include "policy/value.h"
+#include "policy/memo/value.h"
 
 #include <lualib.h>
 #include <setjmp.h>
