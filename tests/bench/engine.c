@@ -34,7 +34,7 @@ struct outcome {
 };
 
 struct times {
-    double ms[RUNS_MAX], cpu[RUNS_MAX];
+    double ms[RUNS_MAX], cpu[RUNS_MAX], rest_cpu[RUNS_MAX]; /* rest: collecting garbage after it */
     size_t n;
 };
 
@@ -62,10 +62,13 @@ static void say(const char *what, struct times *t, const char *more)
 {
     double middle = median(t);
     qsort(t->cpu, t->n, sizeof *t->cpu, by_number);
+    double rest = 0;
+    for (size_t i = 0; i < t->n; i++)
+        rest += t->rest_cpu[i];
     (void)printf("  %-42s median %9.3f ms  min %9.3f  p99 %9.3f  max %9.3f  CPU median %9.3f  "
-                 "min %9.3f  (%zu runs)%s\n",
+                 "min %9.3f  (%zu runs)%s; between runs CPU mean %.3f\n",
                  what, middle, t->ms[0], t->ms[(t->n * 99) / 100], t->ms[t->n - 1],
-                 t->cpu[t->n / 2], t->cpu[0], t->n, more);
+                 t->cpu[t->n / 2], t->cpu[0], t->n, more, rest / (double)t->n);
     (void)fflush(stdout);
 }
 
@@ -87,7 +90,6 @@ struct mesh {
     size_t objects_len;
     struct osm_store *store;
     struct osm_engine *engine;
-    double rest_cpu_ms; /* after the last run */
 };
 
 static struct osm_engine *fresh_engine(void)
@@ -117,13 +119,13 @@ static void run(struct mesh *m, struct times *t)
     if (osm_engine_run(m->engine, changes ? changes : &none, &snapshot, &err))
         give_up("run", err.msg);
     t->ms[t->n] = (double)(osm_now_us() - start) / 1000.0;
-    t->cpu[t->n++] = cpu_ms() - cpu;
+    t->cpu[t->n] = cpu_ms() - cpu;
     osm_changes_free(changes);
     osm_snapshot_unref(snapshot);
     cpu = cpu_ms();
     while (osm_engine_rest(m->engine))
         ;
-    m->rest_cpu_ms = cpu_ms() - cpu;
+    t->rest_cpu[t->n++] = cpu_ms() - cpu;
 }
 
 static void put(struct mesh *m, struct osm_object *object)
