@@ -1,11 +1,14 @@
-/* What the files of the policy engine share: declarations, keys, frames, the engine itself.
+/* What the rooms of the policy engine share: declarations, keys, frames, the engine itself.
  *
- *   engine.c   a run, from changes to a snapshot        cells.c    memo, reads, verification,
- * cycles, depth bundle.c   files, modules, require                  declare.c  what a module's
- * table declares kinds.c    objects, buckets, key lists              facts.c    what C derives from
- * the world mesh_api.c the `mesh` table                         emit.c     the `out` table; fill.c
- * what C fills in sandbox.c  the Lua state, its limits, its library   value.c    hashes, JSON and
- * Lua report.c   rejects, errors, the snapshot
+ *   engine.c    a run, from changes to a snapshot; host.c gives it a thread
+ *   bundle/     files, modules, what they declare and extend; what is said of them to authors
+ *   kinds/      schemas, objects, buckets, key lists; what C derives from the world (facts)
+ *   memo/       cells, reads, verification, cycles, depth; keys and values
+ *   sandbox/    the Lua state, its limits, its library
+ *   emit/       the `out` table, and what C fills in
+ *   encode/     Lua tables to Envoy's messages and back
+ *   mesh_api.c  the `mesh` table
+ *   report.c    rejects, errors, the snapshot
  *
  * Lua is entered in one place, osm_lua_call, and each evaluation runs on a coroutine of its own.
  * That gives each its own stack limit, instruction count and depth of C calls, so that what a rule
