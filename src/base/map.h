@@ -17,7 +17,7 @@ struct osm_map_entry {
 struct osm_map {
     struct osm_map_entry *entries; /* in insertion order, with holes */
     size_t entries_len, entries_cap;
-    uint32_t *slots; /* open addressing: index + 1 into entries */
+    uint64_t *slots; /* open addressing: upper half of the hash, and index + 1 into entries */
     size_t slots_cap;
     size_t count;
 };

@@ -144,6 +144,30 @@ static void test_the_first_run_has_more_time(void **state)
     assert_int_equal(bench_try_run(b, &err), OSM_ELUA);
 }
 
+static long long lua_bytes(struct bench *b)
+{
+    json_t *figures = osm_engine_figures(b->engine);
+    long long bytes = json_integer_value(json_object_get(figures, "lua_bytes"));
+    json_decref(figures);
+    return bytes;
+}
+
+static void test_garbage_goes_between_runs(void **state)
+{
+    struct bench *b = *state;
+    long long most = 0;
+    for (int i = 0; i < 6; i++) { /* 4 MB of values come and go in each turn */
+        service(b, "big", i % 2 ? "" : "keep: 4");
+        bench_run(b);
+        while (osm_engine_rest(b->engine))
+            ;
+        assert_true(is_served(b, "a/big"));
+        assert_false(osm_engine_rest(b->engine)); /* nothing new: nothing to do */
+        most = lua_bytes(b) > most ? lua_bytes(b) : most;
+    }
+    assert_in_range(most, 4000000, 7000000); /* never two turns' at once */
+}
+
 static void test_a_long_run_is_logged(void **state)
 {
     struct bench *b = *state;
@@ -247,6 +271,7 @@ int main(void)
         LIMIT_TEST(test_time_of_callees_is_not_that_of_their_caller),
         LIMIT_TEST(test_a_run_without_end_loses_the_engine),
         LIMIT_TEST(test_the_first_run_has_more_time),
+        LIMIT_TEST(test_garbage_goes_between_runs),
         LIMIT_TEST(test_a_long_run_is_logged),
         LIMIT_TEST(test_a_full_state_fails_the_rules_that_need_more_and_nothing_else),
         LIMIT_TEST(test_a_first_run_that_needs_too_much_loses_the_engine),
