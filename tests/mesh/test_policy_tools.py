@@ -373,6 +373,13 @@ def test_missing_busted_is_named_with_its_package(shop: Path, tmp_path: Path) ->
     assert "there is no busted: install the packages lua-busted and lua5.4" in done.stderr
 
 
+def test_a_filter_that_chooses_nothing_is_no_pass(shop: Path) -> None:
+    """A misspelt -k in a pipeline would else pass for ever."""
+    done = osm("test", shop, "-k", "no such (name)")
+    assert done.returncode == 1
+    assert done.stderr == f'osm: policy test: {shop}: no test\'s name holds "no such (name)"\n'
+
+
 def test_a_folder_without_specs_is_no_pass(tmp_path: Path) -> None:
     """Nothing was tested."""
     done = osm("test", plant(tmp_path / "mine", {"acme/a.lua": "return {}\n"}), "--policies", SHIPPED)
