@@ -131,7 +131,10 @@ local function groups_of(mesh, at, extensions, digest)
   local of, by_key, groups = {}, {}, {}
   for account, mine in pairs(values) do -- in the order of the accounts
     local key = {}
-    for place in ipairs(extensions) do key[place] = mine[place] ~= nil and digest(mine[place]) or "" end
+    for place, extension in ipairs(extensions) do
+      key[place] = mine[place] ~= nil
+          and digest(mine[place], extension.place .. ': the variant of "' .. account .. '"') or ""
+    end
     local text = concat(key, " ")
     if not by_key[text] then
       by_key[text] = { values = mine, audience = {} }
@@ -193,7 +196,7 @@ end
 ---@param mesh mesh.Reader
 ---@param item table       as the emitter said it
 ---@param extensions { point: string, name: string, place: string, vary: function?, run: function }[]  in the order of their runs
----@param host { copy: fun(value: table): table, digest: fun(value: any): string }
+---@param host { copy: fun(value: table): table, digest: fun(value: any, what: string?): string }
 ---@return { item: table, by: string? }[]
 function M.apply(mesh, item, extensions, host)
   if type(item.message) ~= "table" then return { { item = item } } end -- the host says what is wrong with it

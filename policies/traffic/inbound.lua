@@ -27,7 +27,8 @@ M.rules = {}
 ---@param target integer
 ---@return inbound.Policy
 function M.rules.inbound_policy(mesh, namespace, account, target)
-  if mesh.permissive() then return { open = true, grants = {} } end
+  -- Not just truthy: a wrap that answers nonsense must not open the mesh.
+  if mesh.permissive() == true then return { open = true, grants = {} } end
   local grants = {}
   for _, grant in ipairs(mesh.grants(namespace, account)) do
     if not grant.ports or list.contains(grant.ports, target) then grants[#grants + 1] = grant end

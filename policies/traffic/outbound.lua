@@ -93,7 +93,8 @@ end
 ---@param target integer
 ---@return outbound.Callers
 function M.rules.callers(mesh, namespace, service, target)
-  if mesh.permissive() then return "everyone" end
+  -- Not just truthy: a wrap that answers nonsense must not open the mesh.
+  if mesh.permissive() == true then return "everyone" end
   return union(list.map(mesh.accounts_behind(namespace, service), function(account)
     return mesh.granted_callers(namespace, account, target)
   end))

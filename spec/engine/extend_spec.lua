@@ -259,6 +259,15 @@ spec:
     end
   end)
 
+  it("takes no variant that cannot be told from another", function()
+    for _, value in ipairs({ "print", "0 / 0" }) do
+      local mesh = with({ ["acme/x.lua"] = string.format([[return { api = 1, extends = { cluster = {
+        vary = function() return { ["red/caller"] = { n = %s }, ["red/caller2"] = { n = %s } } end,
+        run = function() end } } }]], value, value) }, w1.PERMISSIVE)
+      assert.matches('the variant of "red/caller".*n: ', mesh:errors()[1].message)
+    end
+  end)
+
   it("varies by account only", function()
     local mesh = with({ ["acme/x.lua"] = [[return { api = 1, extends = { cluster = {
       vary = function() return { { "red/caller" } } end, run = function() end } } }]] }, w1.PERMISSIVE)

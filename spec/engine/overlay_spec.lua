@@ -111,6 +111,22 @@ describe("a wrap", function()
     assert.equal("acme/x.lua", mesh:errors()[1].module)
   end)
 
+  it("that answers nonsense for a switch does not open the mesh", function()
+    local mesh = with({ ["acme/x.lua"] = "return { api = 1, wraps = { permissive = function() return { 'no' } end } }" }, GRANT)
+    assert.same(w1.over({ "policies" }, GRANT):allowed("blue/shop-1"), mesh:allowed("blue/shop-1"))
+  end)
+
+  it("cannot keep the original past its evaluation", function()
+    local mesh = with({ ["acme/x.lua"] = [[local kept
+      return { api = 1, wraps = { grants = function(mesh, original, ns, account)
+        if account == "shop" then kept = original return original(ns, account) end
+        return (kept or original)(ns, account)
+      end } }]] }, GRANT)
+    local told = {}
+    for _, e in ipairs(mesh:errors()) do told[#told + 1] = e.message end
+    assert.matches("kept", table.concat(told, "; "))
+  end)
+
   it("passes an error of the original on, as that one's", function()
     local mesh = with({
       ["smi/access.lua"] = string.gsub(shipped("smi/access.lua"), "local grants = {}", "local grants = {} .. 1", 1),

@@ -77,7 +77,7 @@ static int l_new(lua_State *L)
 {
     const char *dirs[DIRS_MAX + 1];
     read_dirs(L, dirs);
-    struct osm_engine_config config = {.policies_dirs = dirs};
+    struct osm_engine_config config = {.policies_dirs = dirs, .thorough = true};
     struct osm_err err = {0};
     static const struct {
         const char *name, *otherwise;

@@ -238,14 +238,19 @@ static int l_copy(lua_State *L)
     return 1;
 }
 
-/* What is no plain value has no digest; the encoder says what is wrong with it. */
+/* (value, what): what is no plain value has no digest. With `what`, its name, that is an error;
+ * without, of a message, the encoder says what is wrong. */
 static int l_digest(lua_State *L)
 {
     struct osm_hash hash = {0, 0};
+    struct osm_err err = {0};
     char hex[OSM_HASH_HEX_SIZE];
-    lua_settop(L, 1);
-    if (osm_value_hash(L, 1, "", &hash, NULL))
+    const char *what = luaL_optstring(L, 2, NULL);
+    if (osm_value_hash(L, 1, what ? what : "", &hash, &err)) {
+        if (what)
+            return luaL_error(L, "%s", err.msg);
         hash = (struct osm_hash){0, 0};
+    }
     lua_pushstring(L, osm_hash_hex(hash, hex));
     return 1;
 }

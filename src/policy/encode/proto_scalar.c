@@ -231,6 +231,9 @@ int osm__proto_encode_scalar(struct osm__proto_encoder *e, struct osm__proto_nod
         rc = osm__proto_check_text(e, node, v->s, v->len);
         if (rc)
             return rc;
+        /* Envoy and we would read different names: ours end there. */
+        if (f->type == PROTOBUF_C_TYPE_STRING && memchr(v->s, 0, v->len))
+            return osm__proto_refuse(e, node, OSM_EINVAL, "holds a zero byte");
         if (!(plain && !v->len))
             osm_wire_put_bytes(e->out, f->id, v->s, v->len);
         if (f->type == PROTOBUF_C_TYPE_STRING)

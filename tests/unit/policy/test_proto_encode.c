@@ -160,6 +160,7 @@ static void test_a_wrong_type_names_its_path(void **state)
                  "4294967296");
     expect_error(CLUSTER, "return { name = '\\xff' }",
                  "name: expected a string, got bytes that are not UTF-8");
+    expect_error(CLUSTER, "return { name = 'a\\0b' }", "name: holds a zero byte");
     expect_error(CLUSTER, "return { name = function() end }",
                  "name: expected a string, got function");
 }
