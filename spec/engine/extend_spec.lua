@@ -259,6 +259,23 @@ spec:
     end
   end)
 
+  it("that fails later leaves the listener as it was", function()
+    local mesh = with({ ["acme/x.lua"] = [[return { api = 1, extends = { listener = { run = function(mesh, it, at)
+      if mesh.HTTPRouteGroup("blue", "bad") then error("boom") end
+      it.per_connection_buffer_limit_bytes = 4096
+    end } } }]] }, w1.PERMISSIVE)
+    local function listener() return mesh:resource("red/caller-1", "listeners", "outbound-listener") end
+    local before = listener()
+    assert.equal(4096, before.per_connection_buffer_limit_bytes)
+    mesh:apply("apiVersion: specs.smi-spec.io/v1alpha4\nkind: HTTPRouteGroup\nmetadata: {name: bad, namespace: blue}\n"
+      .. "spec: {matches: [{name: any}]}\n")
+    assert.matches("acme/x.lua:2: boom", mesh:errors()[1].message)
+    assert.same(before, listener())
+    mesh:delete("HTTPRouteGroup", "blue", "bad")
+    assert.same({}, mesh:errors())
+    assert.same(before, listener())
+  end)
+
   it("takes no variant that cannot be told from another", function()
     for _, value in ipairs({ "print", "0 / 0" }) do
       local mesh = with({ ["acme/x.lua"] = string.format([[return { api = 1, extends = { cluster = {

@@ -231,13 +231,17 @@ static int make_header(void *ud, const struct osm_item *header, const char *cons
     osm_cells_bring(e, q.cell);
     if (e->abort)
         return OSM_ELUA;
-    if (q.cell->failed)
-        return 0;
     osm_free(q.cell->header_error);
     q.cell->header_error = NULL;
-    if (osm_lua_run(e, l_encode_header, &q, &err) && !e->abort)
+    if (!q.cell->failed && osm_lua_run(e, l_encode_header, &q, &err) && !e->abort)
         q.cell->header_error = osm_strdup(err.msg);
     osm_cells_note_telling(e, q.cell);
+    if (q.bytes) {
+        osm_bytes_unref(q.cell->header);
+        q.cell->header = osm_bytes_ref(q.bytes);
+    } else if (q.cell->header) { /* a header grants nothing, so its last good form serves */
+        q.bytes = osm_bytes_ref(q.cell->header);
+    }
     *out = q.bytes;
     return e->abort ? OSM_ELUA : 0;
 }

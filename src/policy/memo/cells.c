@@ -119,6 +119,7 @@ static void free_cell(struct osm_engine *e, struct osm_cell *c)
     osm_emit_withdraw(e, c);
     osm_free(c->mutation);
     osm_free(c->header_error);
+    osm_bytes_unref(c->header);
     osm_free(c->reads);
     osm_free(c->readers);
     json_decref(c->json);

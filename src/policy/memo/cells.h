@@ -81,9 +81,10 @@ struct osm_cell {
     int error_line;
     json_t *json; /* fact: the value */
     char *error;
-    char *error_module; /* path, NULL unknown */
-    char *header_error; /* its answer is no listener's header */
-    char *mutation;     /* this rule wrote into what it was given */
+    char *error_module;       /* path, NULL unknown */
+    char *header_error;       /* its answer is no listener's header */
+    struct osm_bytes *header; /* the last answer that was one: served on while it fails */
+    char *mutation;           /* this rule wrote into what it was given */
     struct osm_cell
         *ring; /* in a cycle: the next member; all of them live and go together, or one that
                   comes back would find the others in error and not know itself a member */
