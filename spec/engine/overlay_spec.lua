@@ -210,6 +210,12 @@ describe("a directory over the shipped policies", function()
     assert.matches("mesh.acme.quota: nobody declares it", message, 1, true)
   end)
 
+  it("is told of an emitter whose keys are no list", function()
+    local mesh = with({ ["acme/x.lua"] = [[return { api = 1, rules = { ["acme.keys"] = function() return { a = 1 } end },
+      emit = { ["acme.z"] = { each = "acme.keys", run = function() end } } }]] })
+    assert.equal('each = "acme.keys": expected a list of keys, got a table with named keys', mesh:errors()[1].message)
+  end)
+
   it("cannot write into the tables of names", function()
     local mesh = with({ ["acme/x.lua"] = [[return { api = 1, rules = { ['acme.x'] = function(mesh)
       local acme = mesh.acme acme.y = 1 end } }]] })

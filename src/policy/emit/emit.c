@@ -279,6 +279,11 @@ static int l_each_keys(lua_State *L)
                           luaL_typename(L, -1));
     int list = lua_gettop(L);
     lua_Unsigned n = lua_rawlen(L, list);
+    lua_pushnil(L);
+    if (!n && lua_next(L, list))
+        return luaL_error(L, "each = \"%s\": expected a list of keys, got a table with named keys",
+                          d->each_name);
+    lua_settop(L, list);
     lua_createtable(L, 0, (int)n); /* seen */
     for (lua_Unsigned i = 1; i <= n; i++) {
         struct osm_key key;
