@@ -352,7 +352,7 @@ int osm__policy_docs(const struct osm_cli *cli, const struct osm__dirs *dirs)
     }
     if (rc && !err.code)
         (void)osm_fail(&err, OSM_EIO, "the page: %s", osm_code_text(page.failed));
-    if (!rc && fflush(stdout))
+    if (!rc && (fflush(stdout) || ferror(stdout))) /* a long page is written before the flush */
         rc = osm_fail(&err, OSM_EIO, "the page cannot be written");
     osm_buf_clear(&page);
     json_decref(description);

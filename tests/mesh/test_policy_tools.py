@@ -331,6 +331,14 @@ def test_an_error_of_a_replacing_file_is_placed_in_it_and_a_change_below_is_a_wa
     assert done.stdout.startswith(f"{mine}/smi/regex.lua:{len(text.splitlines()) + 2}: "), done.stdout
 
 
+def test_output_that_cannot_be_written_fails_the_command() -> None:
+    """A full disk leaves half a page, and no exit code 0."""
+    for command in ("docs", "check"):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run([build_dir() / "osm", "policy", command, SHIPPED], stdout=full, timeout=120, check=False)
+        assert done.returncode == 1, command
+
+
 def test_specs_of_an_operator_run_over_their_own_policies(shop: Path, tmp_path: Path) -> None:
     """From any folder, over the shipped policies and, said aloud, over others; both specs of the example pass."""
     assert osm("test", shop, cwd=tmp_path).returncode == 0
