@@ -153,7 +153,8 @@ json_t *osm__policy_finding(const struct osm__dirs *dirs, const char *module, in
         file = osm_strf("%s/%s", dir, module);
     } else {
         /* "mine/crds: Permission denied" names its own place */
-        bool is_path = said && said[0] && !access(said, F_OK);
+        struct stat st; /* a link to nowhere is a path too */
+        bool is_path = said && said[0] && !lstat(said, &st);
         line = 0;
         file = osm_strdup(is_path ? said : dirs->list[0]);
         message += is_path ? strlen(said) + strspn(message + strlen(said), ": ") : 0;

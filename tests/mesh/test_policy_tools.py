@@ -339,6 +339,15 @@ def test_output_that_cannot_be_written_fails_the_command() -> None:
         assert done.returncode == 1, command
 
 
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    """The file itself, not the first directory."""
+    mine = plant(tmp_path / "mine", {"acme/x.lua": "return { api = 1 }\n"})
+    (mine / "acme/y.lua").symlink_to("/nonexistent/y.lua")
+    done = osm("check", SHIPPED, mine)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{mine}/acme/y.lua: No such file or directory\n"), done.stdout
+
+
 def test_specs_of_an_operator_run_over_their_own_policies(shop: Path, tmp_path: Path) -> None:
     """From any folder, over the shipped policies and, said aloud, over others; both specs of the example pass."""
     assert osm("test", shop, cwd=tmp_path).returncode == 0
