@@ -224,16 +224,27 @@ static void evaluate(void *ud)
 
 /* --- what is said --- */
 
+/* Messages quote what objects and policies say: a finding stays one line, and a terminal is not
+ * written to. */
+static void print_text(const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+        (void)(*p < 0x20 || *p == 0x7f ? printf("\\x%02x", *p) : putchar(*p));
+}
+
 static void print_findings(const json_t *list, const char *what)
 {
     size_t i;
     json_t *each;
     json_array_foreach ((json_t *)(uintptr_t)list, i, each) {
         json_int_t line = json_integer_value(json_object_get(each, "line"));
-        (void)printf("%s:", osm__policy_text(each, "file"));
+        print_text(osm__policy_text(each, "file"));
+        (void)putchar(':');
         if (line)
             (void)printf("%" JSON_INTEGER_FORMAT ":", line);
-        (void)printf(" %s%s\n", what, osm__policy_text(each, "text"));
+        (void)printf(" %s", what);
+        print_text(osm__policy_text(each, "text"));
+        (void)putchar('\n');
     }
 }
 
@@ -296,7 +307,7 @@ static int tell(struct check *c)
             "osm: no policy sees %zu of the objects: their namespaces are not declared with "
             "the label openservicemesh.io/monitored-by: %s\n",
             c->hidden, osm__policy_mesh_name(c->cli));
-    return fflush(stdout) ? OSM_EXIT_POLICIES : code;
+    return fflush(stdout) || ferror(stdout) ? OSM_EXIT_POLICIES : code;
 }
 
 int osm__policy_check(const struct osm_cli *cli, const struct osm__dirs *dirs)

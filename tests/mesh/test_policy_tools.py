@@ -43,6 +43,11 @@ MAINTENANCE = (
     "apiVersion: acme.example/v1\nkind: Maintenance\n"
     "metadata: {name: books, namespace: a}\nspec: {host: %s, port: 80}\n"
 )
+TARGET = (
+    "apiVersion: access.smi-spec.io/v1alpha3\nkind: TrafficTarget\nmetadata: {name: t, namespace: a}\nspec:\n"
+    "  destination: {kind: ServiceAccount, name: b, namespace: a}\n  sources: [{kind: ServiceAccount, name: %s, namespace: a}]\n"
+    "  rules: [{kind: HTTPRouteGroup, name: any}]\n"
+)
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {openservicemesh.io/monitored-by: osm}}\n"
 
 
@@ -346,6 +351,15 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
     done = osm("check", SHIPPED, mine)
     assert done.returncode == 1
     assert done.stdout.startswith(f"{mine}/acme/y.lua: No such file or directory\n"), done.stdout
+
+
+def test_a_finding_is_one_line_whatever_an_object_holds(tmp_path: Path) -> None:
+    """A name with a line break writes no finding of its own, and no terminal's commands."""
+    objects = plant(tmp_path / "objects", {"a.yaml": NAMESPACE + "---\n" + TARGET % '"x\\ny.yaml:1: \\e[31mfine"'})
+    done = osm("check", SHIPPED, "--objects", objects)
+    assert done.returncode == 3
+    assert '"x\\x0ay.yaml:1: \\x1b[31mfine" is not the name of an account' in done.stdout, done.stdout
+    assert all(line.startswith((f"{objects}/a.yaml:", "0 errors")) for line in done.stdout.splitlines()), done.stdout
 
 
 def test_specs_of_an_operator_run_over_their_own_policies(shop: Path, tmp_path: Path) -> None:
