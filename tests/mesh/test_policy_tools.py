@@ -45,7 +45,8 @@ MAINTENANCE = (
 )
 TARGET = (
     "apiVersion: access.smi-spec.io/v1alpha3\nkind: TrafficTarget\nmetadata: {name: t, namespace: a}\nspec:\n"
-    "  destination: {kind: ServiceAccount, name: b, namespace: a}\n  sources: [{kind: ServiceAccount, name: %s, namespace: a}]\n"
+    "  destination: {kind: ServiceAccount, name: b, namespace: a}\n"
+    "  sources: [{kind: ServiceAccount, name: %s, namespace: a}]\n"
     "  rules: [{kind: HTTPRouteGroup, name: any}]\n"
 )
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {openservicemesh.io/monitored-by: osm}}\n"
@@ -340,7 +341,8 @@ def test_output_that_cannot_be_written_fails_the_command() -> None:
     """A full disk leaves half a page, and no exit code 0."""
     for command in ("docs", "check"):
         with Path("/dev/full").open("w") as full:
-            done = subprocess.run([build_dir() / "osm", "policy", command, SHIPPED], stdout=full, timeout=120, check=False)
+            argv = [build_dir() / "osm", "policy", command, SHIPPED]
+            done = subprocess.run(argv, stdout=full, timeout=120, check=False)
         assert done.returncode == 1, command
 
 
