@@ -291,6 +291,35 @@ spec:
     assert.matches('acme/x.lua:%d: vary answers a table by account %("namespace/name"%), got the key number',
       mesh:errors()[1].message)
   end)
+
+  it("and an emitter make messages of plain tables: what a metatable gives would be lost", function()
+    local emitted = [[return { api = 1, emit = { ["acme.z"] = { each = "Service", run = function(_, out, _, name)
+      out.cluster { name = "acme|" .. name, audience = "everyone", message = %s } end } } }]]
+    local plain, behind = 'type = "STATIC", connect_timeout = "1s"', "setmetatable({}, { __index = { ads = {} } })"
+    for message, said in pairs({
+      ["setmetatable({ " .. plain .. " }, {})"] = "message: expected a plain table, got a table with a metatable",
+      ["{ " .. plain .. ", lrs_server = " .. behind .. " }"] =
+        "lrs_server: expected a table (envoy.config.core.v3.ConfigSource), got a table with a metatable",
+      ["{ " .. plain .. ", metadata = { filter_metadata = { a = { b = " .. behind .. " } } } }"] =
+        'metadata.filter_metadata["a"]["b"]: expected plain data, got a table with a metatable',
+    }) do
+      local mesh = with({ ["acme/z.lua"] = string.format(emitted, message) }, w1.PERMISSIVE)
+      assert.matches(said, mesh:errors()[1].message, 1, true)
+    end
+    local mesh = with(extension("cluster", "it.lrs_server = setmetatable({}, { __index = { ads = {} } })"), w1.PERMISSIVE)
+    assert.matches("lrs_server: expected a table (envoy.config.core.v3.ConfigSource), got a table with a metatable",
+      mesh:errors()[1].message, 1, true)
+  end)
+
+  it("cannot hide a name behind a zero byte from the check that it is served", function()
+    local mesh = with(extension("cluster", [[
+      if it.transport_socket then
+        it.transport_socket.typed_config.common_tls_context = { validation_context_sds_secret_config = {
+          name = "service-cert\0x", sds_config = { ads = {}, resource_api_version = "V3" } } }
+      end]]), w1.PERMISSIVE)
+    assert.matches("validation_context_sds_secret_config.name: holds a zero byte", mesh:errors()[1].message, 1, true)
+    assert.same({}, mesh:resources("red/caller-1", "clusters"))
+  end)
 end)
 
 describe("the order of extensions", function()

@@ -219,6 +219,8 @@ static void copy_value(lua_State *L, int index, unsigned depth)
     if (depth > COPY_DEPTH_MAX)
         luaL_error(L, "the message is deeper than %d tables, or holds itself", COPY_DEPTH_MAX);
     luaL_checkstack(L, 6, "message");
+    if (lua_getmetatable(L, index))
+        luaL_error(L, "the message holds a table with a metatable; it is made of plain tables");
     osm_sandbox_charge(L, 2 + lua_rawlen(L, index) / 4);
     lua_createtable(L, (int)lua_rawlen(L, index), 0);
     int made = lua_gettop(L);

@@ -265,6 +265,8 @@ static void take_message(lua_State *L, const struct osm__form *form, struct osm_
     if (lua_getfield(L, 1, "message") != LUA_TTABLE)
         luaL_error(L, "message: expected a table, got %s", luaL_typename(L, -1));
     int message = lua_gettop(L);
+    if (lua_getmetatable(L, message))
+        luaL_error(L, "message: expected a plain table, got a table with a metatable");
     push_named(L, message, form, item->element ? item->element : item->resource);
     item->body = encode(L, message + 1, form->message, item, &err);
     if (!item->body)

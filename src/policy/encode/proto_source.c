@@ -28,8 +28,13 @@ static void load(lua_State *L, int index, struct osm__proto_value *out)
         out->s = lua_tolstring(L, index, &out->len);
         break;
     case LUA_TTABLE:
-        out->type = OSM__VALUE_TABLE;
         out->at.index = lua_absindex(L, index);
+        if (lua_getmetatable(L, index)) { /* what __index has would be lost in silence */
+            lua_settop(L, -2);
+            out->type_name = "a table with a metatable";
+        } else {
+            out->type = OSM__VALUE_TABLE;
+        }
         break;
     default:
         break;
