@@ -22,7 +22,7 @@ enum {
     MEMORY_DEFAULT = 512 << 20,
     SCRATCH_MAX = 64 << 20,
     TAGS_MAX_BYTES = 4096,
-    MUTATION_CHECK_EVERY = 64
+    STATE_CHECK_EVERY = 64
 };
 
 /* --- life --- */
@@ -304,13 +304,14 @@ static int compose(struct osm_engine *e, struct osm_snapshot_proxy **proxies, si
     return rc;
 }
 
-static bool checks_mutations(const struct osm_engine *e)
+/* Looking for state walks all modules; what evaluations were handed is looked at after each run. */
+static bool looks_for_state(const struct osm_engine *e)
 {
 #ifdef OSM_DEBUG
     (void)e;
     return true;
 #else
-    return e->thorough || e->mutated || e->run % MUTATION_CHECK_EVERY == 0;
+    return e->thorough || !e->looked || e->run % STATE_CHECK_EVERY == 0;
 #endif
 }
 
@@ -410,9 +411,8 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
         json_decref(errors);
         return rc;
     }
-    if (checks_mutations(e))
-        osm_cells_check_mutations(e);
-    if (e->rules_run && (!e->looked || checks_mutations(e))) {
+    osm_cells_check_mutations(e);
+    if (e->rules_run && looks_for_state(e)) {
         e->looked = true;
         rc = look_for_state(e, err);
     }

@@ -24,8 +24,8 @@ struct osm_engine_config {
     const char *roots_pem;     /* trusted CA certificates, public; fills validation contexts */
     size_t memory_max_bytes;   /* of the Lua state and the memo; 0: 512 MiB */
     uint64_t (*now_ms)(void);  /* monotonic; NULL: the system's */
-    bool thorough;             /* whether rules write into what they were given, or keep state, is
-                                  looked for after every run, not after one in 64 */
+    bool thorough;             /* whether rules keep state is looked for after every run, not after
+                                  the first and one in 64 */
     uint64_t numbers_after;    /* snapshots are numbered from the next on: an engine that replaces
                                   another never gives one of its numbers again */
 };

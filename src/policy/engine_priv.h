@@ -230,7 +230,6 @@ struct osm_engine {
                                     what they read (time, a full state): they are tried again */
     uint64_t serial;
     unsigned prints; /* in this run */
-    bool mutated;    /* a rule has written into what it was given: look after every run */
     int mesh_ref, out_ref, base_ref;
     struct osm_buf encoded; /* scratch of the messages that emitters say */
 

@@ -98,11 +98,9 @@ static void blame(struct osm_engine *e, struct osm_cell *read, const char *name)
         struct osm_cell *c = read->readers[i].cell;
         if (c->ran != e->run)
             continue;
-        if (!c->mutation) {
-            e->mutated = true;
+        if (!c->mutation)
             c->mutation = osm_strf(
                 "%s was changed by one of its readers; what mesh answers is read-only", name);
-        }
         osm_cells_note_telling(e, c);
         osm_cells_doubt(e, c); /* what it made of a changed value cannot be trusted */
         for (struct osm_cell *m = c->ring; m && m != c; m = m->ring)
