@@ -2,6 +2,8 @@
  *
  *   loop:   submit --> [batch] --> thread: osm_engine_run --> [outcome] --> loop: done
  *
+ * While no batch waits the thread lets the engine clean up, step by step, then sleeps.
+ *
  * The mutex guards `batch`, `stopping` and how the start went; everything else belongs to one side,
  * and the outcome to whoever has the batch. One that is still posted when the policy is stopped is
  * dropped when it arrives. */
