@@ -137,42 +137,27 @@ static int set_environment(const char *home, const char *dir, const char *polici
     return rc ? OSM_ENOMEM : 0;
 }
 
-/* @p out: where its standard output goes, -1 to ours. */
-static pid_t start(char *const argv[], int out)
-{
-    (void)fflush(stdout);
-    pid_t pid = fork();
-    if (pid)
-        return pid;
-    if (out >= 0 && dup2(out, STDOUT_FILENO) < 0)
-        _exit(127);
-    execv(argv[0], argv);
-    _exit(127);
-}
-
-static int end_of(pid_t pid)
+static int spawn(char *const argv[])
 {
     int status;
+    (void)fflush(stdout);
+    pid_t pid = fork();
+    if (!pid) {
+        execv(argv[0], argv);
+        _exit(127);
+    }
     if (pid < 0 || waitpid(pid, &status, 0) < 0)
         return -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* Whether busted, asked to list what it would run, names nothing: it would call that a success. */
-static bool lists_nothing(char *const argv[])
-{
-    char bytes[512];
-    size_t heard = 0;
-    int ends[2];
-    if (pipe(ends))
-        return false;
-    pid_t pid = start(argv, ends[1]);
-    (void)close(ends[1]);
-    for (ssize_t n = 1; n > 0; heard += n > 0)
-        n = read(ends[0], bytes, sizeof bytes);
-    (void)close(ends[0]);
-    return end_of(pid) == 0 && !heard;
-}
+/* To busted, no test at all is a success; to an author it is a name with a typing error. */
+static char count_tests[] =
+    "local busted, tests = require('busted'), 0 "
+    "busted.subscribe({ 'test', 'start' }, function() tests = tests + 1 return nil, true end) "
+    "busted.subscribe({ 'exit' }, function() "
+    "if tests == 0 then io.stderr:write('osm: policy test: no test ran\\n') os.exit(1) end "
+    "return nil, true end)";
 
 /* busted under Lua 5.4: its own --lua would take words apart at spaces. */
 static int run_busted(const char *dir, const char *filter)
@@ -187,14 +172,9 @@ static int run_busted(const char *dir, const char *filter)
                       "lua5.4\n",
                       busted ? "lua5.4" : "busted");
     } else if (flag || !filter) {
-        char list[] = "--list", *argv[] = {lua, busted, (char *)(uintptr_t)dir, flag, NULL},
-             *listing[] = {lua, busted, (char *)(uintptr_t)dir, list, flag, NULL};
-        if (lists_nothing(listing))
-            (void)fprintf(stderr, "osm: policy test: %s: no test%s%s%s\n", dir,
-                          filter ? "'s name holds \"" : "", filter ? filter : "",
-                          filter ? "\"" : "");
-        else
-            code = end_of(start(argv, -1)) ? 1 : 0;
+        char execute[] = "-e";
+        char *argv[] = {lua, busted, execute, count_tests, (char *)(uintptr_t)dir, flag, NULL};
+        code = spawn(argv) ? 1 : 0;
     }
     osm_free(busted);
     osm_free(lua);
