@@ -65,6 +65,30 @@ int osm_buf_add_char(struct osm_buf *buf, char c)
     return osm_buf_add(buf, &c, 1);
 }
 
+int osm_buf_add_strs(struct osm_buf *buf, ...)
+{
+    va_list ap;
+    const char *text;
+    va_start(ap, buf);
+    while ((text = va_arg(ap, const char *)))
+        (void)osm_buf_add_str(buf, text);
+    va_end(ap);
+    return buf->failed;
+}
+
+int osm_buf_add_int(struct osm_buf *buf, int64_t number)
+{
+    char digits[20], *at = digits + sizeof digits;
+    uint64_t left = number < 0 ? (uint64_t)0 - (uint64_t)number : (uint64_t)number;
+    do {
+        *--at = (char)('0' + left % 10);
+        left /= 10;
+    } while (left);
+    if (number < 0)
+        *--at = '-';
+    return osm_buf_add(buf, at, (size_t)(digits + sizeof digits - at));
+}
+
 int osm_buf_addf(struct osm_buf *buf, const char *fmt, ...)
 {
     va_list ap, again;

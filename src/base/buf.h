@@ -6,6 +6,7 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct osm_buf {
     char *data; /* NULL while empty */
@@ -27,6 +28,10 @@ struct osm_buf {
 int osm_buf_add(struct osm_buf *buf, const void *data, size_t len);
 int osm_buf_add_str(struct osm_buf *buf, const char *text);
 int osm_buf_add_char(struct osm_buf *buf, char c);
+/** Several texts one after the other; the last argument is NULL. For paths that run often: a format
+ * costs ten times as much. */
+int osm_buf_add_strs(struct osm_buf *buf, ...) __attribute__((sentinel));
+int osm_buf_add_int(struct osm_buf *buf, int64_t number);
 int osm_buf_addf(struct osm_buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /** A JSON string with quotes; bytes that are not valid UTF-8 become U+FFFD. */
 int osm_buf_add_json_string(struct osm_buf *buf, const char *text);

@@ -1,6 +1,5 @@
 #include "base/hash.h"
 
-#include <stdio.h>
 #include <xxhash.h>
 
 struct osm_hash osm_hash_bytes(const void *data, size_t len)
@@ -11,7 +10,11 @@ struct osm_hash osm_hash_bytes(const void *data, size_t len)
 
 char *osm_hash_hex(struct osm_hash h, char out[OSM_HASH_HEX_SIZE])
 {
-    (void)snprintf(out, OSM_HASH_HEX_SIZE, "%016llx%016llx", (unsigned long long)h.hi,
-                   (unsigned long long)h.lo);
+    static const char digits[] = "0123456789abcdef";
+    for (unsigned i = 0; i < 16; i++) {
+        out[i] = digits[h.hi >> (60 - 4 * i) & 15];
+        out[16 + i] = digits[h.lo >> (60 - 4 * i) & 15];
+    }
+    out[32] = '\0';
     return out;
 }

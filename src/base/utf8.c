@@ -1,5 +1,6 @@
 #include "base/utf8.h"
 
+#include <stdint.h>
 #include <string.h>
 
 size_t osm_utf8_sequence(const char *text, size_t len)
@@ -25,9 +26,21 @@ size_t osm_utf8_sequence(const char *text, size_t len)
     return 0;
 }
 
+/* How many of the bytes from the beginning are certainly ASCII; looks at eight at a time. */
+static size_t ascii_prefix(const char *text, size_t len)
+{
+    size_t n = 0;
+    for (uint64_t eight; n + sizeof eight <= len; n += sizeof eight) {
+        memcpy(&eight, text + n, sizeof eight);
+        if (eight & UINT64_C(0x8080808080808080))
+            break;
+    }
+    return n;
+}
+
 bool osm_utf8_valid(const char *text, size_t len)
 {
-    for (size_t i = 0, n; i < len; i += n) {
+    for (size_t i = ascii_prefix(text, len), n; i < len; i += n) {
         n = osm_utf8_sequence(text + i, len - i);
         if (!n)
             return false;

@@ -20,7 +20,7 @@ static size_t keep(struct osm_buf *out, const char *ns, const char *name)
 {
     size_t at = out->len;
     if (ns)
-        (void)osm_buf_addf(out, "%s/", ns);
+        (void)osm_buf_add_strs(out, ns, "/", NULL);
     (void)osm_buf_add(out, name, strlen(name) + 1);
     return at;
 }
@@ -375,9 +375,10 @@ static struct osm__group *group_get(struct osm_compose *compose, const struct os
 {
     struct osm_buf key = OSM_BUF_INIT(1u << 20);
     struct osm__group *group = NULL;
-    for (size_t i = 0; i < terms->len; i++)
-        (void)osm_buf_addf(&key, "%llx,",
-                           (unsigned long long)((struct osm__term *)terms->list[i])->id);
+    for (size_t i = 0; i < terms->len; i++) {
+        (void)osm_buf_add_int(&key, (int64_t)((struct osm__term *)terms->list[i])->id);
+        (void)osm_buf_add_char(&key, ',');
+    }
     if (!osm_buf_reserve(&key, 0))
         goto out;
     group = osm_map_get(&compose->groups, key.data);

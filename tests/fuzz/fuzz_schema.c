@@ -1,5 +1,5 @@
 /* A schema, a NUL, and a value, both as JSON. What a schema has accepted it accepts again and
- * leaves as it is. */
+ * leaves as it is. A look says what applying does, and touches nothing. */
 #include "base/check.h"
 #include "policy/kinds/schema.h"
 
@@ -7,6 +7,21 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void look(const struct osm_schema *schema, const json_t *value)
+{
+    struct osm_err looked = {0}, applied = {0};
+    bool changes = false;
+    json_t *before = json_deep_copy(value), *after = json_deep_copy(value);
+    int rc = osm_schema_check(schema, value, &changes, &looked);
+    OSM_REQUIRE(json_equal(before, value));
+    int apply_rc = osm_schema_apply(schema, after, &applied);
+    OSM_REQUIRE(changes ? !rc : rc == apply_rc && !strcmp(looked.msg, applied.msg));
+    if (!apply_rc)
+        OSM_REQUIRE(changes == !json_equal(before, after));
+    json_decref(before);
+    json_decref(after);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -17,8 +32,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_t *value = json_loadb((const char *)split + 1, size - (size_t)(split - data) - 1, 0, NULL);
     struct osm_schema *schema = NULL;
     struct osm_err err = {0};
-    if (openapi && value && !osm_schema_new(&schema, openapi, &err) &&
-        !osm_schema_apply(schema, value, &err)) {
+    bool can = openapi && value && !osm_schema_new(&schema, openapi, &err);
+    if (can)
+        look(schema, value);
+    if (can && !osm_schema_apply(schema, value, &err)) {
         json_t *copy = json_deep_copy(value);
         int rc = osm_schema_apply(schema, value, &err);
         OSM_REQUIRE(!rc);

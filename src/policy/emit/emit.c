@@ -52,7 +52,7 @@ void osm_emit_discard(struct osm_frame *f)
 static void add_key_text(struct osm_buf *out, const struct osm_scalar *s)
 {
     if (s->type != OSM_SCALAR_STR) {
-        (void)(s->type == OSM_SCALAR_INT ? osm_buf_addf(out, "%" PRId64, s->i)
+        (void)(s->type == OSM_SCALAR_INT ? osm_buf_add_int(out, s->i)
                                          : osm_buf_add_str(out, s->i ? "true" : "false"));
         return;
     }
@@ -75,15 +75,15 @@ static char *item_key(const struct osm_cell *c, const struct osm_item *item)
     struct osm_buf out = OSM_BUF_INIT(KEY_MAX_BYTES);
     struct osm_key key;
     osm_key_decode(c->key, c->key_len, &key);
-    (void)osm_buf_addf(&out, "%s(", c->decl->name);
+    (void)osm_buf_add_strs(&out, c->decl->name, "(", NULL);
     for (size_t i = 0; i < key.n; i++) {
         if (i)
             (void)osm_buf_add_char(&out, ',');
         add_key_text(&out, &key.at[i]);
     }
-    (void)osm_buf_addf(&out, ")#%s:%s", osm_xds_type_short(item->type), item->resource);
+    (void)osm_buf_add_strs(&out, ")#", osm_xds_type_short(item->type), ":", item->resource, NULL);
     if (item->element)
-        (void)osm_buf_addf(&out, "#%s", item->element);
+        (void)osm_buf_add_strs(&out, "#", item->element, NULL);
     return osm_buf_take(&out);
 }
 

@@ -38,7 +38,7 @@ int osm__proto_encode_any(struct osm__proto_encoder *e, struct osm__proto_node *
         rc = osm__proto_refuse(e, node, OSM_EINVAL, "no message \"%.200s\" is known", type.s);
         goto out;
     }
-    (void)osm_buf_addf(&url, "type.googleapis.com/%s", message->name);
+    (void)osm_buf_add_strs(&url, "type.googleapis.com/", message->name, NULL);
     if (url.failed) {
         rc = osm__proto_refuse(e, node, url.failed, "%s", osm_code_text(url.failed));
         goto out;

@@ -81,7 +81,7 @@ enum osm__proto_form osm__proto_form(const ProtobufCMessageDescriptor *descripto
         {"UInt32Value", OSM__FORM_WRAPPER},
         {"UInt64Value", OSM__FORM_WRAPPER},
     };
-    if (strcmp(descriptor->package_name, "google.protobuf") != 0)
+    if (descriptor->package_name[0] != 'g' || strcmp(descriptor->package_name, "google.protobuf"))
         return OSM__FORM_FIELDS;
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         if (!strcmp(descriptor->short_name, forms[i].name))

@@ -6,6 +6,12 @@
 
 #include <string.h>
 
+/* Asked for every text of every message, and nearly always different at the first letter. */
+static inline bool is(const char *text, const char *other)
+{
+    return *text == *other && !strcmp(text, other);
+}
+
 void osm__proto_note_name(struct osm__proto_encoder *e, struct osm__proto_node *node,
                           const ProtobufCFieldDescriptor *f, const char *text)
 {
@@ -22,16 +28,16 @@ void osm__proto_note_name(struct osm__proto_encoder *e, struct osm__proto_node *
         {"envoy.extensions.filters.network.http_connection_manager.v3.Rds", "route_config_name",
          OSM_REF_ROUTE_CONFIG},
     };
-    if (!strcmp(f->name, "name"))
+    if (is(f->name, "name"))
         node->name = text;
-    else if (!strcmp(f->name, "service_name") &&
+    else if (is(f->name, "service_name") &&
              !strcmp(node->message->name, "envoy.config.cluster.v3.Cluster.EdsClusterConfig") &&
              node->up)
         node->up->eds_name = text;
     if (!e->on_ref || !*text)
         return;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcmp(f->name, names[i].field) && !strcmp(node->message->name, names[i].message))
+        if (is(f->name, names[i].field) && !strcmp(node->message->name, names[i].message))
             e->on_ref(e->ud, names[i].kind, text);
 }
 

@@ -32,7 +32,7 @@ struct intake {
 
 static void label_of(const struct osm_object *o, struct osm_buf *out)
 {
-    (void)osm_buf_addf(out, "%s %s%s%s", o->kind, o->ns, o->ns[0] ? "/" : "", o->name);
+    (void)osm_buf_add_strs(out, o->kind, " ", o->ns, o->ns[0] ? "/" : "", o->name, NULL);
 }
 
 /* Whether the manifest, written in an older version, has nothing where this path of the newest form
@@ -286,11 +286,17 @@ static int enter_buckets(struct intake *in)
     return rc;
 }
 
-/* What is not part of an object's hash must not be readable either. */
+/* What is not part of an object's hash must not be readable either. The rest is the object's own,
+ * shared with it: whoever changes it makes a copy. */
 static json_t *visible_body(const struct osm_decl *kind, const struct osm_object *o)
 {
-    json_t *body = json_deep_copy(o->body);
-    json_t *metadata = json_object_get(body, "metadata");
+    json_t *body = json_copy((json_t *)(uintptr_t)o->body); /* jansson counts, no more */
+    const json_t *all = json_object_get(body, "metadata");
+    json_t *metadata = json_is_object(all) ? json_copy((json_t *)(uintptr_t)all) : NULL;
+    if (json_is_object(all) && json_object_set_new(body, "metadata", metadata)) {
+        json_decref(body);
+        return NULL;
+    }
     if (!kind->status)
         (void)json_object_del(body, "status");
     (void)json_object_del(metadata, "managedFields");
@@ -301,6 +307,21 @@ static json_t *visible_body(const struct osm_decl *kind, const struct osm_object
         (void)json_object_del(metadata, "annotations");
     }
     return body;
+}
+
+/* Most objects are what their schema wants them to be, and stay shared. */
+static int apply_schema(struct osm_thing *t, const struct osm_schema *schema, struct osm_err *err)
+{
+    bool changes;
+    int rc = osm_schema_check(schema, t->body, &changes, err);
+    if (rc || !changes)
+        return rc;
+    json_t *copy = json_deep_copy(t->body);
+    if (!copy)
+        return osm_fail(err, OSM_ENOMEM, "%s", osm_code_text(OSM_ENOMEM));
+    json_decref(t->body);
+    t->body = copy;
+    return osm_schema_apply(schema, copy, err);
 }
 
 static int take_in(struct osm_engine *e, struct osm_thing *t)
@@ -325,7 +346,7 @@ static int take_in(struct osm_engine *e, struct osm_thing *t)
         return OSM_ENOMEM;
     struct osm_err err = {0};
     struct osm_schema *schema = kind->schemas[in.version];
-    int rc = check_schema(&in, schema ? osm_schema_apply(schema, t->body, &err) : 0, &err);
+    int rc = check_schema(&in, schema ? apply_schema(t, schema, &err) : 0, &err);
     if (rc || in.rejected)
         return rc;
     osm_buf_reset(&e->keys_scratch);
@@ -426,7 +447,7 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
 {
     const struct osm_object *any = now ? now : old;
     struct osm_buf type = OSM_BUF_INIT(TYPE_MAX_BYTES);
-    (void)osm_buf_addf(&type, "%s/%s", any->group, any->kind);
+    (void)osm_buf_add_strs(&type, any->group, "/", any->kind, NULL);
     int failed = type.failed; /* too long: no kind of ours */
     struct osm_decl *kind = failed ? NULL : osm_map_get(&e->kinds_by_type, type.data);
     osm_buf_clear(&type);

@@ -442,6 +442,12 @@ int osm_schema_apply(const struct osm_schema *schema, json_t *value, struct osm_
     return osm__schema_node_apply(schema->root, value, &replacement, false, err);
 }
 
+int osm_schema_check(const struct osm_schema *schema, const json_t *value, bool *changes,
+                     struct osm_err *err)
+{
+    return osm__schema_node_check(schema->root, value, changes, err);
+}
+
 int osm_schema_apply_lua(const struct osm_schema *schema, json_t *value, struct osm_err *err)
 {
     json_t *replacement = NULL;

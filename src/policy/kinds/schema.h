@@ -17,6 +17,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 
 struct osm_schema;
 
@@ -35,6 +36,11 @@ void osm_schema_free(struct osm_schema *schema);
  * changed by then. OSM_ELIMIT: over 64 deep. */
 OSM_MUST_USE int osm_schema_apply(const struct osm_schema *schema, json_t *value,
                                   struct osm_err *err);
+/** Whether that would change anything, without doing it: *changes and 0, and then nothing has been
+ * said yet about whether the value is good. Otherwise it has been checked to the end. Errors: those
+ * of osm_schema_apply. */
+OSM_MUST_USE int osm_schema_check(const struct osm_schema *schema, const json_t *value,
+                                  bool *changes, struct osm_err *err);
 
 /** What the schema lets through, as JSON for whoever shows it: {"type": "object"|...|"any",
  * "nullable": true, "enum": [...], "items": ..., "additional": ..., "properties": [{"name",

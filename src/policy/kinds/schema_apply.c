@@ -17,6 +17,7 @@ struct applier {
     struct osm_err *err;
     int depth;
     bool check_only, from_lua;
+    bool *changes; /* not NULL: nothing is changed; set, and the walk stops, where it would be */
 };
 
 static int apply(struct applier *a, const struct osm__schema_node *n, json_t *value,
@@ -43,6 +44,12 @@ static const char *type_name(const json_t *value)
     }
 }
 
+static int stop_at_change(struct applier *a)
+{
+    *a->changes = true;
+    return OSM_EINVAL; /* nobody is told */
+}
+
 static int no_memory(struct applier *a, const struct osm__schema_at *at)
 {
     return osm__schema_fail(at, a->err, OSM_ENOMEM, "%s", osm_code_text(OSM_ENOMEM));
@@ -62,19 +69,25 @@ static const struct osm__schema_node *node_of(const struct osm__schema_node *n, 
     return own ? own : n->additional;
 }
 
-/* Drops what is unknown, and null where it may not be: that is the same as absent. Not so for an
- * entry of a map: its name says something too (a header that limits), which must not get lost; nor
- * for what only the forms below know. */
-static void prune(const struct osm__schema_node *n, json_t *object)
+/* What is unknown, and null where it may not be: that is the same as absent. Not so for an entry of
+ * a map: its name says something too (a header that limits), which must not get lost; nor for what
+ * only the forms below know. */
+static bool is_pruned(const struct osm__schema_node *n, const struct osm__schema_node *own,
+                      bool keep, const json_t *value)
 {
     bool has_forms = n->any_of.len || n->one_of.len || n->all_of.len;
+    bool null_matters = own ? own->nullable || own == n->additional : has_forms;
+    return !keep || (json_is_null(value) && !null_matters);
+}
+
+static void prune(const struct osm__schema_node *n, json_t *object)
+{
     void *next;
     for (void *it = json_object_iter(object); it; it = next) {
         bool keep;
         const struct osm__schema_node *own = node_of(n, json_object_iter_key(it), &keep);
-        bool null_matters = own ? own->nullable || own == n->additional : has_forms;
         next = json_object_iter_next(object, it);
-        if (!keep || (json_is_null(json_object_iter_value(it)) && !null_matters))
+        if (is_pruned(n, own, keep, json_object_iter_value(it)))
             (void)json_object_del(object, json_object_iter_key(it));
     }
 }
@@ -105,6 +118,8 @@ static int add_defaults(struct applier *a, const struct osm__schema_node *n, jso
         const struct osm__schema_property *p = &n->properties[i];
         if (!p->node->default_value || json_object_get(object, p->name))
             continue;
+        if (a->changes)
+            return stop_at_change(a);
         json_t *copy = json_deep_copy(p->node->default_value);
         if (json_object_set_new(object, p->name, copy))
             return no_memory(a, at);
@@ -138,7 +153,8 @@ static int apply_object(struct applier *a, const struct osm__schema_node *n, jso
     if (n->closed)
         rc = refuse_unknown(a, n, object, at);
     if (!rc && !a->check_only) {
-        prune(n, object);
+        if (!a->changes)
+            prune(n, object);
         rc = add_defaults(a, n, object, at);
     }
     for (void *it = json_object_iter(object); it && !rc; it = json_object_iter_next(object, it)) {
@@ -146,6 +162,8 @@ static int apply_object(struct applier *a, const struct osm__schema_node *n, jso
         const struct osm__schema_node *own = node_of(n, json_object_iter_key(it), &keep);
         struct osm__schema_at here = {at, json_object_iter_key(it), 0};
         json_t *replacement = NULL;
+        if (a->changes && is_pruned(n, own, keep, json_object_iter_value(it)))
+            return stop_at_change(a);
         if (!own)
             continue;
         rc = apply(a, own, json_object_iter_value(it), &replacement, &here);
@@ -331,6 +349,8 @@ static int check_type(struct applier *a, const struct osm__schema_node *n, const
     }
     bool wants_integer = n->type == OSM__SCHEMA_INTEGER || n->int_or_string;
     if (good && wants_integer && json_is_real(value) && !a->check_only) {
+        if (a->changes)
+            return stop_at_change(a);
         *replacement = json_integer(integer);
         if (!*replacement)
             return no_memory(a, at);
@@ -383,7 +403,7 @@ static int check_enum(struct applier *a, const struct osm__schema_node *n, const
 static size_t count_matches(struct applier *a, const struct osm__schema_nodes *nodes, json_t *value,
                             const struct osm__schema_at *at, struct osm_err *why)
 {
-    struct applier quiet = {why, a->depth, true, a->from_lua};
+    struct applier quiet = {why, a->depth, true, a->from_lua, NULL};
     size_t n = 0;
     for (size_t i = 0; i < nodes->len; i++) {
         json_t *none = NULL;
@@ -449,4 +469,14 @@ int osm__schema_node_apply(const struct osm__schema_node *node, json_t *value, j
 {
     struct applier a = {.err = err, .from_lua = from_lua};
     return apply(&a, node, value, replacement, NULL);
+}
+
+int osm__schema_node_check(const struct osm__schema_node *node, const json_t *value, bool *changes,
+                           struct osm_err *err)
+{
+    struct applier a = {.err = err, .changes = changes};
+    json_t *none = NULL;
+    *changes = false;
+    int rc = apply(&a, node, (json_t *)(uintptr_t)value, &none, NULL);
+    return *changes ? 0 : rc;
 }

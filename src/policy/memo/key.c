@@ -68,7 +68,7 @@ void osm_key_text(const struct osm_key *key, const char *separator, struct osm_b
         if (s->type == OSM_SCALAR_STR)
             (void)osm_buf_add_str(out, s->str);
         else if (s->type == OSM_SCALAR_INT)
-            (void)osm_buf_addf(out, "%" PRId64, s->i);
+            (void)osm_buf_add_int(out, s->i);
         else
             (void)osm_buf_add_str(out, s->i ? "true" : "false");
     }

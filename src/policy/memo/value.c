@@ -9,29 +9,21 @@ enum { STEP_MAX_BYTES = 100 }; /* of a name in a path */
 
 static const char identity_tag;
 
-struct osm_hash osm_hash_fold(struct osm_hash sum, struct osm_hash next)
-{
-    struct osm_hash both[2] = {sum, next};
-    return osm_hash_bytes(both, sizeof both);
-}
-
-struct osm_hash osm_hash_text(char tag, const char *text)
-{
-    size_t len = strlen(text);
-    struct osm_hash head[2] = {{(uint64_t)(unsigned char)tag, len}, osm_hash_bytes(text, len)};
-    return osm_hash_bytes(head, sizeof head);
-}
-
 static struct osm_hash tagged(char tag, uint64_t content)
 {
-    uint64_t both[2] = {(uint64_t)(unsigned char)tag, content};
-    return osm_hash_bytes(both, sizeof both);
+    return osm_hash_fold((struct osm_hash){(uint64_t)(unsigned char)tag, 0},
+                         (struct osm_hash){0, content});
 }
 
 static struct osm_hash tagged_bytes(char tag, const char *data, size_t len)
 {
-    struct osm_hash head[2] = {{(uint64_t)(unsigned char)tag, len}, osm_hash_bytes(data, len)};
-    return osm_hash_bytes(head, sizeof head);
+    return osm_hash_fold((struct osm_hash){(uint64_t)(unsigned char)tag, len},
+                         osm_hash_bytes(data, len));
+}
+
+struct osm_hash osm_hash_text(char tag, const char *text)
+{
+    return tagged_bytes(tag, text, strlen(text));
 }
 
 static struct osm_hash tagged_float(double d)
@@ -101,8 +93,7 @@ static int refuse(struct walk *w, const char *why)
     return osm_fail(w->err, OSM_EINVAL, ": %s", why);
 }
 
-/* Refuses what is no plain value; *list says which form the table has. */
-static int look_at_table(struct walk *w, int index, bool *list, lua_Unsigned *n)
+static int may_enter(struct walk *w, int index)
 {
     lua_State *L = w->L;
     if (w->depth >= w->depth_max)
@@ -114,6 +105,13 @@ static int look_at_table(struct walk *w, int index, bool *list, lua_Unsigned *n)
         if (!osm_identity_get(L, index))
             return refuse(w, "has a metatable; an answer is plain data");
     }
+    return 0;
+}
+
+/* Refuses what is no plain value; *list says which form the table has. */
+static int look_at_table(struct walk *w, int index, bool *list, lua_Unsigned *n)
+{
+    lua_State *L = w->L;
     *n = lua_rawlen(L, index);
     lua_Unsigned strings = 0, integers = 0;
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
@@ -159,11 +157,17 @@ static int hash_list(struct walk *w, int index, lua_Unsigned n, struct osm_hash 
     return 0;
 }
 
-static int hash_map(struct walk *w, int index, lua_Unsigned n, struct osm_hash *out)
+/* A table without a list part, in one pass where all is well. */
+static int hash_map(struct walk *w, int index, lua_Unsigned *n, struct osm_hash *out)
 {
     struct osm_hash sum = {0, 0};
     for (lua_pushnil(w->L); lua_next(w->L, index); lua_pop(w->L, 1)) {
         size_t len;
+        if (lua_type(w->L, -2) != LUA_TSTRING) {
+            lua_pop(w->L, 2);
+            return OSM_EINVAL;
+        }
+        ++*n;
         const char *key = lua_tolstring(w->L, -2, &len);
         struct osm_hash value = {0, 0};
         int rc = under_key(w, key, hash_at(w, lua_gettop(w->L), &value));
@@ -173,8 +177,29 @@ static int hash_map(struct walk *w, int index, lua_Unsigned n, struct osm_hash *
         }
         sum = osm_hash_add(sum, osm_hash_fold(tagged_bytes('k', key, len), value));
     }
-    *out = table_hash('m', n, sum);
+    *out = table_hash('m', *n, sum);
     return 0;
+}
+
+static int hash_table(struct walk *w, int index, struct osm_hash *out)
+{
+    bool list = false, has_list_part = lua_rawlen(w->L, index) > 0;
+    lua_Unsigned n = 0;
+    int rc = may_enter(w, index);
+    if (rc)
+        return rc;
+    if (has_list_part && (rc = look_at_table(w, index, &list, &n)))
+        return rc;
+    w->depth++;
+    rc = list ? hash_list(w, index, n, out) : hash_map(w, index, &n, out);
+    w->depth--;
+    if (list)
+        return rc;
+    /* A table of a wrong form is told as that, whichever of its values is refused. */
+    int form_rc = rc || w->nodes + n > NODES_MAX ? look_at_table(w, index, &list, &n) : 0;
+    if (!form_rc)
+        w->nodes += n;
+    return form_rc ? form_rc : rc;
 }
 
 static int hash_at(struct walk *w, int index, struct osm_hash *out)
@@ -208,15 +233,7 @@ static int hash_at(struct walk *w, int index, struct osm_hash *out)
             *out = osm_hash_fold(tagged('o', 0), id->hash);
             return 0;
         }
-        bool list = false;
-        lua_Unsigned n = 0;
-        int rc = look_at_table(w, index, &list, &n);
-        if (rc)
-            return rc;
-        w->depth++;
-        rc = list ? hash_list(w, index, n, out) : hash_map(w, index, n, out);
-        w->depth--;
-        return rc;
+        return hash_table(w, index, out);
     }
     default:
         (void)osm_fail(w->err, OSM_EINVAL, ": is a %s; an answer is plain data",
@@ -345,7 +362,9 @@ static int json_of_table(struct walk *w, int index, json_t **out)
     lua_State *L = w->L;
     bool list = false;
     lua_Unsigned n = 0;
-    int rc = look_at_table(w, index, &list, &n);
+    int rc = may_enter(w, index);
+    if (!rc)
+        rc = look_at_table(w, index, &list, &n);
     if (rc)
         return rc;
     json_t *table = list ? json_array() : json_object();

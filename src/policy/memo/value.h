@@ -18,7 +18,6 @@ OSM_MUST_USE int osm_value_content_hash(lua_State *L, int index, struct osm_hash
 /** The same for JSON; equal to the hash of what osm_value_push makes of it. */
 struct osm_hash osm_json_hash(const json_t *value);
 /** Folds @p next into @p sum, order matters. */
-struct osm_hash osm_hash_fold(struct osm_hash sum, struct osm_hash next);
 struct osm_hash osm_hash_text(char tag, const char *text);
 /** Sums of hashes: a set has one sum in any order. */
 struct osm_hash osm_hash_add(struct osm_hash sum, struct osm_hash next);

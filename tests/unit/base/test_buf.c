@@ -111,6 +111,24 @@ static void test_reads_files_up_to_the_ceiling(void **state)
     osm_buf_clear(&small);
 }
 
+static void test_texts_and_numbers_in_a_row(void **state)
+{
+    (void)state;
+    struct osm_buf buf = OSM_BUF_INIT(1000);
+    assert_int_equal(osm_buf_add_strs(&buf, "a", "", "bc", NULL), 0);
+    static const int64_t numbers[] = {0, 7, -7, 10, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        assert_int_equal(osm_buf_add_char(&buf, ' '), 0);
+        assert_int_equal(osm_buf_add_int(&buf, numbers[i]), 0);
+    }
+    assert_string_equal(buf.data, "abc 0 7 -7 10 9223372036854775807 -9223372036854775808");
+    osm_buf_clear(&buf);
+    struct osm_buf small = OSM_BUF_INIT(3);
+    assert_int_equal(osm_buf_add_strs(&small, "ab", "cd", "e", NULL), OSM_ELIMIT);
+    assert_string_equal(small.data, "ab");
+    osm_buf_clear(&small);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +136,7 @@ int main(void)
         cmocka_unit_test(test_the_ceiling_is_exact_and_remembered),
         cmocka_unit_test(test_take_moves_the_text_out),
         cmocka_unit_test(test_no_memory_is_remembered),
+        cmocka_unit_test(test_texts_and_numbers_in_a_row),
         cmocka_unit_test(test_json_strings),
         cmocka_unit_test(test_secrets_grow_and_go),
         cmocka_unit_test(test_reads_files_up_to_the_ceiling),

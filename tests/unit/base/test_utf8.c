@@ -62,10 +62,31 @@ static void test_error_texts_are_valid_wherever_they_are_cut(void **state)
     }
 }
 
+/* Plain text is looked at eight bytes at a time: a bad byte is found in every place. */
+static void test_a_bad_byte_is_found_wherever_it_stands(void **state)
+{
+    (void)state;
+    for (size_t len = 1; len < 40; len++)
+        for (size_t at = 0; at < len; at++) {
+            char text[40];
+            memset(text, 'x', len);
+            assert_true(osm_utf8_valid(text, len));
+            text[at] = (char)0x80;
+            assert_false(osm_utf8_valid(text, len));
+            text[at] = (char)0xc3;
+            assert_false(osm_utf8_valid(text, len));
+            if (at + 1 < len) {
+                text[at + 1] = (char)0xa4;
+                assert_true(osm_utf8_valid(text, len));
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid_text_stays),
+        cmocka_unit_test(test_a_bad_byte_is_found_wherever_it_stands),
         cmocka_unit_test(test_a_character_that_was_cut_goes_whole),
         cmocka_unit_test(test_bytes_of_no_character_are_replaced),
         cmocka_unit_test(test_error_texts_are_valid_wherever_they_are_cut),
