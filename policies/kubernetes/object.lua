@@ -31,10 +31,12 @@ function M.quote(text)
   return '"' .. text .. '"'
 end
 
+local HYPHEN = string.byte("-")
+
 ---@param text string
 ---@return boolean  whether it begins and ends with a small letter or a digit, and has only these and "-" between
 local function is_part(text)
-  return string.find(text, "^[%l%d%-]+$") ~= nil and not string.find(text, "^%-") and not string.find(text, "%-$")
+  return string.find(text, "^[%l%d][%l%d%-]*$") ~= nil and string.byte(text, -1) ~= HYPHEN
 end
 
 --- Whether an object may have this name. Names reach identities and audiences, so what is none must not get there.
@@ -42,6 +44,7 @@ end
 ---@return boolean
 function M.is_name(text)
   if #text > 253 then return false end
+  if not string.find(text, ".", 1, true) then return is_part(text) end
   for _, part in ipairs(str.split(text, ".")) do
     if not is_part(part) then return false end
   end
