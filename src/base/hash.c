@@ -1,5 +1,6 @@
 #include "base/hash.h"
 
+#define XXH_INLINE_ALL /* most of what is hashed is shorter than a call is long */
 #include <xxhash.h>
 
 struct osm_hash osm_hash_bytes(const void *data, size_t len)
