@@ -20,10 +20,11 @@ local CIRCUIT_BREAKERS = {
   },
 }
 
+---@param mesh mesh.Reader
 ---@param namespace string
 ---@param service string
 ---@return table  Cluster without a name
-local function upstream_cluster(namespace, service)
+local function upstream_cluster(mesh, namespace, service)
   return {
     type = "EDS",
     eds_cluster_config = { eds_config = common.ADS },
@@ -34,7 +35,7 @@ local function upstream_cluster(namespace, service)
       name = "envoy.transport_sockets.tls",
       typed_config = {
         ["@type"] = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        common_tls_context = common.tls_context(common.outbound_roots(namespace, service)),
+        common_tls_context = common.tls_context(mesh, common.outbound_roots(namespace, service)),
         sni = id.fqdn(namespace, service),
       },
     },
@@ -82,7 +83,7 @@ M.emit = {
             name = name,
             audience = common.audience(readers),
             at = { direction = "outbound", namespace = namespace, service = service, target = at.target },
-            message = upstream_cluster(namespace, service),
+            message = upstream_cluster(mesh, namespace, service),
           }
           for _, group in ipairs(mesh.endpoint_groups(namespace, service, at.target)) do
             out.load_assignment {

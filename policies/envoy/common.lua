@@ -66,11 +66,18 @@ function M.is_http(protocol)
 end
 
 --- TLS between sidecars, for both ends: versions, this proxy's certificate, and the secret that says whom to trust.
+---@param mesh mesh.Reader
 ---@param validation string  name of a validation context
 ---@return table  CommonTlsContext
-function M.tls_context(validation)
+function M.tls_context(mesh, validation)
+  local tls = mesh.tls_parameters()
   return {
-    tls_params = { tls_minimum_protocol_version = "TLSv1_2", tls_maximum_protocol_version = "TLSv1_3" },
+    tls_params = {
+      tls_minimum_protocol_version = tls.minimum,
+      tls_maximum_protocol_version = tls.maximum,
+      cipher_suites = tls.ciphers,
+      ecdh_curves = tls.curves,
+    },
     alpn_protocols = M.ALPN,
     tls_certificate_sds_secret_configs = { { name = "service-cert", sds_config = M.ADS } },
     validation_context_sds_secret_config = { name = validation, sds_config = M.ADS },

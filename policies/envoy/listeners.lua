@@ -203,7 +203,7 @@ M.emit = {
                 name = "envoy.transport_sockets.tls",
                 typed_config = {
                   ["@type"] = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                  common_tls_context = common.tls_context(common.inbound_roots(namespace, account)),
+                  common_tls_context = common.tls_context(mesh, common.inbound_roots(namespace, account)),
                   require_client_certificate = true,
                   -- a resumed session would skip the check of the client's certificate, its expiry too
                   disable_stateless_session_resumption = true,

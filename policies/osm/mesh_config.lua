@@ -32,19 +32,12 @@ local NOT_YET = {
   { path = { "sidecar", "envoyImage" }, quiet = { "" } },
   { path = { "sidecar", "envoyWindowsImage" }, quiet = { "" } },
   { path = { "sidecar", "initContainerImage" }, quiet = { "" } },
-  { path = { "sidecar", "maxDataPlaneConnections" }, quiet = { 0 } },
   { path = { "sidecar", "resources" }, quiet = {} },
   { path = { "sidecar", "configResyncInterval" }, quiet = { "", "0s" } },
-  { path = { "sidecar", "tlsMinProtocolVersion" }, quiet = { "", "TLSv1_2" } },
-  { path = { "sidecar", "tlsMaxProtocolVersion" }, quiet = { "", "TLSv1_3" } },
-  { path = { "sidecar", "cipherSuites" }, quiet = {} },
-  { path = { "sidecar", "ecdhCurves" }, quiet = {} },
   { path = { "sidecar", "localProxyMode" }, quiet = { "", "Localhost" } },
   { path = { "observability", "osmLogLevel" }, quiet = { "", "info" } },
   { path = { "observability", "enableDebugServer" }, quiet = { false } },
   { path = { "observability", "tracing", "enable" }, quiet = { false } },
-  { path = { "certificate", "serviceCertValidityDuration" }, quiet = { "", "24h" } },
-  { path = { "certificate", "certKeyBitSize" }, quiet = { 2048 } },
   { path = { "certificate", "ingressGateway" }, quiet = {} },
   { path = { "featureFlags", "enableWASMStats" }, quiet = { false } },
   { path = { "featureFlags", "enableEgressPolicy" }, quiet = { false } },
@@ -91,11 +84,18 @@ end
 
 M.rules = {}
 
+--- The one MeshConfig that counts.
+---@param mesh mesh.Reader
+---@return table?
+function M.rules.mesh_config_object(mesh)
+  return mesh.MeshConfig(mesh.settings().osm_namespace, "osm-mesh-config")
+end
+
 --- The switches that are honoured.
 ---@param mesh mesh.Reader
 ---@return { permissive: boolean }
 function M.rules.mesh_config(mesh)
-  local config = mesh.MeshConfig(mesh.settings().osm_namespace, "osm-mesh-config")
+  local config = mesh.mesh_config_object()
   local spec = config and config.spec or {}
   for _, field in ipairs(NOT_YET) do
     local value = at(spec, field.path)

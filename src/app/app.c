@@ -12,8 +12,6 @@
 #include <string.h>
 
 enum {
-    SERVICE_VALIDITY_S = 24 * 3600,
-    ADS_VALIDITY_S = 30 * 24 * 3600,
     ADS_RENEW_RETRY_MS = 60 * 1000,
     POLICY_RESTART_MS = 1000,
     POLICY_RESTART_MAX_MS = 60 * 1000,
@@ -27,6 +25,12 @@ void osm_app_flush(struct osm_app *app)
         osm_policy_busy(app->policy))
         return;
     struct osm_changes *changes = osm_store_take_changes(app->store);
+    if (app->roots_due) {
+        if (!changes)
+            changes = osm_alloc(sizeof *changes); /* roots alone are a batch too */
+        if (changes && !osm_policy_set_roots(app->policy, osm_ca_roots_pem(app->ca)))
+            app->roots_due = false;
+    }
     if (changes)
         osm_policy_submit(app->policy, changes);
 }
@@ -34,8 +38,8 @@ void osm_app_flush(struct osm_app *app)
 bool osm_app_settled(const struct osm_app *app)
 {
     return app->synced && app->source && !osm_source_failure(app->source) && app->policy &&
-           !app->policy_error && app->snapshot && !osm_policy_busy(app->policy) &&
-           !osm_store_dirty(app->store);
+           !app->policy_error && !app->roots_due && app->snapshot &&
+           !osm_policy_busy(app->policy) && !osm_store_dirty(app->store);
 }
 
 static void flush_posted(void *ud)
@@ -150,6 +154,32 @@ static void tell_warnings(const struct osm_snapshot *now, const struct osm_snaps
                 OSM_S("module", json_string_value(json_object_get(warning, "module"))));
 }
 
+static struct osm_leaves_rules leaves_rules(const struct osm_app *app)
+{
+    return (struct osm_leaves_rules){
+        .validity_s = app->settings.service_cert_validity_s,
+        .lead_s = app->config.service_cert_lead_s,
+        .rsa_bits =
+            app->settings.rsa_bits ? app->settings.rsa_bits : app->config.service_cert_rsa_bits,
+    };
+}
+
+static void take_settings(struct osm_app *app, const struct osm_snapshot *snapshot)
+{
+    struct osm_err err = {0};
+    if (snapshot->host == app->settings.owned)
+        return;
+    if (osm_host_settings_take(&app->settings, snapshot->host, &err)) {
+        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "settings not used, the last ones stay",
+                OSM_S("error", err.msg));
+        return;
+    }
+    struct osm_leaves_rules rules = leaves_rules(app);
+    osm_leaves_set_rules(app->leaves, &rules);
+    if (app->ads)
+        osm_ads_set_limit(app->ads, app->settings.proxies_max);
+}
+
 static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *error)
 {
     struct osm_app *app = ud;
@@ -161,6 +191,7 @@ static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *err
     }
     if (snapshot) {
         tell_warnings(snapshot, app->snapshot);
+        take_settings(app, snapshot);
         osm_snapshot_unref(app->snapshot);
         app->snapshot = snapshot;
         osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "snapshot", OSM_U("snap", snapshot->number),
@@ -249,9 +280,10 @@ static void proxies_changed(void *ud)
 static int issue_ads_leaf(struct osm_app *app, struct osm_err *err)
 {
     struct osm_leaf *leaf;
-    int rc = osm_ca_issue(
-        app->ca, &(struct osm_leaf_request){.kind = OSM_LEAF_ADS, .validity_s = ADS_VALIDITY_S},
-        &leaf, err);
+    int rc = osm_ca_issue(app->ca,
+                          &(struct osm_leaf_request){.kind = OSM_LEAF_ADS,
+                                                     .validity_s = app->config.ads_cert_validity_s},
+                          &leaf, err);
     if (rc)
         return rc;
     osm_leaf_unref(app->ads_leaf);
@@ -273,6 +305,31 @@ static void renew_ads_leaf(void *ud)
     }
     osm_ads_set_tls(app->ads, osm_leaf_chain_pem(app->ads_leaf), osm_leaf_key_pem(app->ads_leaf),
                     osm_ca_roots_pem(app->ca));
+}
+
+int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err)
+{
+    struct osm_ca *before = app->ca;
+    int rc = osm_ca_may_follow(before, next, err);
+    if (!rc) {
+        app->ca = next;
+        rc = issue_ads_leaf(app, err);
+    }
+    if (rc) {
+        app->ca = before;
+        osm_ca_unref(next);
+        return rc;
+    }
+    osm_ads_set_tls(app->ads, osm_leaf_chain_pem(app->ads_leaf), osm_leaf_key_pem(app->ads_leaf),
+                    osm_ca_roots_pem(app->ca));
+    osm_leaves_set_ca(app->leaves, app->ca);
+    app->roots_due = true;
+    osm_log(OSM_LOG_CA, OSM_LOG_INFO, "roots taken over",
+            OSM_S("signs", osm_ca_fingerprint(app->ca)),
+            OSM_U("passive", osm_ca_passive_count(app->ca)));
+    osm_ca_unref(before);
+    osm_app_flush(app);
+    return 0;
 }
 
 /* --- life cycle --- */
@@ -301,7 +358,9 @@ static int start(struct osm_app *app, struct osm_err *err)
     app->store = osm_store_new();
     app->ads_leaf_timer = osm_timer_new(app->loop, renew_ads_leaf, app);
     app->policy_restart = osm_timer_new(app->loop, restart_policy, app);
-    app->leaves = osm_leaves_new(app->loop, app->ca, config->trust_domain, SERVICE_VALIDITY_S,
+    app->settings = osm_host_settings_default();
+    struct osm_leaves_rules rules = leaves_rules(app);
+    app->leaves = osm_leaves_new(app->loop, app->ca, config->trust_domain, &rules,
                                  &(struct osm_leaves_callbacks){app, leaf_ready, leaf_in_use});
     if (!app->store || !app->ads_leaf_timer || !app->policy_restart || !app->leaves)
         return osm_fail(err, OSM_ENOMEM, "start");
@@ -317,6 +376,7 @@ static int start(struct osm_app *app, struct osm_err *err)
             .chain_pem = osm_leaf_chain_pem(app->ads_leaf),
             .key_pem = osm_leaf_key_pem(app->ads_leaf),
             .roots_pem = osm_ca_roots_pem(app->ca),
+            .leaf_lead_s = config->service_cert_lead_s,
         };
         rc =
             osm_ads_start(&app->ads, app->loop, &ads,
@@ -380,7 +440,8 @@ int osm_app_run(const struct osm_app_config *config)
     osm_snapshot_unref(app.snapshot);
     osm_store_free(app.store);
     osm_leaf_unref(app.ads_leaf);
-    osm_ca_free(app.ca);
+    osm_ca_unref(app.ca);
+    osm_host_settings_free(&app.settings);
     osm_free(app.policy_error);
     if (!failed)
         osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopped", OSM_I("open_handles", open_handles));

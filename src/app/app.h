@@ -9,6 +9,7 @@
 #pragma once
 
 #include "app/config.h"
+#include "app/settings.h"
 #include "ca/ca.h"
 #include "debug/control.h"
 #include "loop/loop.h"
@@ -33,6 +34,9 @@ struct osm_app {
     struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */
     struct osm_timer *ads_leaf_timer;
     struct osm_timer *policy_restart;
+    struct osm_host_settings settings; /* what the policies ask of the daemon */
+    bool reloading_ca;
+    bool roots_due;                /* the policy thread has other roots than the CA */
     struct osm_snapshot *snapshot; /* the newest; NULL before the first run has ended */
     char *policy_error;            /* why the last run failed; NULL: it did not */
     bool policy_lost;              /* the engine's state is; a fresh one is about to be made */
@@ -51,6 +55,9 @@ int osm_app_run(const struct osm_app_config *config);
 /** Sends what has changed to the policy thread, unless it is busy (then it is sent when the run
  * ends). */
 void osm_app_flush(struct osm_app *app);
+/** Another state of the CA takes over, live: who is trusted, who signs, and with it all that is
+ * signed. Takes @p next. Errors: those of osm_ca_may_follow; nothing has changed then. */
+OSM_MUST_USE int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err);
 /** True when all that the source holds is in the newest snapshot. Never while the source has
  * failed: what it holds is unknown then. */
 bool osm_app_settled(const struct osm_app *app);

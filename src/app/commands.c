@@ -1,5 +1,6 @@
 #include "app/commands.h"
 
+#include "app/ca_reload.h"
 #include "app/leaves.h"
 #include "app/sidecar.h"
 #include "base/clock.h"
@@ -53,7 +54,7 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
     osm_control_reply(
         request,
         json_pack("{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
-                  "s:{s:s, s:I}}",
+                  "s:o}",
                   "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
                   app->config.osm_namespace, "uptime_s",
                   (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
@@ -63,8 +64,7 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
                   "policy_error", app->policy_error, "missing", missing_proxies(app, streams),
                   "proxies", streams, "rejects", or_empty(s ? s->rejects : NULL), "errors",
                   or_empty(s ? s->errors : NULL), "policy", s ? s->policy : NULL, "root",
-                  "fingerprint", osm_ca_fingerprint(app->ca), "not_after",
-                  (json_int_t)osm_ca_not_after(app->ca)));
+                  osm_ca_status(app->ca)));
 }
 
 /* --- wait --- */
@@ -286,6 +286,7 @@ static const struct osm_control_command commands[] = {
     {"wait", wait_applied, false},
     {"proxy.bootstrap", proxy_bootstrap, true},
     {"proxy.config", proxy_config, false},
+    {"ca.reload", osm_ca_reload_command, false},
     {NULL, NULL, false},
 };
 

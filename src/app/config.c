@@ -4,10 +4,11 @@
 #include "base/options.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
-enum { OPTIONS = 13 };
+enum { OPTIONS = 16, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
 
 /* The table for one parse; `at` is written through it. */
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
@@ -32,6 +33,17 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          &at->osm_namespace, NULL, false},
         {"trust-domain", 0, "DOMAIN", "the last part of every identity (default cluster.local)",
          &at->trust_domain, NULL, false},
+        {"service-cert-key", 0, "KIND",
+         "keys of service certificates: p256, or rsa of the MeshConfig's certKeyBitSize (default "
+         "p256)",
+         &at->service_cert_key, NULL, false},
+        {"service-cert-lead", 0, "DURATION",
+         "renew them so long before they end, such as 30m (default: a third of their life)",
+         &at->service_cert_lead, NULL, false},
+        {"ads-cert-validity", 0, "DURATION",
+         "validity of this server's own certificate, renewed when two thirds are over (default "
+         "720h)",
+         &at->ads_cert_validity, NULL, false},
         {"control-socket", 0, "PATH",
          "where the osm command reaches this daemon (default STATE_DIR/control.sock)",
          &at->control_socket, NULL, false},
@@ -102,6 +114,45 @@ static int parse_memory(const char *text, size_t *out, struct osm_err *err)
     return 0;
 }
 
+/* "90s", "30m", "12h": one number and its unit. */
+static int parse_duration(const char *flag, const char *text, int64_t *out_s, struct osm_err *err)
+{
+    enum { SECONDS_MAX = 10 * 365 * 24 * 3600 };
+    char *end = NULL;
+    errno = 0;
+    intmax_t number = isdigit((unsigned char)text[0]) ? strtoimax(text, &end, 10) : 0;
+    intmax_t unit_s = !end || strlen(end) != 1 ? 0
+                      : *end == 's'            ? 1
+                      : *end == 'm'            ? 60
+                      : *end == 'h'            ? 3600
+                                               : 0;
+    if (errno || number < 1 || !unit_s || number > SECONDS_MAX / unit_s)
+        return osm_fail(err, OSM_EINVAL,
+                        "--%s %s: expected a duration from 1s to ten years, such "
+                        "as 90s, 30m or 12h",
+                        flag, text);
+    *out_s = (int64_t)(number * unit_s);
+    return 0;
+}
+
+static int parse_certificates(struct osm_app_config *c, struct osm_err *err)
+{
+    int rc = 0;
+    c->ads_cert_validity_s = ADS_CERT_VALIDITY_S;
+    if (!strcmp(c->service_cert_key, "rsa"))
+        c->service_cert_rsa_bits = RSA_BITS;
+    else if (strcmp(c->service_cert_key, "p256") != 0)
+        rc = osm_fail(err, OSM_EINVAL, "--service-cert-key %s: expected p256 or rsa",
+                      c->service_cert_key);
+    if (!rc && c->service_cert_lead)
+        rc =
+            parse_duration("service-cert-lead", c->service_cert_lead, &c->service_cert_lead_s, err);
+    if (!rc && c->ads_cert_validity)
+        rc =
+            parse_duration("ads-cert-validity", c->ads_cert_validity, &c->ads_cert_validity_s, err);
+    return rc;
+}
+
 int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
 {
     struct osm_app_config config = {
@@ -110,6 +161,7 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .osm_namespace = "osm-system",
         .trust_domain = "cluster.local",
         .policy_memory = "512Mi",
+        .service_cert_key = "p256",
         .verbosity = "info",
     };
     struct osm_option options[OPTIONS];
@@ -134,6 +186,8 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
             rc = check_domain(config.trust_domain, err);
         if (!rc)
             rc = parse_memory(config.policy_memory, &config.policy_memory_bytes, err);
+        if (!rc)
+            rc = parse_certificates(&config, err);
         if (!rc && osm_log_level_parse(config.verbosity) < 0)
             rc = osm_fail(
                 err, OSM_EINVAL,

@@ -5,6 +5,7 @@
 #include "base/options.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct osm_app_config {
     const char *source;                                   /* "dir:PATH" */
@@ -12,6 +13,11 @@ struct osm_app_config {
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
     const char *policy_memory; /* "512Mi" */
     size_t policy_memory_bytes;
+    const char *service_cert_key;                      /* "p256" or "rsa" */
+    int service_cert_rsa_bits;                         /* 0: P-256 */
+    const char *service_cert_lead, *ads_cert_validity; /* "30m"; NULL: the defaults */
+    int64_t service_cert_lead_s;                       /* 0: a third of their life */
+    int64_t ads_cert_validity_s;
     const char *control_socket; /* default: STATE_DIR/control.sock */
     const char *verbosity;
     bool help, version;

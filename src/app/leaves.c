@@ -9,25 +9,28 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RETRY_MS = 2000, LEAD_MIN_S = 5 * 60 };
+enum { RETRY_MS = 2000 };
 
 struct entry {
     struct osm_leaves *leaves;
-    const struct osm_ca *ca; /* of its own: the pool may sign on while osm_leaves_free runs */
-    int64_t validity_s;
     char *key, *ns, *account, *common_name;
     struct osm_resource *secret; /* NULL until the first is signed */
     struct osm_timer *renew;
-    bool signing, orphaned;       /* orphaned: freed when the pool returns it */
-    struct osm_leaf *signed_leaf; /* from the pool */
+    bool signing, orphaned; /* orphaned: freed when the pool returns it */
+    bool again;             /* the root has changed while it was signed */
+    /* The pool's, while `signing`: what it needs is its own, it may sign on while osm_leaves_free
+     * runs. */
+    struct osm_ca *ca;
+    struct osm_leaves_rules rules;
+    struct osm_leaf *signed_leaf;
     struct osm_err signed_err;
 };
 
 struct osm_leaves {
     struct osm_loop *loop;
-    const struct osm_ca *ca;
+    struct osm_ca *ca;
     char *trust_domain;
-    int64_t validity_s;
+    struct osm_leaves_rules rules;
     struct osm_leaves_callbacks callbacks;
     struct osm_map entries; /* "ns/account" -> struct entry */
 };
@@ -39,6 +42,7 @@ static void entry_free(struct entry *e)
     if (e->secret)
         osm_resource_unref(e->secret);
     osm_leaf_unref(e->signed_leaf);
+    osm_ca_unref(e->ca);
     osm_timer_free(e->renew);
     osm_free(e->key);
     osm_free(e->ns);
@@ -58,7 +62,7 @@ static void drop(struct entry *e)
 }
 
 struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca,
-                                  const char *trust_domain, int64_t validity_s,
+                                  const char *trust_domain, const struct osm_leaves_rules *rules,
                                   const struct osm_leaves_callbacks *callbacks)
 {
     struct osm_leaves *l = osm_alloc(sizeof *l);
@@ -68,7 +72,7 @@ struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca
         osm_free(domain);
         return NULL;
     }
-    *l = (struct osm_leaves){loop, ca, domain, validity_s, *callbacks, OSM_MAP_INIT};
+    *l = (struct osm_leaves){loop, osm_ca_ref(ca), domain, *rules, *callbacks, OSM_MAP_INIT};
     return l;
 }
 
@@ -79,6 +83,7 @@ void osm_leaves_free(struct osm_leaves *l)
     osm_map_each (&l->entries, e)
         drop(e->value);
     osm_map_clear(&l->entries);
+    osm_ca_unref(l->ca);
     osm_free(l->trust_domain);
     osm_free(l);
 }
@@ -86,18 +91,21 @@ void osm_leaves_free(struct osm_leaves *l)
 static void sign_on_pool(void *ud)
 {
     struct entry *e = ud;
-    struct osm_leaf_request request = {
-        .kind = OSM_LEAF_SERVICE, .common_name = e->common_name, .validity_s = e->validity_s};
+    struct osm_leaf_request request = {.kind = OSM_LEAF_SERVICE,
+                                       .common_name = e->common_name,
+                                       .validity_s = e->rules.validity_s,
+                                       .rsa_bits = e->rules.rsa_bits};
     if (osm_ca_issue(e->ca, &request, &e->signed_leaf, &e->signed_err))
         e->signed_leaf = NULL;
 }
 
-/* Milliseconds until a certificate of this end should be renewed: a third of its life before it
- * ends, earlier by up to a tenth of that. */
-static uint64_t renewal_delay_ms(const struct osm_leaves *l, int64_t not_after)
+/* Milliseconds until a certificate of this end should be renewed: earlier than its lead by up to a
+ * tenth of the wait, so that those which were made together are not renewed together. A lead that
+ * leaves nothing of the life is cut to half of it. */
+static uint64_t renewal_delay_ms(const struct osm_leaves_rules *rules, int64_t not_after)
 {
     int64_t left_s = not_after - osm_wall_s();
-    int64_t lead_s = l->validity_s / 3 > LEAD_MIN_S ? l->validity_s / 3 : LEAD_MIN_S;
+    int64_t lead_s = rules->lead_s ? rules->lead_s : rules->validity_s / 3;
     if (lead_s > left_s / 2)
         lead_s = left_s / 2;
     int64_t wait_s = left_s - lead_s;
@@ -130,23 +138,33 @@ static void signed_back(void *ud)
         return;
     }
     struct osm_leaves *l = e->leaves;
+    struct osm_ca *ca = osm_take_ptr(&e->ca);
     struct osm_leaf *leaf = osm_take_ptr(&e->signed_leaf);
+    if (e->again) {
+        e->again = false;
+        osm_leaf_unref(leaf);
+        osm_ca_unref(ca);
+        sign(e);
+        return;
+    }
     if (!leaf) {
         osm_log(OSM_LOG_CA, OSM_LOG_ERROR, "service certificate not issued, trying again",
                 OSM_S("account", e->key), OSM_S("error", e->signed_err.msg));
         osm_timer_start(e->renew, RETRY_MS, 0);
+        osm_ca_unref(ca);
         return;
     }
     char version[128];
-    (void)snprintf(version, sizeof version, "%s.%lld", osm_ca_fingerprint(l->ca),
+    (void)snprintf(version, sizeof version, "%s.%lld", osm_ca_fingerprint(ca),
                    (long long)osm_leaf_not_after(leaf));
+    osm_ca_unref(ca);
     struct osm_resource *secret = osm_secret_certificate(
         "service-cert", version, osm_leaf_chain_pem(leaf), osm_leaf_key_pem(leaf));
     if (secret) {
         if (e->secret)
             osm_resource_unref(e->secret);
         e->secret = secret;
-        osm_timer_start(e->renew, renewal_delay_ms(l, osm_leaf_not_after(leaf)), 0);
+        osm_timer_start(e->renew, renewal_delay_ms(&e->rules, osm_leaf_not_after(leaf)), 0);
         osm_log(OSM_LOG_CA, OSM_LOG_INFO, "service certificate issued", OSM_S("account", e->key),
                 OSM_S("serial", osm_leaf_serial(leaf)),
                 OSM_I("not_after", osm_leaf_not_after(leaf)));
@@ -162,9 +180,31 @@ static void sign(struct entry *e)
     if (e->signing)
         return;
     e->signing = true;
+    e->ca = osm_ca_ref(e->leaves->ca);
+    e->rules = e->leaves->rules;
     if (osm_loop_work(e->leaves->loop, sign_on_pool, signed_back, e)) {
         e->signing = false;
+        osm_ca_unref(osm_take_ptr(&e->ca));
         osm_timer_start(e->renew, RETRY_MS, 0);
+    }
+}
+
+void osm_leaves_set_rules(struct osm_leaves *l, const struct osm_leaves_rules *rules)
+{
+    l->rules = *rules;
+}
+
+void osm_leaves_set_ca(struct osm_leaves *l, const struct osm_ca *ca)
+{
+    bool same_root = !strcmp(osm_ca_fingerprint(ca), osm_ca_fingerprint(l->ca));
+    osm_ca_unref(l->ca);
+    l->ca = osm_ca_ref(ca);
+    if (same_root)
+        return;
+    osm_map_each (&l->entries, at) {
+        struct entry *e = at->value;
+        e->again = e->signing;
+        sign(e);
     }
 }
 
@@ -185,8 +225,6 @@ void osm_leaves_want(struct osm_leaves *l, const char *ns, const char *account)
         return; /* the proxy asks again */
     }
     e->leaves = l;
-    e->ca = l->ca;
-    e->validity_s = l->validity_s;
     e->key = key;
     e->ns = osm_strdup(ns);
     e->account = osm_strdup(account);

@@ -19,9 +19,23 @@ struct osm_leaves_callbacks {
     bool (*in_use)(void *ud, const char *ns, const char *account);
 };
 
+/* How certificates are made from now on; those that are there stay until their renewal. */
+struct osm_leaves_rules {
+    int64_t validity_s;
+    int64_t lead_s; /* they are renewed so long before they end, earlier by some jitter; 0: a third
+                       of their life */
+    int rsa_bits;   /* 0: P-256 */
+};
+
+/** Takes a reference to @p ca. */
 OSM_MUST_USE struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca,
-                                               const char *trust_domain, int64_t validity_s,
+                                               const char *trust_domain,
+                                               const struct osm_leaves_rules *rules,
                                                const struct osm_leaves_callbacks *callbacks);
+void osm_leaves_set_rules(struct osm_leaves *leaves, const struct osm_leaves_rules *rules);
+/** Signs by another root from now on, and everything that there is anew: through `ready`, as the
+ * pool gets to it. */
+void osm_leaves_set_ca(struct osm_leaves *leaves, const struct osm_ca *ca);
 /** Answers through `ready`, at once where there is one that is not due for renewal. */
 void osm_leaves_want(struct osm_leaves *leaves, const char *ns, const char *account);
 /** The current one, borrowed; NULL where there is none. */

@@ -42,7 +42,7 @@ static int add_certificate(const struct osm_app *app, json_t *files, const struc
 {
     struct osm_leaf *leaf = NULL;
     char *name = osm_proxy_common_name(id, app->config.trust_domain);
-    struct osm_leaf_request request = {OSM_LEAF_PROXY, name, id->uuid, PROXY_VALIDITY_S};
+    struct osm_leaf_request request = {OSM_LEAF_PROXY, name, id->uuid, PROXY_VALIDITY_S, 0};
     int rc = name ? osm_ca_issue(app->ca, &request, &leaf, err)
                   : osm_fail(err, OSM_ENOMEM, "certificate");
     if (!rc)
@@ -118,6 +118,10 @@ int osm_sidecar_files(struct osm_app *app, const struct osm_object *pod, const c
         .trust_domain = app->config.trust_domain,
         .ads_port = app->ads_port,
         .mount_path = mount_path ? mount_path : "/etc/envoy",
+        .tls_minimum = app->settings.tls_minimum,
+        .tls_maximum = app->settings.tls_maximum,
+        .cipher_suites = app->settings.cipher_suites,
+        .ecdh_curves = app->settings.ecdh_curves,
     };
     json_t *out = json_object();
     rc = out ? add_certificate(app, out, &id, err) : osm_fail(err, OSM_ENOMEM, "sidecar");

@@ -17,8 +17,7 @@
 enum { RSA_MIN_BITS = 2048 };
 static const int64_t ROOT_VALIDITY_S = 87600LL * 3600;
 
-/* Without it OpenSSL would ask the terminal for the password of an encrypted key. */
-static int no_password(char *buf, int size, int writing, void *ud)
+int osm__ca_no_password(char *buf, int size, int writing, void *ud)
 {
     (void)buf, (void)size, (void)writing, (void)ud;
     return -1;
@@ -27,7 +26,7 @@ static int no_password(char *buf, int size, int writing, void *ud)
 static int parse_key(EVP_PKEY **out, const struct osm_buf *pem, struct osm_err *err)
 {
     BIO *bio = BIO_new_mem_buf(pem->len ? pem->data : "", (int)pem->len);
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, osm__ca_no_password, NULL) : NULL;
     BIO_free(bio);
     if (!key)
         return osm__crypto_fail(err, OSM_EPARSE, "no private key in PEM without password");
@@ -39,12 +38,12 @@ static int parse_key(EVP_PKEY **out, const struct osm_buf *pem, struct osm_err *
 static int parse_cert(X509 **out, const struct osm_buf *pem, struct osm_err *err)
 {
     BIO *bio = BIO_new_mem_buf(pem->len ? pem->data : "", (int)pem->len);
-    X509 *cert = bio ? PEM_read_bio_X509(bio, NULL, no_password, NULL) : NULL;
+    X509 *cert = bio ? PEM_read_bio_X509(bio, NULL, osm__ca_no_password, NULL) : NULL;
     int rc = 0;
     if (!cert) {
         rc = osm__crypto_fail(err, OSM_EPARSE, "no certificate in PEM");
     } else {
-        X509 *more = PEM_read_bio_X509(bio, NULL, no_password, NULL);
+        X509 *more = PEM_read_bio_X509(bio, NULL, osm__ca_no_password, NULL);
         if (more)
             rc = osm_fail(err, OSM_EPARSE,
                           "holds more than one certificate; it must be the root alone");
@@ -77,16 +76,9 @@ static int check_key_strength(EVP_PKEY *key, struct osm_err *err)
                     "key of a kind that proxies do not accept; use ECDSA P-256 or P-384, or RSA");
 }
 
-/* What a root must be so that gRPC and Envoy accept what it signs. */
-static int check_root(X509 *cert, EVP_PKEY *key, int64_t now, struct osm_err *err)
+/* So that gRPC and Envoy accept what it signs. */
+int osm__ca_check_root(X509 *cert, EVP_PKEY *key, struct osm_err *err)
 {
-    if (X509_check_private_key(cert, key) != 1) {
-        ERR_clear_error();
-        return osm_fail(
-            err, OSM_EMISMATCH,
-            "the key in %s does not belong to this certificate; restore the pair from one backup",
-            OSM_CA_KEY_FILE);
-    }
     int rc = check_key_strength(key, err);
     if (rc)
         return rc;
@@ -99,6 +91,21 @@ static int check_root(X509 *cert, EVP_PKEY *key, int64_t now, struct osm_err *er
         return osm_fail(err, OSM_EREJECTED,
                         "is not self-signed; it must be a root, since proxies trust it alone");
     }
+    return 0;
+}
+
+static int check_pair(X509 *cert, EVP_PKEY *key, int64_t now, struct osm_err *err)
+{
+    if (X509_check_private_key(cert, key) != 1) {
+        ERR_clear_error();
+        return osm_fail(
+            err, OSM_EMISMATCH,
+            "the key in %s does not belong to this certificate; restore the pair from one backup",
+            OSM_CA_KEY_FILE);
+    }
+    int rc = osm__ca_check_root(cert, key, err);
+    if (rc)
+        return rc;
     int64_t not_before = osm__asn1_time_s(X509_get0_notBefore(cert));
     int64_t not_after = osm__asn1_time_s(X509_get0_notAfter(cert));
     if (not_before < 0 || not_after < 0)
@@ -114,20 +121,41 @@ static int check_root(X509 *cert, EVP_PKEY *key, int64_t now, struct osm_err *er
     return 0;
 }
 
-static int describe(struct osm_ca *ca, struct osm_err *err)
+int osm__ca_fingerprint(char out[OSM_CA_FINGERPRINT_SIZE], const X509 *cert, struct osm_err *err)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned len = 0;
-    if (X509_digest(ca->cert, EVP_sha256(), digest, &len) != 1)
+    if (X509_digest(cert, EVP_sha256(), digest, &len) != 1)
         return osm__crypto_fail(err, OSM_ECRYPTO, "fingerprint of the root");
-    for (unsigned i = 0; i < len && 2 * i + 2 < sizeof ca->fingerprint; i++)
-        (void)snprintf(ca->fingerprint + 2 * (size_t)i, 3, "%02x", digest[i]);
+    for (unsigned i = 0; i < len && 2 * i + 2 < OSM_CA_FINGERPRINT_SIZE; i++)
+        (void)snprintf(out + 2 * (size_t)i, 3, "%02x", digest[i]);
+    return 0;
+}
+
+static int describe(struct osm_ca *ca, struct osm_err *err)
+{
+    int rc = osm__ca_fingerprint(ca->fingerprint, ca->cert, err);
+    if (rc)
+        return rc;
     /* OpenSSL reads a certificate's extensions when first asked and keeps them in it: ask now, on
      * one thread. */
     (void)X509_check_purpose(ca->cert, -1, 0);
     ca->not_after = osm__asn1_time_s(X509_get0_notAfter(ca->cert));
-    ca->roots_pem = osm__cert_pem(ca->cert);
-    return ca->roots_pem ? 0 : osm_fail(err, OSM_ENOMEM, "root certificate");
+    return 0;
+}
+
+/* The signing root first: its fingerprint is what leaves are compared with. */
+static int bundle(struct osm_ca *ca, struct osm_err *err)
+{
+    struct osm_buf out = OSM_BUF_INIT(OSM_CA_FILE_MAX_BYTES * 2);
+    for (size_t i = 0; i <= ca->passive_len; i++) {
+        char *pem = osm__cert_pem(i ? ca->passive[i - 1].cert : ca->cert);
+        (void)osm_buf_add_str(&out, pem ? pem : "");
+        out.failed = pem || out.failed ? out.failed : OSM_ENOMEM;
+        osm_free(pem);
+    }
+    ca->roots_pem = osm_buf_take(&out);
+    return ca->roots_pem ? 0 : osm_fail(err, OSM_ENOMEM, "root certificates");
 }
 
 static int make_root(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_t now,
@@ -139,7 +167,7 @@ static int make_root(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_t no
     size_t key_size = 0;
     int rc = 0;
 
-    ca->key = osm__ca_new_key();
+    ca->key = osm__ca_new_key(0);
     if (!ca->key)
         return osm__crypto_fail(err, OSM_ECRYPTO, "key of the root cannot be made");
     rc = osm__cert_new(&ca->cert, ca->key, &names, now - OSM_CA_BACKDATE_S, now + ROOT_VALIDITY_S,
@@ -183,7 +211,7 @@ static int read_pair(struct osm_ca *ca, const struct osm_ca_dir *dir, const char
     }
     if (!rc) {
         name = cert_name;
-        rc = check_root(ca->cert, ca->key, now, err);
+        rc = check_pair(ca->cert, ca->key, now, err);
     }
     if (rc)
         osm_err_prepend(err, "%s/%s: ", dir->path, name);
@@ -250,6 +278,8 @@ int osm_ca_open(struct osm_ca **out, const struct osm_ca_config *config, struct 
     if (rc)
         goto out;
     ca = osm_alloc(sizeof *ca);
+    if (ca)
+        atomic_init(&ca->refs, 1);
     if (!ca || !(ca->trust_domain = osm_strdup(config->trust_domain))) {
         rc = osm_fail(err, OSM_ENOMEM, "CA");
         goto out;
@@ -257,23 +287,36 @@ int osm_ca_open(struct osm_ca **out, const struct osm_ca_config *config, struct 
     rc = load_or_make(ca, &dir, osm_wall_s(), err);
     if (!rc)
         rc = describe(ca, err);
+    if (!rc)
+        rc = osm__ca_read_passive(ca, &dir, osm_wall_s(), err);
+    if (!rc)
+        rc = bundle(ca, err);
     if (rc)
         goto out;
     osm_log(OSM_LOG_CA, OSM_LOG_INFO, "root ready", OSM_S("fingerprint", ca->fingerprint),
-            OSM_I("not_after", ca->not_after));
+            OSM_I("not_after", ca->not_after), OSM_U("passive", ca->passive_len));
     *out = osm_take_ptr(&ca);
 out:
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
     osm__ca_dir_close(&dir);
     if (rc)
         osm_err_prepend(err, "CA: ");
     return rc;
 }
 
-void osm_ca_free(struct osm_ca *ca)
+struct osm_ca *osm_ca_ref(const struct osm_ca *ca)
 {
-    if (!ca)
+    struct osm_ca *counted = (struct osm_ca *)(uintptr_t)ca; /* only the count changes */
+    atomic_fetch_add_explicit(&counted->refs, 1, memory_order_relaxed);
+    return counted;
+}
+
+void osm_ca_unref(struct osm_ca *ca)
+{
+    if (!ca || atomic_fetch_sub_explicit(&ca->refs, 1, memory_order_acq_rel) != 1)
         return;
+    for (size_t i = 0; i < ca->passive_len; i++)
+        X509_free(ca->passive[i].cert);
     EVP_PKEY_free(ca->key); /* OpenSSL wipes the private part */
     X509_free(ca->cert);
     osm_free(ca->roots_pem);

@@ -7,20 +7,33 @@
 
 #include <openssl/evp.h>
 #include <openssl/x509.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
-#define OSM_CA_CERT_FILE "ca.crt"
-#define OSM_CA_KEY_FILE  "private.key"
+#define OSM_CA_CERT_FILE    "ca.crt"
+#define OSM_CA_KEY_FILE     "private.key"
+#define OSM_CA_PASSIVE_FILE "passive.crt"
 
 enum { OSM_CA_FILE_MAX_BYTES = 64 * 1024, OSM_CA_BACKDATE_S = 60 };
 
+enum { OSM_CA_FINGERPRINT_SIZE = 65 };
+
+struct osm_ca_passive {
+    X509 *cert;
+    char fingerprint[OSM_CA_FINGERPRINT_SIZE];
+    int64_t not_after;
+};
+
 struct osm_ca {
+    atomic_uint refs;
     EVP_PKEY *key;
     X509 *cert;
     char *roots_pem;
     char *trust_domain;
-    char fingerprint[65];
+    char fingerprint[OSM_CA_FINGERPRINT_SIZE];
     int64_t not_after;
+    struct osm_ca_passive passive[OSM_CA_PASSIVE_MAX];
+    size_t passive_len;
 };
 
 /* --- dir.c: the state directory, held under an exclusive lock while it is open --- */
@@ -48,11 +61,29 @@ extern const char osm__ca_cert_aside[];
 /** The second step alone. */
 OSM_MUST_USE int osm__ca_dir_finish(const struct osm_ca_dir *dir, struct osm_err *err);
 
+/* --- passive.c --- */
+
+/** Reads the roots that are trusted but do not sign; no file: none. What has expired, and the
+ * active root itself, is left out with a line in the log. Errors: those of osm__ca_dir_read,
+ * OSM_EPARSE, OSM_EREJECTED (not a root, weak key), OSM_ELIMIT. */
+OSM_MUST_USE int osm__ca_read_passive(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_t now,
+                                      struct osm_err *err);
+
+/* --- ca.c --- */
+
+/** What any root must be, apart from its dates. Errors: OSM_EREJECTED. */
+OSM_MUST_USE int osm__ca_check_root(X509 *cert, EVP_PKEY *key, struct osm_err *err);
+OSM_MUST_USE int osm__ca_fingerprint(char out[OSM_CA_FINGERPRINT_SIZE], const X509 *cert,
+                                     struct osm_err *err);
+/** Without it OpenSSL would ask the terminal for the password of an encrypted PEM. */
+int osm__ca_no_password(char *buf, int size, int writing, void *ud);
+
 /* --- cert.c --- */
 
 /** osm_fail with OpenSSL's reason behind the text; empties OpenSSL's error queue of this thread. */
 int osm__crypto_fail(struct osm_err *err, int code, const char *what);
-OSM_MUST_USE EVP_PKEY *osm__ca_new_key(void);
+/** P-256, or RSA of so many bits. */
+OSM_MUST_USE EVP_PKEY *osm__ca_new_key(int rsa_bits);
 struct osm_cert_names {
     const char *common_name;
     const char *dns, *uri; /* NULL: none */

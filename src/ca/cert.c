@@ -6,6 +6,7 @@
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 #include <time.h>
@@ -21,9 +22,9 @@ int osm__crypto_fail(struct osm_err *err, int code, const char *what)
     return rc;
 }
 
-EVP_PKEY *osm__ca_new_key(void)
+EVP_PKEY *osm__ca_new_key(int rsa_bits)
 {
-    return EVP_EC_gen("P-256");
+    return rsa_bits ? EVP_RSA_gen((unsigned)rsa_bits) : EVP_EC_gen("P-256");
 }
 
 bool osm__cert_add_name_part(X509_NAME *name, int nid, const char *text)

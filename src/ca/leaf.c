@@ -124,6 +124,12 @@ int osm_ca_issue(const struct osm_ca *ca, const struct osm_leaf_request *request
         rc = osm_fail(err, OSM_EINVAL, "validity: is not set");
         goto out;
     }
+    if (request->rsa_bits &&
+        (request->rsa_bits < OSM_RSA_BITS_MIN || request->rsa_bits > OSM_RSA_BITS_MAX)) {
+        rc = osm_fail(err, OSM_EINVAL, "RSA key of %d bits: expected %d to %d", request->rsa_bits,
+                      OSM_RSA_BITS_MIN, OSM_RSA_BITS_MAX);
+        goto out;
+    }
     if (now >= ca->not_after) {
         rc = osm_fail(err, OSM_EREJECTED,
                       "the root has expired; nothing that it signs would be accepted");
@@ -155,7 +161,7 @@ int osm_ca_issue(const struct osm_ca *ca, const struct osm_leaf_request *request
     leaf->not_after =
         request->validity_s > ca->not_after - now ? ca->not_after : now + request->validity_s;
     int64_t not_before = (leaf->not_after < now ? leaf->not_after : now) - OSM_CA_BACKDATE_S;
-    key = osm__ca_new_key();
+    key = osm__ca_new_key(request->rsa_bits);
     if (!key) {
         rc = osm__crypto_fail(err, OSM_ECRYPTO, "key cannot be made");
         goto out;

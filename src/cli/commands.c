@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ASK_TIMEOUT_MS = 30 * 1000, OUTPUT_MAX_BYTES = 256 * 1024 * 1024, TIMEOUT_MAX_S = 3600 };
@@ -94,6 +95,36 @@ int osm_cli_wait(const struct osm_cli *cli)
         return 1;
     }
     return 0;
+}
+
+static void print_root(const char *what, const json_t *root)
+{
+    char date[32] = "?";
+    time_t end = (time_t)json_integer_value(json_object_get(root, "not_after"));
+    struct tm tm;
+    if (gmtime_r(&end, &tm))
+        (void)strftime(date, sizeof date, "%Y-%m-%d", &tm);
+    (void)printf("%s %.16s until %s\n", what,
+                 json_string_value(json_object_get(root, "fingerprint")), date);
+}
+
+int osm_cli_ca_reload(const struct osm_cli *cli)
+{
+    struct osm_err err = {0};
+    json_t *data;
+    if (osm_client_ask(cli->socket_path, "ca.reload", NULL, ASK_TIMEOUT_MS, &data, &err))
+        return complain(&err);
+    if (cli->output && !strcmp(cli->output, "json")) {
+        (void)print_json(data);
+    } else {
+        size_t i;
+        json_t *passive;
+        print_root("signs", data);
+        json_array_foreach (json_object_get(data, "passive"), i, passive)
+            print_root("trusts", passive);
+    }
+    json_decref(data);
+    return fflush(stdout) ? 1 : 0;
 }
 
 /* Writes one file aside and renames it; 0600 for a secret. */

@@ -28,6 +28,7 @@ enum osm_exit {
     OSM_EXIT_REJECTED = 3, /* the policies are fine; objects, or files of them, were rejected */
 };
 
+int osm_cli_ca_reload(const struct osm_cli *cli);
 int osm_cli_status(const struct osm_cli *cli);
 int osm_cli_wait(const struct osm_cli *cli);
 int osm_cli_proxy_bootstrap(const struct osm_cli *cli, const char *pod);

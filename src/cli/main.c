@@ -37,6 +37,8 @@ static const char USAGE[] =
     "the workspace\n"
     "  osm policy docs DIR...                    the page of all that a policy can ask and say, as "
     "Markdown\n"
+    "  osm ca reload                             takes over the roots that are in the state "
+    "directory now\n"
     "  osm version\n\n"
     "Of several DIR the first holds the shipped policies (installed in share/osm/policies), the "
     "others lie over it.\nThe policy commands need no daemon.\n\n";
@@ -44,7 +46,7 @@ static const char USAGE[] =
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
 {
-    static const char *const names[] = {"status", "wait", "proxy", "policy", "version", NULL};
+    static const char *const names[] = {"status", "wait", "proxy", "policy", "ca", "version", NULL};
     if (n == 1 && !strcmp(words[0], "status"))
         return osm_cli_status(cli);
     if (n == 1 && !strcmp(words[0], "wait"))
@@ -58,6 +60,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
     if ((n == 4 || n == 5) && !strcmp(words[0], "proxy") && !strcmp(words[1], "get") &&
         !strcmp(words[2], "config"))
         return osm_cli_proxy_config(cli, words[3], n == 5 ? words[4] : NULL);
+    if (n == 2 && !strcmp(words[0], "ca") && !strcmp(words[1], "reload"))
+        return osm_cli_ca_reload(cli);
     int rc = n > 1 && !strcmp(words[0], "policy") ? osm_cli_policy(cli, words + 1, n - 1) : -1;
     if (rc >= 0)
         return rc;

@@ -116,6 +116,16 @@ static void add_file_secret(struct osm_buf *out, const struct osm_bootstrap_conf
     (void)osm_buf_add_str(out, "}\n");
 }
 
+static void add_names(struct osm_buf *out, const char *key, const json_t *names)
+{
+    size_t i;
+    const json_t *name;
+    if (json_array_size(names))
+        (void)osm_buf_add_str(out, key);
+    json_array_foreach ((json_t *)(uintptr_t)names, i, name)
+        add_quoted(out, "            - ", "%s", json_string_value(name));
+}
+
 static void add_controller_cluster(struct osm_buf *out, const struct osm_bootstrap_config *c)
 {
     (void)osm_buf_add_str(
@@ -155,10 +165,14 @@ static void add_controller_cluster(struct osm_buf *out, const struct osm_bootstr
     (void)osm_buf_add_str(out, "        max_session_keys: 0\n"
                                "        common_tls_context:\n"
                                "          alpn_protocols: [h2]\n"
-                               "          tls_params:\n"
-                               "            tls_minimum_protocol_version: TLSv1_2\n"
-                               "            tls_maximum_protocol_version: TLSv1_3\n"
-                               "          tls_certificate_sds_secret_configs:\n"
+                               "          tls_params:\n");
+    add_quoted(out, "            tls_minimum_protocol_version: ", "%s",
+               c->tls_minimum ? c->tls_minimum : "TLSv1_2");
+    add_quoted(out, "            tls_maximum_protocol_version: ", "%s",
+               c->tls_maximum ? c->tls_maximum : "TLSv1_3");
+    add_names(out, "            cipher_suites:\n", c->cipher_suites);
+    add_names(out, "            ecdh_curves:\n", c->ecdh_curves);
+    (void)osm_buf_add_str(out, "          tls_certificate_sds_secret_configs:\n"
                                "          -\n");
     add_file_secret(out, c, "            ", "tls_sds", "tls_certificate_sds_secret.yaml");
     (void)osm_buf_add_str(out, "          validation_context_sds_secret_config:\n");

@@ -5,6 +5,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <jansson.h>
+
 struct osm_bootstrap_config {
     const char *uuid;          /* node.id */
     const char *account, *ns;  /* node.cluster <account>.<ns> */
@@ -12,7 +14,11 @@ struct osm_bootstrap_config {
     const char *trust_domain;  /* the ADS server must present ads.<trust domain> */
     int ads_port;              /* 15128 */
     const char *mount_path;    /* where Envoy will find the files: "/etc/envoy" */
-    int drain_time_s;          /* how long a removed chain keeps its connections; 0: 45 s */
+    /* TLS towards the control plane, in Envoy's words; NULL and empty lists: TLS 1.2 to 1.3,
+     * Envoy's own choice of ciphers and curves. The lists are JSON arrays of texts, borrowed. */
+    const char *tls_minimum, *tls_maximum;
+    const json_t *cipher_suites, *ecdh_curves;
+    int drain_time_s; /* how long a removed chain keeps its connections; 0: 45 s */
 };
 
 /** bootstrap.yaml */

@@ -13,6 +13,7 @@
 #include "policy/memo/key.h"
 #include "policy/memo/value.h"
 #include "policy/mesh_api.h"
+#include "policy/host_settings.h"
 #include "policy/report.h"
 #include "policy/sandbox/sandbox.h"
 
@@ -114,6 +115,7 @@ void osm_engine_free(struct osm_engine *e)
     osm_compose_free(e->compose);
     e->compose = NULL;
     osm_cells_clear(e);
+    osm_host_settings_clear(e);
     osm_purity_free(e->pure);
     json_decref(e->impure);
     osm_bundle_free(e);
@@ -356,6 +358,8 @@ static int evaluate(struct osm_engine *e, const struct osm_changes *changes, str
     osm_cells_look_up_touched(e);
     if (!e->abort)
         rc = osm_emit_run_all(e);
+    if (!rc && !e->abort)
+        rc = osm_host_settings_bring(e);
     if (!rc && !e->abort)
         check_headers(e);
     if (e->abort)

@@ -250,6 +250,11 @@ struct osm_engine {
     size_t joins_len;
     int extend_ref; /* the runtime's part of extensions, LUA_NOREF where nothing extends */
 
+    /* what the policies ask of the host */
+    struct osm_cell *host_cell; /* held from the first run on; NULL: no such rule */
+    struct osm_hash host_seen;
+    json_t *host_settings; /* NULL: no answer yet */
+
     /* memo */
     struct osm_map cells;
     uint64_t run;                               /* from 1 */

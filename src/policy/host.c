@@ -182,6 +182,13 @@ int osm_policy_watch_status(const struct osm_policy *p, struct osm_store *store)
     return osm_engine_watch_status(p->engine, store);
 }
 
+/* The thread cleans up at most, which does not look at them; a batch brings them over. */
+int osm_policy_set_roots(struct osm_policy *p, const char *roots_pem)
+{
+    OSM_REQUIRE(!p->busy);
+    return osm_engine_set_roots(p->engine, roots_pem);
+}
+
 void osm_policy_submit(struct osm_policy *p, struct osm_changes *changes)
 {
     if (!OSM_CHECK(!p->busy)) {

@@ -161,7 +161,8 @@ static bool same_proxies(const struct osm_snapshot *a, const struct osm_snapshot
 
 static bool same(const struct osm_snapshot *a, const struct osm_snapshot *b)
 {
-    return same_proxies(a, b) && json_equal(a->rejects, b->rejects) &&
+    bool same_host = a->host == b->host || json_equal(a->host, b->host);
+    return same_host && same_proxies(a, b) && json_equal(a->rejects, b->rejects) &&
            json_equal(a->errors, b->errors);
 }
 
@@ -239,6 +240,7 @@ int osm_report_snapshot(struct osm_engine *e, struct osm_snapshot_proxy *proxies
     s->rejects = json_incref(e->cell_rejects);
     s->errors = in_order(compose_errors);
     s->policy = osm_engine_figures(e);
+    s->host = json_incref(e->host_settings);
     if (!s->errors || !s->policy) {
         osm_snapshot_unref(s);
         return osm_fail(err, OSM_ENOMEM, "out of memory");

@@ -24,6 +24,7 @@ enum {
     PEER_PING_MS = 10 * 1000,
     TLS_FRAME_BYTES = 4096, /* gRPC keeps a buffer of this size per direction and connection */
     DEFAULT_AGE_S = 6 * 3600,
+    DEFAULT_LEAF_LEAD_S = 3600,
     AGE_GRACE_MS = 10 * 1000,
     STOP_CANCEL_MS = 1000,
     STOP_GIVE_UP_MS = 2800,
@@ -239,6 +240,7 @@ static int make(struct osm_ads **out, struct osm_loop *loop, const struct osm_ad
         return osm_fail(err, OSM_ENOMEM, "ADS server");
     ads->loop = loop;
     ads->callbacks = *callbacks;
+    ads->leaf_lead_s = config->leaf_lead_s ? config->leaf_lead_s : DEFAULT_LEAF_LEAD_S;
     ads->done_last = &ads->done_first;
     ads->dirty_last = &ads->dirty_first;
     (void)pthread_mutex_init(&ads->done_lock, NULL);
@@ -355,6 +357,11 @@ int osm_ads_start(struct osm_ads **out, struct osm_loop *loop, const struct osm_
 uint16_t osm_ads_port(const struct osm_ads *ads)
 {
     return ads->port;
+}
+
+void osm_ads_set_limit(struct osm_ads *ads, uint32_t proxies_max)
+{
+    ads->proxies_max = proxies_max;
 }
 
 void osm_ads_set_tls(struct osm_ads *ads, const char *chain_pem, const char *key_pem,

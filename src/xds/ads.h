@@ -27,6 +27,8 @@ struct osm_ads_config {
     const char *trust_domain;
     /* Material at the start; osm_ads_set_tls replaces it. Copied. */
     const char *chain_pem, *key_pem, *roots_pem;
+    int64_t
+        leaf_lead_s; /* a client's own claim of a leaf that ends sooner is not believed; 0: 1 h */
     uint32_t connection_age_s; /* connections must reconnect after about this long; 0: 6 hours */
 };
 
@@ -34,6 +36,9 @@ struct osm_ads_config {
 OSM_MUST_USE int osm_ads_start(struct osm_ads **out, struct osm_loop *loop,
                                const struct osm_ads_config *config,
                                const struct osm_ads_callbacks *callbacks, struct osm_err *err);
+/** At most so many proxies at once; 0: any number. Who is connected stays; a further proxy is
+ * refused with RESOURCE_EXHAUSTED. */
+void osm_ads_set_limit(struct osm_ads *ads, uint32_t proxies_max);
 /** The port that it listens on (where the configuration says 0). */
 uint16_t osm_ads_port(const struct osm_ads *ads);
 /** New server certificate and roots, for connections and streams from now on. Copied. What cannot

@@ -57,7 +57,7 @@ bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t n
     const char *root = ads->tls.root_fingerprint;
     size_t n = strlen(root);
     return n && !strncmp(version, root, n) && version[n] == '.' &&
-           version_not_after(version) - now_s > OSM__ADS_LEAF_LEAD_S;
+           version_not_after(version) - now_s > ads->leaf_lead_s;
 }
 
 void osm__account_want(struct osm_ads *ads, struct osm__account *account)

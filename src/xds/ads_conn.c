@@ -429,6 +429,13 @@ static int admit(struct osm__conn *conn, struct osm_err *err)
         rc = ads->callbacks.admit(ads->callbacks.ud, id, err);
     if (rc)
         return rc;
+    if (ads->proxies_max && ads->by_uuid.count >= ads->proxies_max &&
+        !osm_map_has(&ads->by_uuid, id->uuid))
+        return osm_fail(
+            err, OSM_ELIMIT,
+            "too many connections: %zu proxies are connected, and maxDataPlaneConnections "
+            "is %u",
+            ads->by_uuid.count, ads->proxies_max);
     struct osm__account *account = osm__account_get(ads, id->ns, id->account);
     conn->same_uuid = osm_map_get(&ads->by_uuid, id->uuid);
     if (!account || osm_map_put(&ads->by_uuid, id->uuid, conn, NULL))
@@ -464,9 +471,10 @@ static void greet(struct osm__conn *conn, const char *unknown_method)
     int rc = admit(conn, &err);
     if (rc) {
         log_refusal(conn, err.msg);
-        osm__conn_finish(
-            conn, rc == OSM_ENOMEM ? GRPC_STATUS_RESOURCE_EXHAUSTED : GRPC_STATUS_PERMISSION_DENIED,
-            err.msg);
+        osm__conn_finish(conn,
+                         rc == OSM_ENOMEM || rc == OSM_ELIMIT ? GRPC_STATUS_RESOURCE_EXHAUSTED
+                                                              : GRPC_STATUS_PERMISSION_DENIED,
+                         err.msg);
         return;
     }
     osm_log(OSM_LOG_XDS, OSM_LOG_INFO, "stream opened", OSM_S("node", conn->peer.id.uuid),

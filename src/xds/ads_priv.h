@@ -26,7 +26,6 @@ enum {
     OSM__ADS_PATIENCE_MS = 10 * 1000, /* for the answer to a CDS, before LDS and RDS go anyway */
     OSM__ADS_FINISH_MS = 2000,        /* for the write in progress, before a stream is cut */
     OSM__ADS_ASK_AGAIN_S = 5,         /* for a leaf that has not come */
-    OSM__ADS_LEAF_LEAD_S = 3600,      /* a claimed leaf with less left is replaced */
     OSM__ADS_FORGET_S = 600,          /* an account without streams is forgotten */
 };
 
@@ -118,6 +117,8 @@ struct osm_ads {
     struct osm_timer *serve_timer, *sweep_timer, *changed_timer;
     uint64_t last_close_ms, next_tag;
     struct osm_snapshot *snapshot;
+    uint32_t proxies_max; /* 0: any number */
+    int64_t leaf_lead_s;
 
     bool stopping;
     struct osm__op shutdown_op;

@@ -181,6 +181,7 @@ void osm_snapshot_unref(struct osm_snapshot *snapshot)
     json_decref(snapshot->rejects);
     json_decref(snapshot->errors);
     json_decref(snapshot->policy);
+    json_decref(snapshot->host);
     osm_free(s);
 }
 

@@ -74,6 +74,8 @@ struct osm_snapshot {
                         "line": n}] */
     json_t *policy;  /* {"digest": ..., "modules": n, "rules_run": n, "cells": n, "run_us": n, ...}:
                         figures of the run */
+    json_t *host;    /* what the policies ask of the daemon itself: the answer of their rule
+                        "host_settings"; NULL: nothing */
 };
 OSM_MUST_USE struct osm_snapshot *osm_snapshot_new(void);
 struct osm_snapshot *osm_snapshot_ref(struct osm_snapshot *snapshot);

@@ -35,7 +35,7 @@ static void test_a_crt_01_first_start_makes_the_root_of_the_reference(void **sta
     assert_int_equal(osm_ca_not_after(ca), osm__asn1_time_s(X509_get0_notAfter(cert)));
     assert_int_equal(X509_verify(cert, X509_get0_pubkey(cert)), 1);
     X509_free(cert);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_a_crt_01_restart_reuses_the_root_byte_for_byte(void **state)
@@ -55,8 +55,8 @@ static void test_a_crt_01_restart_reuses_the_root_byte_for_byte(void **state)
     osm_free(cert2);
     osm_free(key);
     osm_free(key2);
-    osm_ca_free(ca);
-    osm_ca_free(again);
+    osm_ca_unref(ca);
+    osm_ca_unref(again);
 }
 
 static void test_root_is_the_same_under_any_umask_and_private(void **state)
@@ -72,7 +72,7 @@ static void test_root_is_the_same_under_any_umask_and_private(void **state)
     assert_int_equal(st.st_mode & 07777, 0600);
     assert_int_equal(stat(in(t->state, "ca.crt"), &st), 0);
     assert_int_equal(st.st_mode & 07777, 0644);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_two_roots_differ(void **state)
@@ -80,13 +80,13 @@ static void test_two_roots_differ(void **state)
     struct tmp *t = *state;
     struct osm_ca *a = must_open(t->state), *b = must_open(in(t->root, "other"));
     assert_string_not_equal(osm_ca_fingerprint(a), osm_ca_fingerprint(b));
-    osm_ca_free(a);
-    osm_ca_free(b);
+    osm_ca_unref(a);
+    osm_ca_unref(b);
 }
 
 static void make_and_close(const char *dir)
 {
-    osm_ca_free(must_open(dir));
+    osm_ca_unref(must_open(dir));
 }
 
 static void test_key_of_another_ca_is_a_mismatch_and_nothing_changes(void **state)
@@ -134,8 +134,8 @@ static void test_crash_between_the_two_renames_is_completed(void **state)
     assert_string_equal(osm_ca_fingerprint(ca), osm_ca_fingerprint(again));
     assert_int_equal(access(in(t->state, "ca.crt"), F_OK), 0);
     assert_int_equal(access(in(t->state, osm__ca_cert_aside), F_OK), -1);
-    osm_ca_free(ca);
-    osm_ca_free(again);
+    osm_ca_unref(ca);
+    osm_ca_unref(again);
 }
 
 static void test_certificate_aside_of_another_root_is_not_taken(void **state)
@@ -293,7 +293,7 @@ static void test_own_root_is_used(void **state)
         X509_free(root);
         X509_free(cert);
         osm_leaf_unref(leaf);
-        osm_ca_free(ca);
+        osm_ca_unref(ca);
         EVP_PKEY_free(keys[i]);
     }
 }
@@ -380,7 +380,7 @@ static void test_open_survives_any_failed_allocation(void **state)
             int rc = open_ca(&ca, t->state, &err);
             osm_mem_fail_at(-1);
             if (!rc) {
-                osm_ca_free(ca);
+                osm_ca_unref(ca);
                 break;
             }
             assert_int_equal(rc, OSM_ENOMEM);

@@ -30,7 +30,7 @@ static int refused(const char *dir, int code, const char *part)
     struct osm_ca *ca = NULL;
     struct osm_err err = {0};
     int rc = open_ca(&ca, dir, &err);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
     if (rc == code && strstr(err.msg, part))
         return PASSED;
     (void)fprintf(stderr, "expected %s with \"%s\", got %s: %s\n", osm_code_name(code), part,
@@ -62,7 +62,7 @@ static int read_only_with_root(const struct tmp *t)
     struct osm_ca *ca = NULL;
     if (open_ca(&ca, t->state, NULL))
         return FAILED;
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
     if (mount("none", t->root, "tmpfs", MS_REMOUNT | MS_RDONLY, "size=1m"))
         return FAILED;
     return refused(t->state, OSM_EACCES, "cannot be written");
@@ -92,7 +92,7 @@ static int full(const struct tmp *t)
         return FAILED;
     struct osm_ca *ca = NULL;
     int opened = open_ca(&ca, t->state, NULL);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
     return opened ? FAILED : PASSED;
 }
 
@@ -133,7 +133,7 @@ static void test_short_write_is_refused_and_left_clean(void **state)
     check(short_write, t);
     assert_int_equal(access(in(t->state, "private.key"), F_OK), -1);
     assert_int_equal(access(in(t->state, ".private.key.new"), F_OK), -1);
-    osm_ca_free(must_open(t->state));
+    osm_ca_unref(must_open(t->state));
 }
 
 static void test_directory_below_a_file_is_refused(void **state)
@@ -154,7 +154,7 @@ static void test_directory_that_others_may_write_is_refused(void **state)
     assert_int_equal(chmod(t->state, 0757), 0);
     expect_refused(t->state, OSM_EACCES, "others may write to it (mode 0757)");
     assert_int_equal(chmod(t->state, 0755), 0);
-    osm_ca_free(must_open(t->state));
+    osm_ca_unref(must_open(t->state));
 }
 
 static void test_directory_of_another_user_is_refused(void **state)
@@ -185,7 +185,7 @@ static void test_processes_that_start_at_once_get_one_root(void **state)
             if (open_ca(&ca, t->state, NULL))
                 _exit(1);
             bool ok = write(result[1], osm_ca_fingerprint(ca), 64) == 64;
-            osm_ca_free(ca);
+            osm_ca_unref(ca);
             _exit(ok ? 0 : 1);
         }
     }

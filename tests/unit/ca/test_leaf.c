@@ -15,9 +15,9 @@ static struct osm_leaf *must_issue(const struct osm_ca *ca, const struct osm_lea
     return leaf;
 }
 
-static const struct osm_leaf_request proxy = {OSM_LEAF_PROXY, PROXY_CN, UUID, 3600};
-static const struct osm_leaf_request service = {OSM_LEAF_SERVICE, SERVICE_CN, NULL, 24 * 3600};
-static const struct osm_leaf_request ads = {OSM_LEAF_ADS, NULL, NULL, 3600};
+static const struct osm_leaf_request proxy = {OSM_LEAF_PROXY, PROXY_CN, UUID, 3600, 0};
+static const struct osm_leaf_request service = {OSM_LEAF_SERVICE, SERVICE_CN, NULL, 24 * 3600, 0};
+static const struct osm_leaf_request ads = {OSM_LEAF_ADS, NULL, NULL, 3600, 0};
 
 /* X509_V_OK or why not. */
 static int verify(const char *chain, const char *root_pem, int purpose, int64_t at)
@@ -113,7 +113,7 @@ static void test_a_crt_02_service_certificate(void **state)
         verify(osm_leaf_chain_pem(leaf), osm_ca_roots_pem(ca), X509_PURPOSE_SSL_CLIENT, 0),
         X509_V_OK);
     osm_leaf_unref(leaf);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_a_crt_03_proxy_certificate(void **state)
@@ -122,7 +122,7 @@ static void test_a_crt_03_proxy_certificate(void **state)
     struct osm_ca *ca = must_open(t->state);
     expect_leaf(ca, &proxy, PROXY_CN, "DNS:" PROXY_CN ",URI:spiffe://" TD "/osm/proxy/" UUID,
                 XKU_SSL_CLIENT);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_ads_certificate(void **state)
@@ -130,7 +130,7 @@ static void test_ads_certificate(void **state)
     struct tmp *t = *state;
     struct osm_ca *ca = must_open(t->state);
     expect_leaf(ca, &ads, "ads." TD, "DNS:ads." TD, XKU_SSL_SERVER);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_proxy_and_ads_certificates_serve_one_side_only(void **state)
@@ -147,7 +147,7 @@ static void test_proxy_and_ads_certificates_serve_one_side_only(void **state)
                      X509_V_ERR_INVALID_PURPOSE);
     osm_leaf_unref(p);
     osm_leaf_unref(a);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_leaf_of_another_ca_does_not_verify(void **state)
@@ -160,8 +160,8 @@ static void test_leaf_of_another_ca_does_not_verify(void **state)
         verify(osm_leaf_chain_pem(leaf), osm_ca_roots_pem(ca), X509_PURPOSE_SSL_CLIENT, 0),
         X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY);
     osm_leaf_unref(leaf);
-    osm_ca_free(ca);
-    osm_ca_free(other);
+    osm_ca_unref(ca);
+    osm_ca_unref(other);
 }
 
 static void test_leaf_ends_with_its_validity(void **state)
@@ -182,7 +182,7 @@ static void test_leaf_ends_with_its_validity(void **state)
     assert_int_equal(verify(osm_leaf_chain_pem(leaf), root, X509_PURPOSE_SSL_CLIENT, 0),
                      X509_V_ERR_CERT_HAS_EXPIRED);
     osm_leaf_unref(leaf);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_validity_is_cut_to_the_root(void **state)
@@ -200,7 +200,7 @@ static void test_validity_is_cut_to_the_root(void **state)
         X509_free(cert);
         osm_leaf_unref(leaf);
     }
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_validity_of_nothing_is_refused(void **state)
@@ -215,7 +215,7 @@ static void test_validity_of_nothing_is_refused(void **state)
         assert_int_equal(osm_ca_issue(ca, &r, &leaf, NULL), OSM_EINVAL);
         assert_null(leaf);
     }
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_serials_and_keys_are_never_the_same(void **state)
@@ -235,7 +235,7 @@ static void test_serials_and_keys_are_never_the_same(void **state)
     X509_free(cert);
     osm_leaf_unref(a);
     osm_leaf_unref(b);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static char *with_account(const char *before, size_t account_len, const char *after)
@@ -276,7 +276,7 @@ static void test_long_account_names_survive_whole(void **state)
     struct osm_leaf *leaf = must_issue(ca, &r);
     osm_leaf_unref(leaf);
     osm_free(cn);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_name_over_the_dns_limit_is_refused_with_its_length(void **state)
@@ -292,16 +292,16 @@ static void test_name_over_the_dns_limit_is_refused_with_its_length(void **state
     assert_non_null(strstr(err.msg, "254 bytes"));
     assert_null(leaf);
     osm_free(cn);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_account_with_dots_is_signed(void **state)
 {
     struct tmp *t = *state;
     struct osm_ca *ca = must_open(t->state);
-    expect_leaf(ca, &(struct osm_leaf_request){OSM_LEAF_SERVICE, "a.b.c.red." TD, NULL, 60},
+    expect_leaf(ca, &(struct osm_leaf_request){OSM_LEAF_SERVICE, "a.b.c.red." TD, NULL, 60, 0},
                 "a.b.c.red." TD, "DNS:a.b.c.red." TD, XKU_SSL_SERVER | XKU_SSL_CLIENT);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_names_of_the_wrong_kind_are_never_signed(void **state)
@@ -313,28 +313,28 @@ static void test_names_of_the_wrong_kind_are_never_signed(void **state)
         int code;
     } bad[] = {
         /* A workload must not get the control plane's name, nor a name of another domain. */
-        {{OSM_LEAF_SERVICE, "ads." TD, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, TD, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "caller.red.example.com", NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "caller.redcluster.local", NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, NULL, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "", NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "*.red." TD, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "caller..red." TD, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "Caller.red." TD, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "caller\n.red." TD, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "caller,DNS:x.red." TD, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_SERVICE, "c\xc3\xa4ller.red." TD, NULL, 60}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "ads." TD, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, TD, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "caller.red.example.com", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "caller.redcluster.local", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, NULL, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "*.red." TD, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "caller..red." TD, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "Caller.red." TD, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "caller\n.red." TD, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "caller,DNS:x.red." TD, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, "c\xc3\xa4ller.red." TD, NULL, 60, 0}, OSM_EINVAL},
         /* A service account may be named like a proxy; such a certificate would pass for one. */
-        {{OSM_LEAF_SERVICE, PROXY_CN, NULL, 60}, OSM_EREJECTED},
-        {{OSM_LEAF_PROXY, PROXY_CN, NULL, 60}, OSM_EINVAL},
-        {{OSM_LEAF_PROXY, PROXY_CN, "1f3b0b5e-7d0c-4c55-9a5e-0d9b8a7c6f02", 60}, OSM_EINVAL},
-        {{OSM_LEAF_PROXY, PROXY_CN, UUID "/x", 60}, OSM_EINVAL},
-        {{OSM_LEAF_PROXY, SERVICE_CN, UUID, 60}, OSM_EINVAL},
-        {{OSM_LEAF_PROXY, UUID ".sidecar.red." TD, UUID, 60}, OSM_EINVAL},
-        {{OSM_LEAF_PROXY, UUID ".sidecar." TD, UUID, 60}, OSM_EINVAL},
-        {{OSM_LEAF_PROXY, UUID ".gateway.caller.red." TD, UUID, 60}, OSM_EINVAL},
-        {{OSM_LEAF_PROXY, UUID ".sidecar.caller.red.example.com", UUID, 60}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, PROXY_CN, NULL, 60, 0}, OSM_EREJECTED},
+        {{OSM_LEAF_PROXY, PROXY_CN, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_PROXY, PROXY_CN, "1f3b0b5e-7d0c-4c55-9a5e-0d9b8a7c6f02", 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_PROXY, PROXY_CN, UUID "/x", 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_PROXY, SERVICE_CN, UUID, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_PROXY, UUID ".sidecar.red." TD, UUID, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_PROXY, UUID ".sidecar." TD, UUID, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_PROXY, UUID ".gateway.caller.red." TD, UUID, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_PROXY, UUID ".sidecar.caller.red.example.com", UUID, 60, 0}, OSM_EINVAL},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct osm_leaf *leaf = NULL;
@@ -343,7 +343,7 @@ static void test_names_of_the_wrong_kind_are_never_signed(void **state)
         if (rc != bad[i].code || leaf || !err.msg[0])
             fail_msg("row %zu: %s: %s", i, rc ? osm_code_name(rc) : "signed", err.msg);
     }
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_leaf_lives_while_it_is_referenced(void **state)
@@ -351,7 +351,7 @@ static void test_leaf_lives_while_it_is_referenced(void **state)
     struct tmp *t = *state;
     struct osm_ca *ca = must_open(t->state);
     struct osm_leaf *leaf = must_issue(ca, &service);
-    osm_ca_free(ca); /* not needed by it any more */
+    osm_ca_unref(ca); /* not needed by it any more */
     long live = osm_mem_live();
     assert_ptr_equal(osm_leaf_ref(leaf), leaf);
     osm_leaf_unref(leaf);
@@ -386,7 +386,7 @@ static void test_threads_issue_from_one_ca_at_once(void **state)
         assert_int_equal(pthread_join(threads[i], &failed), 0);
         assert_null(failed);
     }
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static void test_issue_survives_any_failed_allocation(void **state)
@@ -408,7 +408,7 @@ static void test_issue_survives_any_failed_allocation(void **state)
         assert_int_equal(osm_mem_live(), before);
     }
     assert_true(n >= 4);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 int main(void)

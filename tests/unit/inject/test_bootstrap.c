@@ -56,8 +56,8 @@ static void test_bootstrap_reaches_ads_over_pinned_tls_without_sessions(void **s
 {
     (void)state;
     HOLDS(osm_bootstrap_yaml, &good, "address: \"osm-controller.osm-system.svc.cluster.local\"\n",
-          "port_value: 15128\n", "tls_minimum_protocol_version: TLSv1_2\n",
-          "tls_maximum_protocol_version: TLSv1_3\n", "max_session_keys: 0\n",
+          "port_value: 15128\n", "tls_minimum_protocol_version: \"TLSv1_2\"\n",
+          "tls_maximum_protocol_version: \"TLSv1_3\"\n", "max_session_keys: 0\n",
           "path: \"/etc/envoy/tls_certificate_sds_secret.yaml\"\n",
           "path: \"/etc/envoy/validation_context_sds_secret.yaml\"\n");
     HOLDS(osm_bootstrap_validation_sds_yaml, &good, "san_type: DNS\n",
@@ -225,14 +225,14 @@ static void put_certificates(const char *dir, const char *account)
                      0);
     char *cn = osm_strf(UUID ".sidecar.%s.bookbuyer.cluster.local", account);
     assert_int_equal(
-        osm_ca_issue(ca, &(struct osm_leaf_request){OSM_LEAF_PROXY, cn, UUID, 3600}, &leaf, NULL),
+        osm_ca_issue(ca, &(struct osm_leaf_request){OSM_LEAF_PROXY, cn, UUID, 3600, 0}, &leaf, NULL),
         0);
     put(dir, "sds_cert.pem", osm_leaf_chain_pem(leaf));
     put(dir, "sds_key.pem", osm_leaf_key_pem(leaf));
     put(dir, "cacert.pem", osm_ca_roots_pem(ca));
     osm_free(cn);
     osm_leaf_unref(leaf);
-    osm_ca_free(ca);
+    osm_ca_unref(ca);
 }
 
 static int validate(const char *envoy, const struct osm_bootstrap_config *c, struct osm_buf *said)

@@ -1,0 +1,111 @@
+-- What the MeshConfig asks of certificates, of TLS and of the daemon.
+local w1 = require("spec.policies.w1")
+
+local function config(spec)
+  return "apiVersion: config.openservicemesh.io/v1alpha2\nkind: MeshConfig\n"
+    .. "metadata: {name: osm-mesh-config, namespace: osm-system}\nspec: " .. spec .. "\n"
+end
+
+local function settings(mesh)
+  return mesh.at:ask("host_settings")
+end
+
+describe("what the daemon is asked for", function()
+  it("is the default without a MeshConfig", function()
+    local asked = settings(w1.world())
+    assert.equal(86400, asked.service_cert_validity_s)
+    assert.equal(0, asked.rsa_bits)
+    assert.equal(0, asked.proxies_max)
+    assert.equal("TLSv1_2", asked.tls.minimum)
+    assert.equal("TLSv1_3", asked.tls.maximum)
+  end)
+
+  it("takes a validity as Go writes durations (a_crt_05)", function()
+    local mesh = w1.world()
+    for text, seconds in pairs({
+      ["24h"] = 86400, ["90m"] = 5400, ["1h30m"] = 5400, ["1.5h"] = 5400, ["2m"] = 120, ["10s"] = 10, ["5000ms"] = 5, [""] = 86400,
+    }) do
+      mesh:apply(config('{certificate: {serviceCertValidityDuration: "' .. text .. '"}}'))
+      assert.equal(seconds, settings(mesh).service_cert_validity_s, text)
+      assert.same({}, mesh:rejects(), text)
+    end
+  end)
+
+  it("names a validity that is none, and goes on with a day", function()
+    local mesh = w1.world()
+    for _, text in ipairs({ "24", "h", "1d", "-1h", "4s", "0s", "1h 2m", "1h30", "..h", "999999h", string.rep("1h", 40), "1e3h" }) do
+      mesh:apply(config('{certificate: {serviceCertValidityDuration: "' .. text .. '"}}'))
+      assert.equal(86400, settings(mesh).service_cert_validity_s, text)
+      assert.equal(1, #mesh:rejects(), text)
+      assert.matches("spec.certificate.serviceCertValidityDuration: ", mesh:rejects()[1], 1, true)
+    end
+  end)
+
+  it("has RSA keys of the size that is asked for, and refuses weak ones", function()
+    local mesh = w1.world()
+    for bits, expected in pairs({ [2048] = 0, [3072] = 3072, [4096] = 4096 }) do
+      mesh:apply(config("{certificate: {certKeyBitSize: " .. bits .. "}}"))
+      assert.equal(expected, settings(mesh).rsa_bits)
+      assert.same({}, mesh:rejects())
+    end
+    for _, bits in ipairs({ 1024, 0, -1, 8192 }) do
+      mesh:apply(config("{certificate: {certKeyBitSize: " .. bits .. "}}"))
+      assert.equal(0, settings(mesh).rsa_bits)
+      assert.matches("spec.certificate.certKeyBitSize: ", mesh:rejects()[1], 1, true)
+    end
+  end)
+
+  it("limits the proxies that may be connected", function()
+    local mesh = w1.world()
+    mesh:apply(config("{sidecar: {maxDataPlaneConnections: 7}}"))
+    assert.equal(7, settings(mesh).proxies_max)
+    assert.same({}, mesh:rejects())
+  end)
+end)
+
+describe("TLS of the sidecars", function()
+  local function parameters(mesh)
+    local chain = mesh:chain("blue/shop-1", "inbound-listener", "inbound_blue/shop_8080_http")
+    return chain.transport_socket.typed_config.common_tls_context.tls_params
+  end
+
+  local function with(sidecar)
+    local mesh = w1.world()
+    mesh:apply(config("{traffic: {enablePermissiveTrafficPolicyMode: true}, sidecar: " .. sidecar .. "}"))
+    return mesh
+  end
+
+  it("has the versions, ciphers and curves of the MeshConfig (a_crt_09)", function()
+    local mesh = with("{tlsMinProtocolVersion: TLSv1_2, tlsMaxProtocolVersion: TLSv1_2, "
+      .. "cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256, '[ECDHE-ECDSA-CHACHA20-POLY1305|ECDHE-ECDSA-AES256-GCM-SHA384]'], "
+      .. "ecdhCurves: [X25519, P-256]}")
+    assert.same({
+      tls_minimum_protocol_version = "TLSv1_2",
+      tls_maximum_protocol_version = "TLSv1_2",
+      cipher_suites = { "ECDHE-ECDSA-AES128-GCM-SHA256", "[ECDHE-ECDSA-CHACHA20-POLY1305|ECDHE-ECDSA-AES256-GCM-SHA384]" },
+      ecdh_curves = { "X25519", "P-256" },
+    }, parameters(mesh))
+    assert.same({}, mesh:rejects())
+    local asked = settings(mesh).tls
+    assert.same({ "X25519", "P-256" }, asked.curves)
+  end)
+
+  it("lets the stricter bound count where they contradict each other", function()
+    local mesh = with("{tlsMinProtocolVersion: TLSv1_3, tlsMaxProtocolVersion: TLSv1_2}")
+    assert.equal("TLSv1_3", parameters(mesh).tls_minimum_protocol_version)
+    assert.equal("TLSv1_3", parameters(mesh).tls_maximum_protocol_version)
+    assert.matches("spec.sidecar.tlsMaxProtocolVersion: ", mesh:rejects()[1], 1, true)
+  end)
+
+  it("takes TLS_AUTO for either bound", function()
+    local mesh = with("{tlsMinProtocolVersion: TLSv1_3, tlsMaxProtocolVersion: TLS_AUTO}")
+    assert.equal("TLS_AUTO", parameters(mesh).tls_maximum_protocol_version or "TLS_AUTO")
+    assert.same({}, mesh:rejects())
+  end)
+
+  it("refuses what is no name of a cipher", function()
+    local mesh = with("{cipherSuites: [AES128-GCM-SHA256, 'a b']}")
+    assert.is_nil(parameters(mesh).cipher_suites)
+    assert.matches("spec.sidecar.cipherSuites[1]: ", mesh:rejects()[1], 1, true)
+  end)
+end)
