@@ -22,8 +22,8 @@ OSM_MUST_USE int osm_policy_start(struct osm_policy **out, struct osm_loop *loop
 /** As osm_engine_watch_status. Only while not busy. Thread: loop. */
 struct osm_store;
 OSM_MUST_USE int osm_policy_watch_status(const struct osm_policy *policy, struct osm_store *store);
-/** Roots for validation contexts, from the next batch on. Only while not busy. Thread: loop. Errors:
- * OSM_ENOMEM. */
+/** Roots for validation contexts, from the next batch on. Only while not busy. Thread: loop.
+ * Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm_policy_set_roots(struct osm_policy *policy, const char *roots_pem);
 /** Hands over a batch (taken in every case). Only while not busy. Thread: loop. */
 void osm_policy_submit(struct osm_policy *policy, struct osm_changes *changes);

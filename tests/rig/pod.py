@@ -114,6 +114,11 @@ class Pod:
         if self.sidecar:
             run(*self._netns.command(0, "env", f"POD_IP={self.address}", "sh", str(self.etc / "iptables.sh")))
 
+    def give_files(self) -> None:
+        """What has been written for the sidecar is its user's."""
+        if self.has_envoy:
+            _give(self.folder, ENVOY_UID)
+
     def launch(self) -> None:
         """Starts the sidecar's and the applications' processes."""
         self.started = True
@@ -121,7 +126,7 @@ class Pod:
             return
         if self.has_envoy:
             assert self.world.site
-            _give(self.folder, ENVOY_UID)
+            self.give_files()
             arguments = (self.etc / "envoy.args").read_text().splitlines()
             self._sidecar = self._spawn(
                 ENVOY_UID, "envoy.log", str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)

@@ -82,7 +82,8 @@ def free_port(address: str) -> int:
 
 class World:
     """One mesh. With real=False there is no network of its own: objects, daemon and raw clients on loopback only. With
-    bare=True no object is written for it: neither its own namespace nor its MeshConfig."""
+    bare=True no object is written for it: neither its own namespace nor its MeshConfig. `flags`: more of the
+    daemon's."""
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class World:
         policies: Path | Sequence[Path] | None = None,
         state: Path | None = None,
         bare: bool = False,
+        flags: Sequence[str] = (),
     ) -> None:
         if folder is None:
             base = isolate.run_folder() if isolate.inside() else Path(tempfile.mkdtemp(prefix="osm-world-"))
@@ -125,6 +127,7 @@ class World:
             osm_namespace=osm_namespace,
             policies=policies,
             state=state,
+            extra=tuple(flags),
         )
 
     @property

@@ -224,9 +224,9 @@ static void put_certificates(const char *dir, const char *account)
     assert_int_equal(osm_ca_open(&ca, &(struct osm_ca_config){state_dir, "cluster.local"}, NULL),
                      0);
     char *cn = osm_strf(UUID ".sidecar.%s.bookbuyer.cluster.local", account);
-    assert_int_equal(
-        osm_ca_issue(ca, &(struct osm_leaf_request){OSM_LEAF_PROXY, cn, UUID, 3600, 0}, &leaf, NULL),
-        0);
+    assert_int_equal(osm_ca_issue(ca, &(struct osm_leaf_request){OSM_LEAF_PROXY, cn, UUID, 3600, 0},
+                                  &leaf, NULL),
+                     0);
     put(dir, "sds_cert.pem", osm_leaf_chain_pem(leaf));
     put(dir, "sds_key.pem", osm_leaf_key_pem(leaf));
     put(dir, "cacert.pem", osm_ca_roots_pem(ca));
