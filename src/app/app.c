@@ -377,6 +377,7 @@ static int start(struct osm_app *app, struct osm_err *err)
             .key_pem = osm_leaf_key_pem(app->ads_leaf),
             .roots_pem = osm_ca_roots_pem(app->ca),
             .leaf_lead_s = config->service_cert_lead_s,
+            .memory_max_bytes = config->memory_limit_bytes,
         };
         rc =
             osm_ads_start(&app->ads, app->loop, &ads,

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { OPTIONS = 16, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
+enum { OPTIONS = 17, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
 
 /* The table for one parse; `at` is written through it. */
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
@@ -24,6 +24,11 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
         {"policy-memory", 0, "SIZE",
          "what the policies may hold, such as 2Gi; 64Mi to 1Ti (default 512Mi)", &at->policy_memory,
          NULL, false},
+        {"memory-limit", 0, "SIZE",
+         "further proxies are refused while the process holds more than this; 64Mi to 1Ti "
+         "(default: "
+         "no limit)",
+         &at->memory_limit, NULL, false},
         {"ads-listen", 0, "HOST:PORT", "xDS for the sidecars (default 0.0.0.0:15128)",
          &at->ads_listen, NULL, false},
         {"mesh-name", 0, "NAME",
@@ -94,7 +99,7 @@ static int check_domain(const char *value, struct osm_err *err)
 }
 
 /* A whole number with Mi or Gi, as Kubernetes writes quantities of memory. */
-static int parse_memory(const char *text, size_t *out, struct osm_err *err)
+static int parse_memory(const char *flag, const char *text, size_t *out, struct osm_err *err)
 {
     enum { MEBIBYTES_MIN = 64, MEBIBYTES_MAX = 1024 * 1024 };
     uintmax_t mebibytes = 0;
@@ -108,8 +113,8 @@ static int parse_memory(const char *text, size_t *out, struct osm_err *err)
     else if (strcmp(p, "Mi") != 0)
         mebibytes = 0;
     if (mebibytes < MEBIBYTES_MIN || mebibytes > MEBIBYTES_MAX)
-        return osm_fail(err, OSM_EINVAL,
-                        "--policy-memory %s: expected 64Mi to 1Ti, such as 512Mi or 2Gi", text);
+        return osm_fail(err, OSM_EINVAL, "--%s %s: expected 64Mi to 1Ti, such as 512Mi or 2Gi",
+                        flag, text);
     *out = (size_t)mebibytes << 20;
     return 0;
 }
@@ -185,7 +190,10 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         if (!rc)
             rc = check_domain(config.trust_domain, err);
         if (!rc)
-            rc = parse_memory(config.policy_memory, &config.policy_memory_bytes, err);
+            rc = parse_memory("policy-memory", config.policy_memory, &config.policy_memory_bytes,
+                              err);
+        if (!rc && config.memory_limit)
+            rc = parse_memory("memory-limit", config.memory_limit, &config.memory_limit_bytes, err);
         if (!rc)
             rc = parse_certificates(&config, err);
         if (!rc && osm_log_level_parse(config.verbosity) < 0)

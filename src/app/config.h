@@ -13,6 +13,8 @@ struct osm_app_config {
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
     const char *policy_memory; /* "512Mi" */
     size_t policy_memory_bytes;
+    const char *memory_limit; /* "2Gi"; NULL: none */
+    size_t memory_limit_bytes;
     const char *service_cert_key;                      /* "p256" or "rsa" */
     int service_cert_rsa_bits;                         /* 0: P-256 */
     const char *service_cert_lead, *ads_cert_validity; /* "30m"; NULL: the defaults */

@@ -136,6 +136,14 @@ static void print_policy(const json_t *policy)
         (void)printf("  %s: %s\n", text_at(item, "module"), text_at(item, "message"));
 }
 
+static void print_passive(const json_t *root)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach (json_object_get(root, "passive"), i, item)
+        (void)printf("  root %.16s is trusted too\n", text_at(item, "fingerprint"));
+}
+
 int osm_cli_status(const struct osm_cli *cli)
 {
     struct osm_err err = {0};
@@ -153,6 +161,7 @@ int osm_cli_status(const struct osm_cli *cli)
             "MESH      %s in %s, osm-controller %s, up %" JSON_INTEGER_FORMAT " s, root %.16s\n",
             text_at(data, "mesh"), text_at(data, "osm_namespace"), text_at(data, "version"),
             number_at(data, "uptime_s"), text_at(json_object_get(data, "root"), "fingerprint"));
+        print_passive(json_object_get(data, "root"));
         print_source(json_object_get(data, "source"));
         (void)printf("SNAPSHOT  %" JSON_INTEGER_FORMAT "%s%s%s\n", number_at(data, "snapshot"),
                      json_is_true(json_object_get(data, "settled")) ? "" : ", changes under way",

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/log.h>
@@ -164,9 +165,29 @@ static void trimmed(void *ud)
     (void)ud;
 }
 
+/* Resident memory; 0 where it cannot be read. */
+static size_t memory_held(void)
+{
+    char text[128];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        (void)close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    const char *second = strchr(text, ' ');
+    return second ? (size_t)strtoull(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+bool osm__ads_memory_full(const struct osm_ads *ads)
+{
+    return ads->memory_max_bytes && ads->memory_bytes > ads->memory_max_bytes;
+}
+
 static void sweep(void *ud)
 {
     struct osm_ads *ads = ud;
+    if (ads->memory_max_bytes)
+        ads->memory_bytes = memory_held();
     uint64_t now_ms = osm_now_ms();
     int64_t now_s = osm_wall_s();
     for (struct osm__conn *conn = ads->first, *next; conn; conn = next) {
@@ -175,6 +196,12 @@ static void sweep(void *ud)
     }
     osm__account_sweep(ads, now_s);
     /* gRPC's memory goes back to the system only when asked. */
+    bool is_full = osm__ads_memory_full(ads);
+    if (is_full && now_ms - ads->trimmed_ms >= TRIM_QUIET_MS) {
+        ads->trimmed_ms = now_ms;
+        if (osm_loop_work(ads->loop, trim, trimmed, NULL))
+            osm_log(OSM_LOG_XDS, OSM_LOG_DEBUG, "memory not trimmed");
+    }
     if (ads->most_conns >= TRIM_FROM_STREAMS && ads->conns < ads->most_conns / 2 &&
         now_ms - ads->last_close_ms >= TRIM_QUIET_MS) {
         ads->most_conns = ads->conns;
@@ -241,6 +268,7 @@ static int make(struct osm_ads **out, struct osm_loop *loop, const struct osm_ad
     ads->loop = loop;
     ads->callbacks = *callbacks;
     ads->leaf_lead_s = config->leaf_lead_s ? config->leaf_lead_s : DEFAULT_LEAF_LEAD_S;
+    ads->memory_max_bytes = config->memory_max_bytes;
     ads->done_last = &ads->done_first;
     ads->dirty_last = &ads->dirty_first;
     (void)pthread_mutex_init(&ads->done_lock, NULL);

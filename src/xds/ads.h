@@ -29,6 +29,8 @@ struct osm_ads_config {
     const char *chain_pem, *key_pem, *roots_pem;
     int64_t
         leaf_lead_s; /* a client's own claim of a leaf that ends sooner is not believed; 0: 1 h */
+    size_t memory_max_bytes;   /* further proxies are refused, with RESOURCE_EXHAUSTED, while the
+                                  process   holds more than this; 0: no limit */
     uint32_t connection_age_s; /* connections must reconnect after about this long; 0: 6 hours */
 };
 

@@ -429,6 +429,11 @@ static int admit(struct osm__conn *conn, struct osm_err *err)
         rc = ads->callbacks.admit(ads->callbacks.ud, id, err);
     if (rc)
         return rc;
+    if (osm__ads_memory_full(ads) && !osm_map_has(&ads->by_uuid, id->uuid))
+        return osm_fail(err, OSM_ELIMIT,
+                        "the control plane's memory is full (%zu of %zu MiB): another replica, or "
+                        "later",
+                        ads->memory_bytes >> 20, ads->memory_max_bytes >> 20);
     if (ads->proxies_max && ads->by_uuid.count >= ads->proxies_max &&
         !osm_map_has(&ads->by_uuid, id->uuid))
         return osm_fail(

@@ -117,7 +117,9 @@ struct osm_ads {
     struct osm_timer *serve_timer, *sweep_timer, *changed_timer;
     uint64_t last_close_ms, next_tag;
     struct osm_snapshot *snapshot;
-    uint32_t proxies_max; /* 0: any number */
+    uint32_t proxies_max;                  /* 0: any number */
+    size_t memory_max_bytes, memory_bytes; /* what is held, as of the last sweep */
+    uint64_t trimmed_ms;
     int64_t leaf_lead_s;
 
     bool stopping;
@@ -165,6 +167,7 @@ void osm__account_want(struct osm_ads *ads, struct osm__account *account);
 bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t now_s);
 
 /* ads.c */
+bool osm__ads_memory_full(const struct osm_ads *ads);
 void osm__ads_changed(struct osm_ads *ads);
 void osm__ads_conn_gone(struct osm_ads *ads);
 

@@ -12,8 +12,9 @@ from rig import World, o_clean, until
 from rig.daemon import Daemon
 from rig.objects import HTTP_8080, grant_all
 from rig.world import free_port
-from rig.xds import CDS, EDS, LDS, RDS, SDS, Delta
+from rig.xds import CDS, EDS, LDS, RDS, SDS, Delta, connected
 
+NO_TRUST = r"^cluster\.osm-controller\.ssl\.(fail_verify_error|connection_error)$"
 NAMES = {
     CDS: ["*"],
     EDS: ["blue/shop|8080"],
@@ -49,11 +50,11 @@ def _learn(client: Delta) -> dict[str, dict[str, str]]:
     return known
 
 
-def _come_back(client: Delta, known: dict[str, dict[str, str]]) -> None:
+def _come_back(world: World, client: Delta, known: dict[str, dict[str, str]]) -> None:
     """Subscribes as one who has it all: nothing comes."""
     for kind, names in NAMES.items():
         client.send(kind, names, known=known[kind])
-    until(lambda: client._world.proxy_known(client.pod), "the proxy is connected")  # noqa: SLF001
+    connected(world, client.pod)
     client.silent()
 
 
@@ -69,7 +70,7 @@ def test_a_killed_control_plane_sends_nothing_to_who_is_current() -> None:
         world.daemon.start()
         world.wait()
         with Delta(world, world.pods["red/caller-1"]) as client:
-            _come_back(client, known)
+            _come_back(world, client, known)
         world.service("blue", "other", HTTP_8080, {"app": "shop"})
         world.wait()
         with Delta(world, world.pods["red/caller-1"]) as client:
@@ -96,7 +97,7 @@ def test_a_replica_that_stops_hands_its_proxies_to_the_other() -> None:
                 assert client.ended().code() == grpc.StatusCode.UNAVAILABLE
             world.daemon = other
             with Delta(world, caller) as client:
-                _come_back(client, known)
+                _come_back(world, client, known)
         finally:
             world.daemon = first
             other.stop()
@@ -163,8 +164,7 @@ def test_a_state_directory_of_an_older_backup_stops_no_traffic() -> None:
             if comes_back:
                 until(lambda: len(world.status()["proxies"]) == 2, "the sidecars are back", 60)
             else:
-                fails = r"^cluster\.osm-controller\.ssl\.(fail_verify_error|connection_error)$"
-                until(lambda: sum(caller.envoy.stats(fails).values()) > 0, "the sidecar trusts no stranger", 60)
+                until(lambda: sum(caller.envoy.stats(NO_TRUST).values()) > 0, "the sidecar trusts no stranger", 60)
                 until(lambda: len(world.status()["missing"]) == 2, "the status names who is missing")
                 assert world.status()["proxies"] == []
             sent = load.sent

@@ -236,6 +236,44 @@ def test_proxies_over_the_limit_are_refused_and_the_others_stay() -> None:
             admitted.fetch_all(SDS, ["service-cert"])
 
 
+def _heavy_service(n: int) -> str:
+    """A Service that weighs most of a megabyte."""
+    note = "x" * 900_000
+    return (
+        "apiVersion: v1\nkind: Service\n"
+        f"metadata: {{name: heavy-{n}, namespace: red, annotations: {{note: {note}}}}}\n"
+        "spec: {clusterIP: None, ports: [{port: 80}]}\n"
+    )
+
+
+def test_proxies_are_refused_while_the_memory_is_full_and_admitted_after() -> None:
+    """--memory-limit: who is connected stays, and nobody dies."""
+    with World(real=False, flags=("--memory-limit", "64Mi")) as world:
+        world.namespace("red")
+        first, second = (world.pod("red", name, account=name) for name in ("first", "second"))
+        world.wait()
+        with Sotw(world, first) as stays:
+            stays.fetch_all(SDS, ["service-cert"])
+            for n in range(100):
+                world.write(world.files / "ballast" / f"{n}.yaml", _heavy_service(n))
+            until(lambda: world.daemon.figures()["rss_kb"] > 80 << 10, "the daemon holds more")
+
+            def refused() -> bool:
+                with Sotw(world, second) as client:
+                    try:
+                        client.fetch_all(SDS, ["service-cert"])
+                    except grpc.RpcError as error:
+                        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+                        assert "memory is full" in error.details()
+                        return True
+                return False
+
+            until(refused, "a further proxy is refused")
+            shutil.rmtree(world.files / "ballast")
+            until(lambda: not refused(), "a further proxy is admitted again", 60)
+            stays.silent()
+
+
 @pytest.mark.mesh
 @pytest.mark.parametrize("maximum", ["TLSv1_2", "TLSv1_3"])
 def test_a_crt_09_sidecars_of_a_tls_version_that_the_control_plane_takes_work(maximum: str) -> None:
