@@ -3,10 +3,13 @@ cases in the unit tests; here is what only the whole server can show."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import grpc
 import pytest
-from rig import CommandError, World
-from rig.objects import HTTP_8080
+from rig import CommandError, World, until
+from rig.objects import HTTP_8080, split
 from rig.xds import CDS, EDS, LDS, ORDER, RDS, SDS, Delta, Sotw
 
 SHOP, OTHER = "blue/shop|8080", "blue/other|8080"
@@ -87,6 +90,204 @@ def test_a_xds_04_named_subscriptions_get_only_their_names(plain: World, form: t
 
 
 @pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_05_a_name_that_comes_later_is_pushed_without_asking_again(plain: World, form: type) -> None:
+    """Subscriptions grow one by one; what does not exist yet is waited for."""
+    with form(plain, plain.pods["red/caller-1"]) as client:
+        assert client.fetch(EDS, [SHOP]).resources.keys() == {SHOP}
+        if form is Sotw:
+            client.send(EDS, [SHOP, OTHER], version="x", nonce=client.nonces[-1])
+        else:
+            client.send(EDS, [OTHER])
+            answer = client.expect(EDS)
+            assert answer.removed == [OTHER]
+            client.ack(answer)
+        client.silent()
+        _other(plain)
+        late = client.expect(EDS)
+        assert OTHER in late.resources
+        client.ack(late)
+        client.silent()
+
+
+@pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_06_what_is_unsubscribed_is_not_told(plain: World, form: type) -> None:
+    """From one of two names, then from all."""
+    _other(plain)
+    plain.wait()
+
+    def one_pod_more(name: str) -> None:
+        plain.pod("blue", name, account="shop", labels={"app": "shop"}, ports=[{"containerPort": 8080}])
+
+    with form(plain, plain.pods["red/caller-1"]) as client:
+        first = client.fetch(EDS, [SHOP, OTHER])
+        assert first.resources.keys() == {SHOP, OTHER}
+        if form is Sotw:
+            client.send(EDS, [OTHER], version=first.version, nonce=first.nonce)
+        else:
+            client.send(EDS, unsubscribe=[SHOP])
+        one_pod_more("shop-7")
+        second = client.expect(EDS)
+        assert second.resources.keys() == {OTHER}
+        client.ack(second)
+        if form is Sotw:
+            client.send(EDS, [], version=second.version, nonce=second.nonce)
+        else:
+            client.send(EDS, unsubscribe=[OTHER])
+        one_pod_more("shop-8")
+        client.silent()
+
+
+@pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_07_types_on_one_stream_do_not_mix(plain: World, form: type) -> None:
+    """Each type has its own nonces: an answer to one says nothing of another."""
+    with form(plain, plain.pods["red/caller-1"]) as client:
+        client.send(CDS)
+        client.send(LDS)
+        got = {answer.type: answer for answer in (client.receive(), client.receive())}
+        assert got.keys() == {CDS, LDS}
+        assert len({answer.nonce for answer in got.values()}) == 2
+        client.ack(got[LDS])
+        client.ack(got[CDS])
+        client.silent()
+        _other(plain)
+        changed = client.expect(CDS)
+        client.nothing_queued()  # listeners wait for the answer to the clusters
+        client.ack(changed)
+        client.ack(client.expect(LDS))
+        client.silent()
+
+
+@pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_10_a_stale_nonce_is_ignored(plain: World, form: type) -> None:
+    """An answer to what is not the last response neither accepts nor refuses anything."""
+    with form(plain, plain.pods["red/caller-1"]) as client:
+        first = client.fetch(CDS)
+        _other(plain)
+        second = client.expect(CDS)
+        if form is Sotw:
+            client.send(CDS, [], version=first.version, nonce=first.nonce)
+        else:
+            client.send(CDS, nonce=first.nonce)
+        client.nothing_queued()
+        client.ack(second)
+        client.silent()
+
+
+@pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_12_who_reconnects_gets_the_full_state(plain: World, form: type) -> None:
+    """The last version and no nonce: all of it again. Delta says what it has, and gets the rest."""
+    caller = plain.pods["red/caller-1"]
+    _other(plain)
+    plain.wait()
+    with form(plain, caller) as client:
+        before = client.fetch(CDS)
+    with form(plain, caller) as client:
+        if form is Sotw:
+            client.send(CDS, [], version=before.version)
+        else:
+            client.send(CDS, known={SHOP: before.versions[SHOP], "blue/gone|1": "x"})
+        again = client.expect(CDS)
+        if form is Sotw:
+            assert again.resources == before.resources
+            assert again.version == before.version
+        else:
+            assert again.resources.keys() == {OTHER}
+            assert again.removed == ["blue/gone|1"]
+        client.ack(again)
+        client.silent()
+
+
+@pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_14_a_client_that_cancels_is_forgotten(plain: World, form: type) -> None:
+    """`osm status` counts it while it is there."""
+
+    def connected() -> list[str]:
+        return [proxy["uuid"] for proxy in plain.status()["proxies"]]
+
+    caller = plain.pods["red/caller-1"]
+    with form(plain, caller) as client:
+        client.fetch(CDS)
+        assert connected() == [caller.uuid]
+    until(lambda: not connected(), "the stream is forgotten")
+
+
+@pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_22_cluster_without_endpoints_gets_an_empty_assignment(plain: World, form: type) -> None:
+    """Silence would keep the cluster warming for ever."""
+    plain.pod("blue", "slow-1", account="shop", labels={"app": "slow"}, ports=[{"containerPort": 8080}])
+    pod = plain.pods["blue/slow-1"]
+    plain.apply(pod.manifest(ready=False))
+    plain.service("blue", "slow", HTTP_8080, {"app": "slow"})
+    plain.wait()
+    with form(plain, plain.pods["red/caller-1"]) as client:
+        assert "blue/slow|8080" in client.fetch(CDS).resources
+        empty = client.fetch(EDS, ["blue/slow|8080"])
+        assert not empty.resources["blue/slow|8080"].endpoints
+        plain.apply(pod.manifest())
+        assert client.expect(EDS).resources["blue/slow|8080"].endpoints[0].lb_endpoints
+
+
+def _texts(value: Any, key: str) -> Iterator[str]:
+    """Every text under a key, anywhere in a message as JSON."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == key and isinstance(inner, str):
+                yield inner
+            yield from _texts(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, key)
+
+
+def _clusters_named(message: dict[str, Any]) -> Iterator[str]:
+    """By routes and TCP proxies, alone or by weight."""
+    yield from _texts(message, "cluster")
+    for weighted in _values(message, "weighted_clusters"):
+        yield from (each["name"] for each in weighted.get("clusters", []))
+
+
+def _values(value: Any, key: str) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == key:
+                yield inner
+            yield from _values(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _values(inner, key)
+
+
+@pytest.mark.parametrize("pod", ["red/caller-1", "blue/shop-1"])
+def test_a_xds_24_what_is_served_refers_to_nothing_that_is_not(plain: World, pod: str) -> None:
+    """Clusters, endpoints, routes and secrets that are named exist, in a mesh with splits and TCP beside HTTP."""
+    _other(plain, ports=OTHER_PORT)
+    plain.service("blue", "raw", [{"name": "tcp-raw", "port": 9000, "targetPort": 9000}], {"app": "shop"})
+    plain.service("blue", "apex", HTTP_8080, None)
+    plain.apply(split("blue", "halves", "apex", shop=50, other=50))
+    plain.wait()
+    with Sotw(plain, plain.pods[pod]) as client:
+        clusters = client.fetch(CDS)
+        listeners = client.fetch(LDS)
+        eds = [name for name, cluster in clusters.resources.items() if clusters.as_dict(name).get("type") == "EDS"]
+        if eds:
+            assert client.fetch(EDS, eds).resources.keys() == set(eds)
+        dumps = [listeners.as_dict(name) for name in listeners.resources]
+        tables = set(_texts(dumps, "route_config_name"))
+        assert tables
+        routes = client.fetch(RDS, sorted(tables))
+        assert routes.resources.keys() == tables
+        for message in [*dumps, *(routes.as_dict(name) for name in routes.resources)]:
+            assert set(_clusters_named(message)) <= clusters.resources.keys()
+        secrets = set()
+        for message in [*dumps, *(clusters.as_dict(name) for name in clusters.resources)]:
+            for configs in _values(message, "tls_certificate_sds_secret_configs"):
+                secrets |= {config["name"] for config in configs}
+            secrets |= {config["name"] for config in _values(message, "validation_context_sds_secret_config")}
+        assert "service-cert" in secrets
+        assert client.fetch_all(SDS, sorted(secrets)).keys() == secrets
+
+
+@pytest.mark.parametrize("form", [Sotw, Delta])
 def test_a_xds_08_a_full_push_goes_in_the_order_of_make_before_break(plain: World, form: type) -> None:
     """Permissive off takes everything away, on brings it back: clusters, endpoints, listeners, routes, secrets."""
     secrets = ["root-cert-for-mtls-outbound:blue/shop"]
@@ -155,7 +356,7 @@ def test_identity_comes_from_the_certificate_not_from_the_node(plain: World, for
         assert client.fetch(LDS).resources.keys() == {"outbound-listener"}
 
 
-def test_unknown_and_missing_types_leave_the_stream_alone(plain: World) -> None:
+def test_a_xds_13_unknown_and_missing_types_leave_other_streams_alone(plain: World) -> None:
     """A request for a type that we do not serve is ignored, or ends this stream; nobody else's."""
     with Sotw(plain, plain.pods["blue/shop-1"]) as witness:
         witness.fetch(CDS)

@@ -1,0 +1,81 @@
+"""The discovery protocol with real Envoys under load: what they are sent takes effect, in an order in which nothing is
+missed."""
+
+from __future__ import annotations
+
+import pytest
+from rig import Pod, World, o_clean, until
+from rig.objects import HTTP_8080, split
+
+NO_CLUSTER = '"response_flags":"NC"'
+
+
+def _warming(pod: Pod) -> int:
+    return pod.envoy.stat("cluster_manager.warming_clusters")
+
+
+@pytest.mark.mesh
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_xds_21_a_new_service_is_warm_before_requests_go_to_it(mesh: World, at_once: bool) -> None:
+    """A Service and the split that sends to it, under load: no request meets a cluster that is not there. Where the
+    Service comes first, none fails at all; at once, the server's sidecar may hear of it after the client's, and until
+    then it knows no such name."""
+    mesh.mesh_config(permissive=True)
+    mesh.wait()
+    caller = mesh.pods["red/caller-1"]
+    mesh.apply(split("blue", "apex", "shop-apex", **{"shop-v1": 100}))
+    mesh.wait()
+    until(lambda: caller.face("http://shop-apex.blue/") == "200", "the first version serves")
+    load = caller.load("http://shop-apex.blue/", 50)
+    for n in range(4):
+        mesh.pod("blue", f"next-{n}", account="next", labels={"app": f"next-{n}"}, app="http=8080")
+        mesh.wait()  # the pod serves
+        mesh.service("blue", f"next-{n}", HTTP_8080, {"app": f"next-{n}"})
+        if not at_once:
+            mesh.wait()
+        mesh.apply(split("blue", "apex", "shop-apex", **{f"next-{n}": 100}))
+        mesh.wait()
+        until(lambda: _warming(caller) == 0, "no cluster is warming")
+        sent = load.pods[f"next-{n}"]
+        until(lambda n=n, sent=sent: load.pods[f"next-{n}"] > sent + 10, "requests go to the new version")
+    failures = load.stop().failures
+    assert at_once or failures == []
+    assert '"response_flags":"' in caller.log()
+    assert NO_CLUSTER not in caller.log()
+    o_clean(mesh)
+
+
+@pytest.mark.mesh
+def test_a_xds_22_a_cluster_without_endpoints_stops_warming(mesh: World) -> None:
+    """Requests to it are answered 503 at once, and 200 as soon as a pod is ready."""
+    mesh.mesh_config(permissive=True)
+    mesh.service("blue", "empty", HTTP_8080, {"app": "empty"})
+    mesh.wait()
+    caller = mesh.pods["red/caller-1"]
+    mesh.pod("blue", "empty-1", account="empty", labels={"app": "empty"}, app="http=8080")
+    pod = mesh.pods["blue/empty-1"]
+    mesh.apply(pod.manifest(ready=False))
+    mesh.wait()
+    until(lambda: "blue/empty|8080" in caller.envoy.clusters(), "the cluster is active")
+    assert _warming(caller) == 0
+    until(lambda: caller.face("http://empty.blue/") == "503", "nobody is there to answer")
+    mesh.apply(pod.manifest())
+    mesh.wait()
+    until(lambda: caller.face("http://empty.blue/") == "200", "the pod answers")
+    o_clean(mesh)
+
+
+@pytest.mark.mesh
+def test_a_xds_23_each_of_thirty_updates_takes_effect(mesh: World) -> None:
+    """Thirty changes of a split, and after each barrier the requests go where the newest says."""
+    mesh.mesh_config(permissive=True)
+    caller = mesh.pods["red/caller-1"]
+    versions = ("shop-v1", "shop-v2")
+    for n in range(30):
+        wanted = versions[n % 2]
+        mesh.apply(split("blue", "apex", "shop-apex", **{wanted: 100}))
+        mesh.wait()
+        tally = caller.tally("http://shop-apex.blue/", 10)
+        assert set(tally) == {f"{wanted}-1"}, (n, tally)
+    assert caller.envoy.stat("control_plane.connected_state") == 1
+    o_clean(mesh)
