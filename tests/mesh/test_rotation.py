@@ -3,6 +3,7 @@ traffic runs."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import shutil
@@ -351,21 +352,42 @@ def _put(state: Path, *, signs: Path, trusts: Path | None) -> None:
 
 
 def _refresh_sidecars(world: World) -> None:
-    """New bootstrap files for every pod, as the mounted Secrets bring them."""
+    """New bootstrap files for every pod, readable by its sidecar from the moment when they have their names."""
     for pod in world.sidecars():
+        aside = pod.folder / "refreshed"
         world.daemon.osm(
-            "proxy", "bootstrap", f"{pod.ns}/{pod.name}", "--out", str(pod.etc), "--mount-path", str(pod.etc)
+            "proxy", "bootstrap", f"{pod.ns}/{pod.name}", "--out", str(aside), "--mount-path", str(pod.etc)
         )
         pod.give_files()
+        for file in sorted(aside.iterdir()):
+            os.replace(file, pod.etc / file.name)
 
 
-def _trusted(pod: Pod, what: str) -> set[str]:
-    """Serial numbers of the roots by which a sidecar checks: its peers, or the control plane ("ads")."""
+def _serials(pem: bytes) -> set[str]:
+    """Of all certificates in it."""
+    ends = b"-----END CERTIFICATE-----\n"
+    each = [part + ends for part in pem.split(ends) if part.strip()]
+    return {_openssl("x509", "-noout", "-serial", data=part).strip().partition("=")[2].lower() for part in each}
+
+
+def _trusted_for_peers(pod: Pod) -> set[str]:
+    """Serial numbers of the roots by which a sidecar checks other sidecars."""
+    secrets = pod.envoy.section("Secrets").get("dynamic_active_secrets", [])
+    roots = [
+        base64.b64decode(s["secret"]["validation_context"]["trusted_ca"]["inline_bytes"])
+        for s in secrets
+        if s["name"].startswith("root-cert-for-mtls-")
+    ]
+    assert roots
+    return set.union(*(_serials(each) for each in roots))
+
+
+def _trusted_for_ads(pod: Pod) -> set[str]:
+    """The same for the control plane: what /certs shows, which in older Envoys is one root of each bundle."""
     roots = set()
     for certificate in pod.envoy.certs():
         chain = [n.get("dns", "") for link in certificate["cert_chain"] for n in link["subject_alt_names"]]
-        is_ads = any(".sidecar." in name for name in chain)
-        if is_ads == (what == "ads"):
+        if any(".sidecar." in name for name in chain):
             roots |= {root["serial_number"] for root in certificate["ca_cert"]}
     return roots
 
@@ -379,19 +401,18 @@ def test_one_root_follows_another_by_hand_and_no_request_fails() -> None:
         for name in ("ca.crt", "private.key"):
             shutil.copy2(state / name, a / name)
         _new_root(b)
-        serial = {
-            root: _openssl("x509", "-in", str(root / "ca.crt"), "-noout", "-serial").strip().partition("=")[2].lower()
-            for root in (a, b)
-        }
         pods = world.sidecars()
 
         def everywhere(trusted: set[Path], signed_by: Path) -> None:
-            wanted = {serial[root] for root in trusted}
+            wanted = set.union(*(_serials((root / "ca.crt").read_bytes()) for root in trusted))
             name = _openssl("x509", "-in", str(signed_by / "ca.crt"), "-noout", "-fingerprint", "-sha256")
             assert world.status()["root"]["fingerprint"] == name.strip().partition("=")[2].replace(":", "").lower()
             for pod in pods:
-                for what in ("peers", "ads"):
-                    until(lambda p=pod, w=what: _trusted(p, w) == wanted, f"{pod.name} trusts {what} by {wanted}")
+                until(lambda p=pod: _trusted_for_peers(p) == wanted, f"{pod.name} trusts its peers by {wanted}")
+                until(
+                    lambda p=pod: (ads := _trusted_for_ads(p)) == wanted or (len(ads) == 1 and ads <= wanted),
+                    f"{pod.name} trusts the control plane by {wanted}",
+                )
                 chain = _leaf(world, pod)
                 _openssl("verify", "-CAfile", str(signed_by / "ca.crt"), "/dev/stdin", data=chain)
 

@@ -17,9 +17,9 @@ def _warming(pod: Pod) -> int:
 @pytest.mark.mesh
 @pytest.mark.parametrize("at_once", [False, True])
 def test_a_xds_21_a_new_service_is_warm_before_requests_go_to_it(mesh: World, at_once: bool) -> None:
-    """A Service and the split that sends to it, under load: no request meets a cluster that is not there. Where the
-    Service comes first, none fails at all; at once, the server's sidecar may hear of it after the client's, and until
-    then it knows no such name."""
+    """A Service and the split that sends to it, under load: no request meets a cluster that is not there. Where it
+    comes first, with no weight, none fails at all; at once, the server's sidecar may hear of it after the client's, and
+    until then it knows no such name."""
     mesh.mesh_config(permissive=True)
     mesh.wait()
     caller = mesh.pods["red/caller-1"]
@@ -32,6 +32,8 @@ def test_a_xds_21_a_new_service_is_warm_before_requests_go_to_it(mesh: World, at
         mesh.wait()  # the pod serves
         mesh.service("blue", f"next-{n}", HTTP_8080, {"app": f"next-{n}"})
         if not at_once:
+            was = f"next-{n - 1}" if n else "shop-v1"
+            mesh.apply(split("blue", "apex", "shop-apex", **{was: 100, f"next-{n}": 0}))
             mesh.wait()
         mesh.apply(split("blue", "apex", "shop-apex", **{f"next-{n}": 100}))
         mesh.wait()
