@@ -17,9 +17,9 @@ def _warming(pod: Pod) -> int:
 @pytest.mark.mesh
 @pytest.mark.parametrize("at_once", [False, True])
 def test_a_xds_21_a_new_service_is_warm_before_requests_go_to_it(mesh: World, at_once: bool) -> None:
-    """A Service and the split that sends to it, under load: no request meets a cluster that is not there. Where it
-    comes first, with no weight, none fails at all; at once, the server's sidecar may hear of it after the client's, and
-    until then it knows no such name."""
+    """A Service and the split that sends to it, under load: no request meets a cluster that is not there. Where each
+    comes and goes with no weight, none fails at all; at once, the server's sidecar may hear of it after the client's,
+    and until then it knows no such name."""
     mesh.mesh_config(permissive=True)
     mesh.wait()
     caller = mesh.pods["red/caller-1"]
@@ -31,11 +31,11 @@ def test_a_xds_21_a_new_service_is_warm_before_requests_go_to_it(mesh: World, at
         mesh.pod("blue", f"next-{n}", account="next", labels={"app": f"next-{n}"}, app="http=8080")
         mesh.wait()  # the pod serves
         mesh.service("blue", f"next-{n}", HTTP_8080, {"app": f"next-{n}"})
+        was = f"next-{n - 1}" if n else "shop-v1"
         if not at_once:
-            was = f"next-{n - 1}" if n else "shop-v1"
             mesh.apply(split("blue", "apex", "shop-apex", **{was: 100, f"next-{n}": 0}))
             mesh.wait()
-        mesh.apply(split("blue", "apex", "shop-apex", **{f"next-{n}": 100}))
+        mesh.apply(split("blue", "apex", "shop-apex", **{was: 0, f"next-{n}": 100}))
         mesh.wait()
         until(lambda: _warming(caller) == 0, "no cluster is warming")
         sent = load.pods[f"next-{n}"]
