@@ -38,6 +38,7 @@ struct osm__op {
 
 /* Server certificate and roots. The fetcher runs on gRPC's threads. */
 struct osm__ads_tls {
+    atomic_uint connections; /* that have begun a handshake, ever */
     pthread_mutex_t lock;
     char *chain_pem, *key_pem, *roots_pem;
     uint64_t generation, delivered;
@@ -119,7 +120,8 @@ struct osm_ads {
     struct osm_snapshot *snapshot;
     uint32_t proxies_max;                  /* 0: any number */
     size_t memory_max_bytes, memory_bytes; /* what is held, as of the last sweep */
-    uint64_t trimmed_ms;
+    uint64_t trimmed_ms, last_connection_ms;
+    unsigned connections_seen, connections_trimmed;
     int64_t leaf_lead_s;
 
     bool stopping;
