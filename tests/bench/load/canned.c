@@ -1,0 +1,309 @@
+#include "canned.h"
+
+#include "base/mem.h"
+#include "xds/wire.h"
+
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TYPES = 5, RESPONSES_MAX = 64, SLOTS = 16, POLL_MS = 20, QUEUE_MAX = 256 };
+
+struct recorded {
+    int type;
+    grpc_slice body;
+};
+
+struct stream;
+
+struct op {
+    void (*fn)(struct op *op, bool ok);
+    struct stream *stream;
+};
+
+struct stream {
+    grpc_call *call;
+    grpc_call_details details;
+    grpc_metadata_array metadata;
+    struct op accept, close, headers, receive, send, status;
+    grpc_byte_buffer *in, *out;
+    int queue[QUEUE_MAX]; /* recorded responses to send */
+    size_t first, last;
+    bool asked[TYPES], sending, ended, delta;
+    int cancelled, ops;
+    struct stream *next, *prev;
+};
+
+static grpc_server *server;
+static grpc_completion_queue *queue;
+static struct recorded recorded[RESPONSES_MAX];
+static size_t recorded_len;
+static struct stream *streams;
+static char urls[TYPES][128];
+static atomic_int signals_push, signals_stop;
+
+static void on_signal(int number)
+{
+    atomic_fetch_add(number == SIGUSR1 ? &signals_push : &signals_stop, 1);
+}
+
+static bool start(struct stream *s, struct op *op, const grpc_op *what)
+{
+    s->ops++;
+    if (grpc_call_start_batch(s->call, what, 1, op, NULL) == GRPC_CALL_OK)
+        return true;
+    s->ops--;
+    return false;
+}
+
+static void free_if_over(struct stream *s)
+{
+    if (!s->ended || s->ops)
+        return;
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        streams = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    grpc_byte_buffer_destroy(s->in);
+    grpc_byte_buffer_destroy(s->out);
+    grpc_call_unref(s->call);
+    osm_free(s);
+}
+
+static void send_next(struct stream *s)
+{
+    if (s->sending || s->ended || s->first == s->last)
+        return;
+    s->out = grpc_raw_byte_buffer_create(&recorded[s->queue[s->first++ % QUEUE_MAX]].body, 1);
+    grpc_op op = {.op = GRPC_OP_SEND_MESSAGE};
+    op.data.send_message.send_message = s->out;
+    s->sending = start(s, &s->send, &op);
+}
+
+static void on_sent(struct op *op, bool ok)
+{
+    struct stream *s = op->stream;
+    (void)ok;
+    grpc_byte_buffer_destroy(s->out);
+    s->out = NULL;
+    s->sending = false;
+    s->ops--;
+    send_next(s);
+    free_if_over(s);
+}
+
+static void answer(struct stream *s, int type)
+{
+    for (size_t i = 0; i < recorded_len; i++)
+        if (recorded[i].type == type && s->last - s->first < QUEUE_MAX)
+            s->queue[s->last++ % QUEUE_MAX] = (int)i;
+    send_next(s);
+}
+
+/* The first request of each type is answered, but of one who has it all already. */
+static void take(struct stream *s, const uint8_t *data, size_t len)
+{
+    struct osm_wire_reader r = {data, data + len};
+    struct osm_wire_field f;
+    int type = -1;
+    bool has = false;
+    while (osm_wire_next(&r, &f) == 1) {
+        if (f.field == (s->delta ? 2u : 4u) && f.type == OSM_WIRE_BYTES)
+            for (int i = 0; i < TYPES; i++)
+                if (strlen(urls[i]) == f.len && !memcmp(urls[i], f.data, f.len))
+                    type = i;
+        has = has || (s->delta && f.field == 5);
+    }
+    if (type < 0 || s->asked[type])
+        return;
+    s->asked[type] = true;
+    if (!has)
+        answer(s, type);
+}
+
+static void receive(struct stream *s)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
+    op.data.recv_message.recv_message = &s->in;
+    (void)start(s, &s->receive, &op);
+}
+
+static void on_received(struct op *op, bool ok)
+{
+    struct stream *s = op->stream;
+    s->ops--;
+    if (ok && s->in && !s->ended) {
+        grpc_byte_buffer_reader reader;
+        if (grpc_byte_buffer_reader_init(&reader, s->in)) {
+            grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
+            take(s, GRPC_SLICE_START_PTR(all), GRPC_SLICE_LENGTH(all));
+            grpc_slice_unref(all);
+            grpc_byte_buffer_reader_destroy(&reader);
+        }
+        grpc_byte_buffer_destroy(s->in);
+        s->in = NULL;
+        receive(s);
+    }
+    free_if_over(s);
+}
+
+static void on_closed(struct op *op, bool ok)
+{
+    struct stream *s = op->stream;
+    (void)ok;
+    s->ended = true;
+    (void)grpc_call_cancel_with_status(s->call, GRPC_STATUS_CANCELLED, "closed", NULL);
+    s->ops--;
+    free_if_over(s);
+}
+
+static void on_op(struct op *op, bool ok)
+{
+    (void)ok;
+    op->stream->ops--;
+    free_if_over(op->stream);
+}
+
+static void accept_next(void);
+
+static void on_stream(struct op *op, bool ok)
+{
+    struct stream *s = op->stream;
+    if (!ok) {
+        osm_free(s);
+        return;
+    }
+    s->delta = grpc_slice_str_cmp(s->details.method,
+                                  "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+                                  "DeltaAggregatedResources") == 0;
+    grpc_call_details_destroy(&s->details);
+    grpc_metadata_array_destroy(&s->metadata);
+    s->next = streams;
+    if (streams)
+        streams->prev = s;
+    streams = s;
+    grpc_op close = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
+    close.data.recv_close_on_server.cancelled = &s->cancelled;
+    grpc_op headers = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+    (void)start(s, &s->close, &close);
+    (void)start(s, &s->headers, &headers);
+    receive(s);
+    accept_next();
+}
+
+static void accept_next(void)
+{
+    struct stream *s = osm_alloc(sizeof *s);
+    if (!s)
+        exit(1);
+    s->accept = (struct op){on_stream, s};
+    s->close = (struct op){on_closed, s};
+    s->headers = (struct op){on_op, s};
+    s->receive = (struct op){on_received, s};
+    s->send = (struct op){on_sent, s};
+    grpc_call_details_init(&s->details);
+    grpc_metadata_array_init(&s->metadata);
+    if (grpc_server_request_call(server, &s->call, &s->details, &s->metadata, queue, queue,
+                                 &s->accept) != GRPC_CALL_OK)
+        exit(1);
+}
+
+static bool read_record(const char *path)
+{
+    static const char *const messages[TYPES] = {
+        "envoy.config.cluster.v3.Cluster", "envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "envoy.config.listener.v3.Listener", "envoy.config.route.v3.RouteConfiguration",
+        "envoy.extensions.transport_sockets.tls.v3.Secret"};
+    FILE *file = fopen(path, "rb");
+    uint32_t head[2];
+    for (int i = 0; i < TYPES; i++)
+        (void)snprintf(urls[i], sizeof urls[i], "type.googleapis.com/%s", messages[i]);
+    while (file && recorded_len < RESPONSES_MAX && fread(head, sizeof head, 1, file) == 1) {
+        grpc_slice body = grpc_slice_malloc(head[1]);
+        if (head[0] >= TYPES || fread(GRPC_SLICE_START_PTR(body), 1, head[1], file) != head[1])
+            break;
+        recorded[recorded_len++] = (struct recorded){(int)head[0], body};
+    }
+    if (file)
+        (void)fclose(file);
+    return recorded_len > 0;
+}
+
+static grpc_arg int_arg(const char *key, int value)
+{
+    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key};
+    arg.value.integer = value;
+    return arg;
+}
+
+static grpc_server_credentials *credentials_of(const struct canned_config *c)
+{
+    grpc_ssl_pem_key_cert_pair pair = {c->key_pem, c->chain_pem};
+    return c->chain_pem ? grpc_ssl_server_credentials_create_ex(
+                              c->roots_pem, &pair, 1,
+                              GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY, NULL)
+                        : grpc_insecure_server_credentials_create();
+}
+
+int canned_serve(const struct canned_config *config)
+{
+    if (!read_record(config->record)) {
+        (void)fprintf(stderr, "xds-load: %s: no recorded response in it\n", config->record);
+        return 1;
+    }
+    grpc_init();
+    grpc_arg list[] = {
+        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, 4 * 1024 * 1024),
+        int_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, 8),
+        int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, 60 * 1000),
+        int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000),
+        int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
+        int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
+        int_arg(GRPC_ARG_TSI_MAX_FRAME_SIZE, 4096),
+    };
+    grpc_channel_args args = {sizeof list / sizeof *list, list};
+    queue = grpc_completion_queue_create_for_next(NULL);
+    server = grpc_server_create(&args, NULL);
+    grpc_server_register_completion_queue(server, queue, NULL);
+    grpc_server_credentials *credentials = credentials_of(config);
+    int port = grpc_server_add_http2_port(server, config->listen, credentials);
+    grpc_server_credentials_release(credentials);
+    if (!port) {
+        (void)fprintf(stderr, "xds-load: cannot listen on %s\n", config->listen);
+        return 1;
+    }
+    (void)signal(SIGUSR1, on_signal);
+    (void)signal(SIGTERM, on_signal);
+    grpc_server_start(server);
+    for (int i = 0; i < SLOTS; i++)
+        accept_next();
+    (void)printf("ready\n");
+    (void)fflush(stdout);
+    int pushed = 0;
+    while (!atomic_load(&signals_stop)) {
+        gpr_timespec until =
+            gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(POLL_MS, GPR_TIMESPAN));
+        grpc_event event = grpc_completion_queue_next(queue, until, NULL);
+        if (event.type == GRPC_OP_COMPLETE) {
+            struct op *op = event.tag;
+            op->fn(op, event.success);
+        }
+        if (pushed == atomic_load(&signals_push))
+            continue;
+        pushed++;
+        for (struct stream *s = streams, *next; s; s = next) {
+            next = s->next;
+            answer(s, 0);
+        }
+    }
+    return 0; /* the system takes the rest */
+}

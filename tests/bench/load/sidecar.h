@@ -1,0 +1,64 @@
+/* A simulated sidecar: one connection, one stream of the aggregated discovery service, subscribing
+ * as Envoy does. CDS and LDS for everything; EDS for the clusters that want it, RDS for the tables
+ * that listeners name, SDS for the secrets that both name; every response is accepted. In delta it
+ * keeps the versions of what it has, and says so when it comes again.
+ *
+ * HTTP/2 is nghttp2's, TLS OpenSSL's, on one epoll loop: ten thousand of these cost less than the
+ * server that they measure. Errors that end a sidecar are counted and the first is told. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/map.h"
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum { LOAD_CDS, LOAD_EDS, LOAD_LDS, LOAD_RDS, LOAD_SDS, LOAD_TYPES };
+
+struct load {
+    int epoll_fd;
+    struct sockaddr_storage address;
+    socklen_t address_len;
+    SSL_CTX *tls; /* NULL: plain */
+    const char *server_name;
+    bool delta;
+    FILE *record; /* NULL; else the first sidecar's responses go there, as canned.c reads them */
+    /* figures, of all sidecars together */
+    size_t accepted, configured, failed;
+    uint64_t responses, bytes; /* bytes: of the messages, without frames */
+    char first_error[256];
+};
+
+struct load_type {
+    struct osm_map names; /* -> struct load_name */
+    size_t missing;       /* asked for and not come yet */
+    char *version, *nonce;
+    bool asked, dirty; /* dirty: names have been added since the last request */
+};
+
+struct sidecar {
+    struct load *load;
+    const char *uuid;
+    X509 *certificate;
+    EVP_PKEY *key;
+    int fd;
+    SSL *ssl;
+    struct nghttp2_session *session;
+    int32_t stream;
+    enum { LOAD_IDLE, LOAD_CONNECTING, LOAD_HANDSHAKE, LOAD_OPEN, LOAD_ENDED } state;
+    bool wants_write, sent_node, accepted, configured;
+    struct osm_buf out, in;
+    size_t out_at;
+    struct load_type types[LOAD_TYPES];
+    uint64_t responses;
+    uint64_t started_us, configured_us;
+};
+
+/** Opens the connection; it goes on in sidecar_event. */
+void sidecar_start(struct sidecar *s);
+void sidecar_event(struct sidecar *s, uint32_t events);
+/** Closes the connection; what it has learnt stays for the next start. */
+void sidecar_stop(struct sidecar *s);
+void sidecar_free(struct sidecar *s);
