@@ -256,7 +256,19 @@ static void run_singles(struct load *l, struct results *r, size_t n)
     osm_free(ms);
 }
 
-/* Every sidecar hears of each change once at least. */
+static void quiet(struct load *l)
+{
+    uint64_t last = l->responses, since_us = osm_now_us();
+    while (seconds_since(since_us) * 1000 < QUIET_MS) {
+        turn(l, 50);
+        if (l->responses != last)
+            since_us = osm_now_us();
+        last = l->responses;
+    }
+}
+
+/* Every sidecar hears of each change once at least. One is over when nothing more comes: two that
+ * undo each other would otherwise be one that changes nothing. */
 static void run_changes(struct load *l, struct results *r, size_t n, const char *command,
                         pid_t push)
 {
@@ -268,9 +280,9 @@ static void run_changes(struct load *l, struct results *r, size_t n, const char 
     for (size_t k = 0; k < n && (command || push); k++) {
         for (size_t i = 0; i < count; i++)
             before[i] = sidecars[i].responses;
+        uint64_t start_us = osm_now_us();
         if (push ? kill(push, SIGUSR1) : system(command)) // NOLINT(cert-env33-c): the operator's
             give_up("--change", "the command failed");
-        uint64_t start_us = osm_now_us();
         for (size_t behind = 1; behind;) {
             turn(l, 100);
             check(l, start_us, "a change");
@@ -278,24 +290,14 @@ static void run_changes(struct load *l, struct results *r, size_t n, const char 
             for (size_t i = 0; i < count; i++)
                 behind += sidecars[i].responses == before[i];
         }
-        total_s += seconds_since(start_us);
+        quiet(l);
+        total_s += (double)(l->last_response_us - start_us) / 1e6;
     }
     if (n && total_s > 0) {
         r->change_s = total_s / (double)n;
         r->updates_per_s = (double)(l->responses - responses) / total_s;
     }
     osm_free(before);
-}
-
-static void quiet(struct load *l)
-{
-    uint64_t last = l->responses, since_us = osm_now_us();
-    while (seconds_since(since_us) * 1000 < QUIET_MS) {
-        turn(l, 50);
-        if (l->responses != last)
-            since_us = osm_now_us();
-        last = l->responses;
-    }
 }
 
 static struct results run(const char *target, pid_t pid, pid_t push, const char *record)

@@ -4,6 +4,8 @@
 #include "xds/wire.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <openssl/err.h>
 #include <stdio.h>
@@ -321,6 +323,7 @@ static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
     s->responses++;
     s->load->responses++;
     s->load->bytes += len;
+    s->load->last_response_us = osm_now_us();
     if (s->load->record) {
         uint32_t head[2] = {(uint32_t)type, (uint32_t)len};
         (void)fwrite(head, sizeof head, 1, s->load->record);
@@ -521,6 +524,8 @@ static void begin(struct sidecar *s)
 void sidecar_start(struct sidecar *s)
 {
     s->fd = socket(s->load->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int on = 1; /* small requests go at once */
+    (void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     s->state = LOAD_CONNECTING;
     s->started_us = osm_now_us();
     s->out = (struct osm_buf)OSM_BUF_INIT(MESSAGE_MAX_BYTES);

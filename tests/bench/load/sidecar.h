@@ -28,6 +28,7 @@ struct load {
     /* figures, of all sidecars together */
     size_t accepted, configured, failed;
     uint64_t responses, bytes; /* bytes: of the messages, without frames */
+    uint64_t last_response_us;
     char first_error[256];
 };
 

@@ -117,6 +117,21 @@ static void test_a_xds_10_stale_nonce_is_ignored(void **state)
          "ack EDS a\n-\nidle");
 }
 
+static void test_names_in_odd_ways(void **state)
+{
+    (void)state;
+    /* Twice the same is once. */
+    sotw("view EDS a=1\nfirst EDS a a\n< EDS a=1\nack EDS a a\n-\nidle");
+    /* An acknowledgement that asks for more, and one that asks for less. */
+    sotw("view EDS a=1 b=1\nfirst EDS a\n< EDS a=1\nack EDS a b\n< EDS a=1 b=1\nack EDS a "
+         "b\n-\nack EDS b\n-\nidle\nview EDS a=2 b=1\n-\nview EDS a=2 b=2\n< EDS b=2\n-");
+    /* Given up and asked for again: the client has let go of it, so it is sent again. */
+    sotw("view EDS a=1\nfirst EDS a\n< EDS a=1\nack EDS a\n-\nack EDS b\n-\nack EDS a b\n< EDS "
+         "a=1\nack EDS a b\n-");
+    /* Gone and back before the client has answered. */
+    sotw("view CDS a=1\nfirst CDS\n< CDS a=1\nview CDS b=1\nview CDS a=1\n-\nack CDS\n-\nidle");
+}
+
 static void test_a_xds_12_reconnect_gets_the_full_state(void **state)
 {
     (void)state;
@@ -440,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_a_xds_09_refusal_is_silent_until_the_content_changes),
         cmocka_unit_test(test_refusal_of_an_older_content_is_answered_with_the_newer),
         cmocka_unit_test(test_a_xds_10_stale_nonce_is_ignored),
+        cmocka_unit_test(test_names_in_odd_ways),
         cmocka_unit_test(test_a_xds_12_reconnect_gets_the_full_state),
         cmocka_unit_test(test_a_xds_13_type_urls),
         cmocka_unit_test(test_changed_cluster_makes_its_endpoints_due),

@@ -71,6 +71,30 @@ static void test_delta_claims_are_skipped_and_vanished_ones_removed(void **state
     delta("view SDS s=fp.99\nclaim SDS s=fp.99\nsub SDS s\n-\nidle");
 }
 
+/* Whatever a client brings from elsewhere, it ends with what this server has. */
+static void test_delta_foreign_claims_and_nonces(void **state)
+{
+    (void)state;
+    /* Versions of another control plane: not ours, so not current; what we do not know goes. */
+    delta("view CDS a=1\nclaim CDS a=v2/../%n{}; x=1\nsub CDS\n< CDS a=1 -x\ndack CDS\n-\nidle");
+    /* A nonce of an earlier stream, with the first request and later. */
+    delta("view CDS a=1\nsub CDS\n< CDS a=1\nforeign CDS\n-\ndack CDS\n-\nidle");
+    /* What is claimed has changed before the first view was there, and between view and answer. */
+    delta("claim CDS a=1\nsub CDS\n-\nview CDS a=2\n< CDS a=2\ndack CDS\nidle");
+    delta("view CDS a=1\nclaim CDS a=1\nsub CDS\nview CDS a=2\n< CDS a=2\ndack CDS\nidle");
+    delta("view EDS a=1\nclaim EDS a=1\nsub EDS a\nview EDS a=2\nview EDS a=1\n-\nidle");
+}
+
+/* One name several times, given up and asked for again before anything was sent. */
+static void test_delta_names_in_odd_ways(void **state)
+{
+    (void)state;
+    delta("view EDS a=1\nsub EDS a a a\n< EDS a=1\ndack EDS\n-\nidle");
+    delta("view EDS a=1\nsub EDS a\nunsub EDS a\nsub EDS a\n< EDS a=1\ndack EDS\n-\nidle");
+    delta("view EDS a=1\nsub EDS a\nunsub EDS a\n-\nidle");
+    delta("view EDS a=1\nunsub EDS a b\n-\nsub EDS a\n< EDS a=1\n-");
+}
+
 static void test_delta_wildcard_forms(void **state)
 {
     (void)state;
@@ -196,6 +220,8 @@ int main(void)
         cmocka_unit_test(test_a_xds_20_delta_several_types),
         cmocka_unit_test(test_delta_subscribing_again_is_answered_though_unchanged),
         cmocka_unit_test(test_delta_claims_are_skipped_and_vanished_ones_removed),
+        cmocka_unit_test(test_delta_foreign_claims_and_nonces),
+        cmocka_unit_test(test_delta_names_in_odd_ways),
         cmocka_unit_test(test_delta_wildcard_forms),
         cmocka_unit_test(test_delta_refusal_makes_its_resources_unknown),
         cmocka_unit_test(test_delta_unanswered_responses_are_bounded),

@@ -1,0 +1,54 @@
+"""The load client of the benchmark, small: that it says what is so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rig.daemon import ROOT, build_dir
+
+sys.path.insert(0, str(ROOT / "tests" / "bench"))
+
+import discovery
+
+TOOL = build_dir() / "xds-load"
+needs_tool = pytest.mark.skipif(not TOOL.exists(), reason="xds-load is not built: tests/bench/run builds it")
+
+
+@needs_tool
+@pytest.mark.parametrize("form", ["delta", "sotw"])
+def test_twenty_sidecars_are_configured_hear_of_changes_and_come_again(form: str) -> None:
+    """Server and transport are measured alike; in delta nothing is sent twice."""
+    figures: dict[str, Any] = discovery.measure(25, form, singles=3, changes=2)
+    assert (figures["sidecars"], figures["form"], figures["transport"]) == (25, form, "mtls")
+    for side in ("server", "floor"):
+        measured = figures[side]
+        assert measured["first_p50_ms"] > 0
+        assert measured["all_s"] > 0
+        assert measured["updates_per_s"] > 0
+        assert measured["responses"] >= 25 * 5  # one of each type
+        assert (measured["again_bytes"] == 0) == (form == "delta")
+
+
+@needs_tool
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "--target and --proxies"),
+        (["--target", "127.0.0.1:1", "--proxies", "/nowhere"], "/nowhere"),
+        (["--target", "nowhere", "--proxies", "PROXIES"], "expected HOST:PORT"),
+        (["--target", "127.0.0.1:1", "--proxies", "PROXIES"], "refused"),
+        (["--target", "127.0.0.1:1", "--proxies", "PROXIES", "--form", "other"], "delta or sotw"),
+    ],
+)
+def test_wrong_words_and_a_server_that_is_not_there(tmp_path: Path, arguments: list[str], text: str) -> None:
+    """Each is named, and the exit status is not 0."""
+    proxies = tmp_path / "proxies"
+    proxies.write_text("1f3b0b5e-7d0c-4c55-9a5e-0d9b8a7c6f01 a b\n")
+    words = [str(proxies) if word == "PROXIES" else word for word in arguments]
+    done = subprocess.run([str(TOOL), *words], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode in (1, 2)
+    assert text in done.stderr
