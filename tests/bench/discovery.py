@@ -42,8 +42,9 @@ def _pod(n: int, account: str, app: str) -> tuple[str, str]:
     """A ready pod with a sidecar, and its line for the load client."""
     own = str(uuid.uuid4())
     address = f"10.{100 + n // 62500}.{n // 250 % 250}.{n % 250 + 1}"
+    labels = f"{{app: {app}, osm-proxy-uuid: {own}}}"
     manifest = (
-        f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p{n}, namespace: load, labels: {{app: {app}, osm-proxy-uuid: {own}}}}}\n"
+        f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p{n}, namespace: load, labels: {labels}}}\n"
         f"spec: {{serviceAccountName: {account}, containers: [{{name: c, ports: [{{containerPort: 8080}}]}}]}}\n"
         f"status: {{phase: Running, podIP: {address}, podIPs: [{{ip: {address}}}], "
         'conditions: [{type: Ready, status: "True"}]}\n'
@@ -76,7 +77,7 @@ def _fill(world: World, sidecars: int) -> tuple[Path, Path]:
     return proxies, change
 
 
-def measure(sidecars: int, form: str, singles: int = 100, changes: int = 4) -> dict[str, Any]:
+def measure(sidecars: int, form: str, singles: int = 100, changes: int = 4, quiet_ms: int = 2000) -> dict[str, Any]:
     """One run, server and floor."""
     with World(real=False, permissive=True, flags=["--verbosity", "warn"]) as world:
         proxies, change = _fill(world, sidecars)
@@ -91,6 +92,7 @@ def measure(sidecars: int, form: str, singles: int = 100, changes: int = 4) -> d
             *("--change", str(change)),
             *("--changes", str(changes)),
             *("--singles", str(singles)),
+            *("--quiet-ms", str(quiet_ms)),
             *("--record", str(world.folder / "record")),
             "--self-test",
             *("-o", "json"),

@@ -22,7 +22,7 @@ needs_tool = pytest.mark.skipif(not TOOL.exists(), reason="xds-load is not built
 @pytest.mark.parametrize("form", ["delta", "sotw"])
 def test_twenty_sidecars_are_configured_hear_of_changes_and_come_again(form: str) -> None:
     """Server and transport are measured alike; in delta nothing is sent twice."""
-    figures: dict[str, Any] = discovery.measure(25, form, singles=3, changes=2)
+    figures: dict[str, Any] = discovery.measure(25, form, singles=3, changes=2, quiet_ms=500)
     assert (figures["sidecars"], figures["form"], figures["transport"]) == (25, form, "mtls")
     for side in ("server", "floor"):
         measured = figures[side]

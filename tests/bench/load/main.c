@@ -15,6 +15,7 @@
 #include <jansson.h>
 #include <openssl/pem.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,11 +25,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 512, QUIET_MS = 2000, LINE_MAX_BYTES = 1024, VALIDITY_S = 24 * 3600 };
+enum { EVENTS = 512, LINE_MAX_BYTES = 1024, VALIDITY_S = 24 * 3600 };
 
 struct options {
     const char *target, *state_dir, *trust_domain, *proxies, *form, *server_pid, *change, *changes,
-        *singles, *connecting, *record, *serve, *output, *timeout;
+        *singles, *connecting, *record, *serve, *output, *timeout, *quiet_ms;
     bool self_test, help;
 };
 
@@ -44,6 +45,7 @@ static struct options options = {.trust_domain = "cluster.local",
                                  .singles = "100",
                                  .connecting = "256",
                                  .timeout = "300",
+                                 .quiet_ms = "2000",
                                  .output = "table"};
 static struct sidecar *sidecars;
 static size_t count;
@@ -91,13 +93,16 @@ static void make_certificate(struct sidecar *s, const char *account, const char 
 /* "uuid account namespace" per line. */
 static void read_proxies(void)
 {
-    char line[LINE_MAX_BYTES], uuid[64], account[256], ns[64];
+    char line[LINE_MAX_BYTES];
     FILE *file = fopen(options.proxies, "r");
     size_t room = 0;
     if (!file)
         give_up(options.proxies, strerror(errno));
     while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, "%63s %255s %63s", uuid, account, ns) != 3)
+        char *rest = NULL;
+        const char *uuid = strtok_r(line, " \n", &rest), *account = strtok_r(NULL, " \n", &rest),
+                   *ns = strtok_r(NULL, " \n", &rest);
+        if (!uuid || !account || !ns)
             give_up(options.proxies, "expected \"uuid account namespace\" on each line");
         if (count == room) {
             room = room ? room * 2 : 1024;
@@ -258,13 +263,26 @@ static void run_singles(struct load *l, struct results *r, size_t n)
 
 static void quiet(struct load *l)
 {
+    double quiet_ms = (double)number_of("--quiet-ms", options.quiet_ms);
     uint64_t last = l->responses, since_us = osm_now_us();
-    while (seconds_since(since_us) * 1000 < QUIET_MS) {
+    while (seconds_since(since_us) * 1000 < quiet_ms) {
         turn(l, 50);
         if (l->responses != last)
             since_us = osm_now_us();
         last = l->responses;
     }
+}
+
+/* Its exit status; -1 where it cannot be run. */
+static int run_program(const char *path)
+{
+    pid_t child;
+    int status;
+    char *const arguments[] = {(char *)(uintptr_t)path, NULL};
+    if (posix_spawn(&child, path, NULL, NULL, arguments, environ) ||
+        waitpid(child, &status, 0) != child)
+        return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /* Every sidecar hears of each change once at least. One is over when nothing more comes: two that
@@ -281,8 +299,8 @@ static void run_changes(struct load *l, struct results *r, size_t n, const char 
         for (size_t i = 0; i < count; i++)
             before[i] = sidecars[i].responses;
         uint64_t start_us = osm_now_us();
-        if (push ? kill(push, SIGUSR1) : system(command)) // NOLINT(cert-env33-c): the operator's
-            give_up("--change", "the command failed");
+        if (push ? kill(push, SIGUSR1) : run_program(command))
+            give_up("--change", "the program failed");
         for (size_t behind = 1; behind;) {
             turn(l, 100);
             check(l, start_us, "a change");
@@ -441,12 +459,14 @@ static void parse(int argc, char **argv)
         {"server-pid", 0, "PID", "whose memory is measured", &options.server_pid, NULL, false},
         {"singles", 0, "N", "how many times one comes alone (default 100)", &options.singles, NULL,
          false},
-        {"change", 0, "COMMAND", "makes a change that concerns all of them", &options.change, NULL,
+        {"change", 0, "PROGRAM", "makes a change that concerns all of them", &options.change, NULL,
          false},
         {"changes", 0, "N", "how often (default 3)", &options.changes, NULL, false},
         {"connecting", 0, "N", "handshakes at once (default 256)", &options.connecting, NULL,
          false},
         {"timeout", 0, "SECONDS", "of each step (default 300)", &options.timeout, NULL, false},
+        {"quiet-ms", 0, "N", "a step is over when nothing has come for so long (default 2000)",
+         &options.quiet_ms, NULL, false},
         {"self-test", 0, NULL, "also against the transport alone, side by side", NULL,
          &options.self_test, false},
         {"record", 0, "FILE", "what one is sent goes there; needed by --self-test", &options.record,
