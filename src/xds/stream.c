@@ -74,8 +74,6 @@ struct osm__entry *osm__entry_find(const struct osm__type *t, const char *name)
     return t->len ? bsearch(name, t->entries, t->len, sizeof *t->entries, name_against) : NULL;
 }
 
-/* A refusal stands while there is something that it made unknown: once that is not wanted any more,
- * it is void. */
 static bool any_unknown(const struct osm__type *t)
 {
     for (size_t i = 0; i < t->len; i++)
@@ -85,10 +83,12 @@ static bool any_unknown(const struct osm__type *t)
 }
 
 /* A refusal stands while there is something that it made unknown; once that is not wanted any more,
- * it is void. */
+ * it is void. A refused response may also have taken clusters or listeners away by leaving them
+ * out: that one stands while any are wanted. */
 static void review_refusal(struct osm__type *t, enum osm_xds_type type)
 {
-    if (!has_wildcard(type) && !t->inflight_len && !any_unknown(t))
+    bool by_omission = has_wildcard(type) && (t->wildcard || t->len);
+    if (!by_omission && !t->inflight_len && !any_unknown(t))
         t->nacked = false;
 }
 
@@ -243,14 +243,15 @@ static void touch(struct osm__entry *e, const struct names_how *how)
         e->told = false;
 }
 
-/* Gives each name an entry ("*" and empty names are none). Nothing has changed on failure. */
+/* Gives each name an entry ("*" and empty names are none). Nothing has changed on failure. The
+ * limit is on what the client says: what it is sent for a wildcard is bounded by the views. */
 static int take_names(struct osm__type *t, const char *const *names, size_t n,
                       const struct names_how *how)
 {
     int rc = OSM_ENOMEM;
-    if (n > OSM__NAMES_MAX || t->len + n > OSM__NAMES_MAX)
+    if (n > OSM__NAMES_MAX)
         return OSM_ELIMIT;
-    size_t len = 0, sorted_len = 0;
+    size_t len = 0, sorted_len = 0, named = 0;
     struct osm__entry *fresh = osm_alloc_array(t->len + n, sizeof *fresh);
     bool *made = osm_alloc_array(t->len + n, sizeof *made);
     const char **sorted = osm_alloc_array(n, sizeof *sorted);
@@ -282,7 +283,12 @@ static int take_names(struct osm__type *t, const char *const *names, size_t n,
             for (const char *name = sorted[k]; k < sorted_len && !strcmp(sorted[k], name);)
                 k++;
         }
+        named += e->named;
         len++;
+    }
+    if (named > OSM__NAMES_MAX) {
+        rc = OSM_ELIMIT;
+        goto out;
     }
     osm_free(t->entries);
     t->entries = osm_take_ptr(&fresh);
@@ -337,7 +343,7 @@ static void accepted(struct osm__type *t, const struct osm__sent *sent)
         struct osm__entry *e = &t->entries[i];
         if (e->state == OSM__LEAVING && e->seq == sent->seq)
             e->state = OSM__LACKS;
-        if (e->state == OSM__LACKS && !e->named)
+        if (e->state == OSM__LACKS && !e->named && !e->ask)
             osm_resource_unref(e->resource);
         else
             t->entries[len++] = *e;
@@ -361,7 +367,6 @@ static void refused(struct osm__type *t, enum osm_xds_type type, const struct os
         }
     }
     t->nacked_version = sent->version;
-    /* A refused response may be one that took clusters or listeners away by leaving them out. */
     t->nacked = any_unknown(t) || has_wildcard(type);
     keep_error(t, error);
 }
@@ -411,7 +416,9 @@ static int sotw_request(struct osm_stream *stream, enum osm_xds_type type,
     struct osm__type *t = &stream->types[type];
     char nonce[OSM_NONCE_SIZE];
     osm__nonce(stream, t->last_seq, nonce);
-    bool first = !t->ever_sent || !r->nonce[0];
+    /* A refusal answers something, even without a nonce: sending again would go round in circles.
+     */
+    bool first = !t->ever_sent || (!r->nonce[0] && !r->refused);
     if (!first && strcmp(nonce, r->nonce) != 0) {
         *verdict = OSM_STREAM_STALE;
         return 0;
@@ -466,11 +473,10 @@ static int take_claims(struct osm__type *t, const struct osm_stream_request *r)
     return 0;
 }
 
-static void unsubscribe(struct osm_stream *stream, enum osm_xds_type type, const char *name)
+static void unsubscribe(struct osm__type *t, const char *name)
 {
-    struct osm__type *t = &stream->types[type];
     if (!strcmp(name, "*")) {
-        t->wildcard = false;
+        t->wildcard = t->owed = false;
         return;
     }
     struct osm__entry *e = osm__entry_find(t, name);
@@ -478,7 +484,8 @@ static void unsubscribe(struct osm_stream *stream, enum osm_xds_type type, const
         return;
     e->named = false;
     /* Still part of the wildcard: the client must learn whether it stays. */
-    e->ask = t->wildcard && in_view(&stream->view, type, name);
+    e->ask = t->wildcard;
+    e->told = e->told && !e->ask;
 }
 
 static int delta_request(struct osm_stream *stream, enum osm_xds_type type,
@@ -489,8 +496,6 @@ static int delta_request(struct osm_stream *stream, enum osm_xds_type type,
     bool first = !t->subscribed;
     if (!first && r->nonce[0])
         *verdict = take_answer(stream, type, r);
-    for (size_t i = 0; i < r->unsubscribe_len; i++)
-        unsubscribe(stream, type, r->unsubscribe[i]);
     int rc =
         take_names(t, r->names, r->names_len, &(struct names_how){.named = true, .ask = !first});
     if (rc)
@@ -498,13 +503,17 @@ static int delta_request(struct osm_stream *stream, enum osm_xds_type type,
     if (first) {
         t->wildcard = star || (!r->names_len && has_wildcard(type));
         t->owed = t->wildcard && !r->claims_len;
-        return take_claims(t, r);
-    }
-    if (star) {
+        rc = take_claims(t, r);
+        if (rc)
+            return rc;
+    } else if (star) {
         t->wildcard = t->owed = true;
         for (size_t i = 0; i < t->len; i++)
             t->entries[i].ask = true;
     }
+    /* After the subscriptions: who says "*" in both lists asks for nothing. */
+    for (size_t i = 0; i < r->unsubscribe_len; i++)
+        unsubscribe(t, r->unsubscribe[i]);
     forget_unsubscribed(t);
     return 0;
 }

@@ -58,7 +58,8 @@ static enum judgement judge_absent(const struct walk *w, const struct osm__entry
     bool can_take = !sotw || w->cursor.type == OSM_XDS_CDS || w->cursor.type == OSM_XDS_LDS;
     if (e->state == OSM__HAS || (e->state == OSM__UNKNOWN && !e->held))
         return can_take ? GONE : NOTHING;
-    return e->state == OSM__LACKS && !sotw && e->named && !e->told ? TELL : NOTHING;
+    bool asked = e->named || e->ask; /* ask without named: given up, but part of a wildcard */
+    return e->state == OSM__LACKS && !sotw && asked && !e->told ? TELL : NOTHING;
 }
 
 /* The next name that is subscribed to or has an entry. */

@@ -4,11 +4,21 @@
  *   leaf x=1 y=?               the reader's own secrets; ? = to come; a leading ~ = only by name
  *   first T names...           state of the world: version "" and nonce ""
  *   foreign T names...         a version and a nonce that this stream never gave
- *   ack T names...  nack T names...  stale T names...   with the newest, or the one before the
- * newest, nonce claim T a=1 ...            delta: initial_resource_versions of the next sub sub T
- * names...  unsub T names...  dack T  dnack T   delta; dack and dnack answer the oldest unanswered
- * response dnack-last T               delta: refuses the newest < T a=1 b=2 -c             the next
- * response: exactly these resources, removed ones with a dash
+ *   ack T names...  nack T names...    with the newest nonce
+ *   stale T names...  stale-nack T     with the one before the newest
+ *   nonceless-nack T            refuses without a nonce
+ *   cross T U                  answers T with the newest nonce of U
+ *   claim T a=1 ...            delta: initial_resource_versions of the next sub or foreign
+ *   sub T names...  unsub T names...   delta
+ *   dack T names...  dnack T   delta: answers the oldest unanswered response
+ *   dnack-last T               delta: refuses the newest
+ *   again T                    delta: accepts once more what was answered last
+ *   again-nack T               delta: refuses what was answered last
+ *   type URL                   a request for this type, which is none of ours
+ *   was stale|ack|nack|quiet   what the last request was
+ * In requests of the delta form, names after a "!" are unsubscribed from.
+ *
+ *   < T a=1 b=2 -c             the next response: exactly these resources, removed ones with a dash
  *   -                          nothing more to send
  *   due | idle | refused | accepted | waits
  *   patience                   the transport waits no longer
@@ -44,6 +54,7 @@ struct client {
     struct osm_class *cls;
     char *words[MAX];
     size_t words_len;
+    enum osm_stream_verdict verdict; /* of the last request */
 };
 
 static int type_of(const char *word)
@@ -149,9 +160,18 @@ static enum osm_stream_verdict do_request(struct client *c)
         r.nonce = c->types[type].nonces[n - 1];
         r.version = c->types[type].version;
     }
-    if (!strcmp(word, "stale")) {
+    if (!strncmp(word, "stale", 5)) {
         assert_true(n > 1);
         r.nonce = c->types[type].nonces[n - 2];
+    }
+    if (!strncmp(word, "again", 5)) {
+        assert_true(c->types[type].answered > 0);
+        r.nonce = c->types[type].nonces[c->types[type].answered - 1];
+    }
+    if (!strcmp(word, "cross")) {
+        int other = type_of(c->words[2]);
+        assert_true(other >= 0 && c->types[other].nonces_len > 0);
+        r.nonce = c->types[other].nonces[c->types[other].nonces_len - 1];
     }
     if (!strcmp(word, "dack") || !strcmp(word, "dnack")) {
         assert_true(c->types[type].answered < n);
@@ -164,11 +184,16 @@ static enum osm_stream_verdict do_request(struct client *c)
     if (!strcmp(word, "unsub")) {
         r.unsubscribe = (const char *const *)c->words + 2;
         r.unsubscribe_len = c->words_len - 2;
-    } else {
+    } else if (strcmp(word, "cross") != 0) {
         r.names = (const char *const *)c->words + 2;
-        r.names_len = c->words_len - 2;
+        while (2 + r.names_len < c->words_len && strcmp(r.names[r.names_len], "!") != 0)
+            r.names_len++;
+        if (2 + r.names_len < c->words_len) {
+            r.unsubscribe = r.names + r.names_len + 1;
+            r.unsubscribe_len = c->words_len - 3 - r.names_len;
+        }
     }
-    if (!strcmp(word, "sub")) {
+    if (!strcmp(word, "sub") || !strcmp(word, "foreign")) {
         r.claims = c->types[type].claims;
         r.claims_len = c->types[type].claims_len;
         c->types[type].claims_len = 0;
@@ -179,6 +204,26 @@ static enum osm_stream_verdict do_request(struct client *c)
     if (rc)
         fail_msg("%s: %s", word, err.msg);
     return verdict;
+}
+
+static void do_other_type(struct client *c)
+{
+    struct osm_stream_request r = {
+        .type_url = c->words[1], .version = "", .nonce = "", .error = ""};
+    enum osm_stream_verdict verdict;
+    assert_int_equal(0, osm_stream_request(c->stream, &r, &verdict, NULL));
+    if (verdict != OSM_STREAM_UNKNOWN_TYPE)
+        fail_msg("%s is taken for a type of ours", c->words[1]);
+}
+
+static void check_verdict(const struct client *c, int at)
+{
+    static const char *const names[] = {[OSM_STREAM_QUIET] = "quiet",
+                                        [OSM_STREAM_ACK] = "ack",
+                                        [OSM_STREAM_NACK] = "nack",
+                                        [OSM_STREAM_STALE] = "stale"};
+    if (strcmp(names[c->verdict], c->words[1]) != 0)
+        fail_msg("line %d: expected %s, was %s", at, c->words[1], names[c->verdict]);
 }
 
 static void note_nonce(struct client *c, const struct osm_stream_response *r)
@@ -252,12 +297,16 @@ static void step(struct client *c, char *line, int at)
         assert_true(osm_stream_waits(c->stream));
     } else if (!strcmp(word, "patience")) {
         osm_stream_stop_waiting(c->stream);
+    } else if (!strcmp(word, "type")) {
+        do_other_type(c);
+    } else if (!strcmp(word, "was")) {
+        check_verdict(c, at);
     } else {
-        enum osm_stream_verdict verdict = do_request(c);
-        if (!strcmp(word, "stale"))
-            assert_int_equal(OSM_STREAM_STALE, verdict);
-        if (strstr(word, "nack"))
-            assert_int_equal(OSM_STREAM_NACK, verdict);
+        c->verdict = do_request(c);
+        if (!strncmp(word, "stale", 5) || !strncmp(word, "again", 5))
+            assert_int_equal(OSM_STREAM_STALE, c->verdict);
+        else if (!strcmp(word, "nack") || !strncmp(word, "dnack", 5))
+            assert_int_equal(OSM_STREAM_NACK, c->verdict);
     }
 }
 
@@ -289,12 +338,12 @@ static void run(enum osm_stream_mode mode, const char *script)
     free(text);
 }
 
-static void sotw(const char *script)
+static inline void sotw(const char *script)
 {
     run(OSM_STREAM_SOTW, script);
 }
 
-static void delta(const char *script)
+static inline void delta(const char *script)
 {
     run(OSM_STREAM_DELTA, script);
 }

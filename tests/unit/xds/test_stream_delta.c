@@ -106,7 +106,8 @@ static void test_delta_wildcard_forms(void **state)
     delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nsub CDS a\n< CDS a=1\ndack "
           "CDS\nunsub CDS a\n< CDS a=1\ndack CDS\n"
           "view CDS a=2 b=2\n< CDS a=2 b=2\n-");
-    delta("view CDS a=1\nsub CDS * ghost\n< CDS a=1 -ghost\ndack CDS\nunsub CDS ghost\n-\nidle");
+    delta("view CDS a=1\nsub CDS * ghost\n< CDS a=1 -ghost\ndack CDS\nunsub CDS ghost\n< CDS "
+          "-ghost\ndack CDS\nidle");
     /* Other types have no empty form. */
     delta("view EDS a=1\nsub EDS\n-\nidle\nsub EDS *\n< EDS a=1\n-");
 }
