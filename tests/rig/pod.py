@@ -45,6 +45,7 @@ class Pod:
         env: dict[str, str],
         sidecar: bool,
         envoy: bool,
+        sotw: bool,
         real: bool,
         address: str,
         annotations: dict[str, str],
@@ -52,6 +53,7 @@ class Pod:
         self.world, self.ns, self.name, self.account = world, ns, name, account
         self.labels, self.app, self.ports, self.env, self.annotations = labels, app, ports, env, annotations
         self.sidecar, self.real, self.address = sidecar, real, address
+        self.sotw = sotw
         self.has_envoy = sidecar and envoy and real
         self.uuid = str(uuids.uuid4()) if sidecar else ""
         self.folder = world.folder / "pods" / ns / name
@@ -101,6 +103,8 @@ class Pod:
             self.world.daemon.osm(
                 "proxy", "bootstrap", f"{self.ns}/{self.name}", "--out", str(self.etc), "--mount-path", str(self.etc)
             )
+            if self.sotw:
+                self._speak_state_of_the_world()
         if not self.real:
             return
         resolv = self.folder / "resolv.conf"
@@ -113,6 +117,13 @@ class Pod:
         self.world.network.plug(self._netns, self.address)
         if self.sidecar:
             run(*self._netns.command(0, "env", f"POD_IP={self.address}", "sh", str(self.etc / "iptables.sh")))
+
+    def _speak_state_of_the_world(self) -> None:
+        """As the bootstraps of old injectors say."""
+        bootstrap = self.etc / "bootstrap.yaml"
+        text = bootstrap.read_text()
+        assert text.count("api_type: DELTA_GRPC") == 1
+        bootstrap.write_text(text.replace("api_type: DELTA_GRPC", "api_type: GRPC"))
 
     def give_files(self) -> None:
         """What has been written for the sidecar is its user's."""
@@ -149,8 +160,11 @@ class Pod:
 
     @staticmethod
     def _own_arguments(given: list[str]) -> list[str]:
-        """What many Envoys on one machine need beyond a pod's own arguments."""
-        own = [] if "--disable-hot-restart" in given else ["--disable-hot-restart"]
+        """What many Envoys on one machine need beyond a pod's own arguments, and an access log that tests can read:
+        Envoy writes it every ten seconds else."""
+        own = ["--file-flush-interval-msec", "50"]
+        if "--disable-hot-restart" not in given:
+            own.append("--disable-hot-restart")
         return own if "--concurrency" in given else [*own, "--concurrency", "1"]
 
     def _spawn(self, uid: int, log: str, *command: str) -> subprocess.Popen[bytes]:

@@ -308,11 +308,12 @@ class World:
         env: dict[str, str] | None = None,
         sidecar: bool = True,
         envoy: bool = True,
+        sotw: bool = False,
         address: str | None = None,
         annotations: dict[str, str] | None = None,
     ) -> Pod:
         """A pod: its object is written now, its processes start at the next wait(). `app`: roles of apps.py, as
-        "http=8080"."""
+        "http=8080". `sotw`: its Envoy speaks the state of the world instead of delta."""
         roles = [app] if isinstance(app, str) else list(app)
         listed = (
             [{"name": f"p{i}", "containerPort": int(r.partition("=")[2])} for i, r in enumerate(roles)]
@@ -332,6 +333,7 @@ class World:
             env=env or {},
             sidecar=sidecar,
             envoy=envoy,
+            sotw=sotw,
             real=self.real,
             address=self.addresses.pod(address),
             annotations=annotations or {},

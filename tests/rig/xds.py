@@ -198,9 +198,25 @@ class _Stream(Generic[Request]):
         assert got.type == kind, f"expected {kind}, got {got.type}: {sorted(got.resources)}"
         return got
 
+    def send(self, kind: str, names: Iterable[str] = (), /, **how: Any) -> None:
+        """One request, as given."""
+        raise NotImplementedError
+
     def ack(self, answer: Answer) -> None:
         """Accepts a response."""
         raise NotImplementedError
+
+    def fetch_all(self, kind: str, names: Iterable[str]) -> dict[str, Any]:
+        """Subscribes for the first time, and waits until each name has come; acknowledges what comes. A leaf
+        certificate may come later than the rest: it has to be signed first."""
+        wanted = set(names)
+        self.send(kind, sorted(wanted))
+        got: dict[str, Any] = {}
+        while not wanted <= got.keys():
+            answer = self.expect(kind)
+            self.ack(answer)
+            got.update(answer.resources)
+        return got
 
     def record(self) -> list[Answer]:
         """From now on every response is accepted at once and put into the list that is returned."""
@@ -284,18 +300,6 @@ class Sotw(_Stream[discovery_pb2.DiscoveryRequest]):
         self.ack(answer)
         return answer
 
-    def fetch_all(self, kind: str, names: Iterable[str]) -> dict[str, Any]:
-        """Subscribes for the first time, and waits until each name has come; acknowledges what comes. A leaf
-        certificate may come later than the rest: it has to be signed first."""
-        wanted = set(names)
-        self.send(kind, sorted(wanted))
-        got: dict[str, Any] = {}
-        while not wanted <= got.keys():
-            answer = self.expect(kind)
-            self.ack(answer)
-            got.update(answer.resources)
-        return got
-
 
 class Delta(_Stream[discovery_pb2.DeltaDiscoveryRequest]):
     """Incremental."""
@@ -322,11 +326,12 @@ class Delta(_Stream[discovery_pb2.DeltaDiscoveryRequest]):
         known: dict[str, str] | None = None,
         nonce: str = "",
         error: str = "",
+        url: str | None = None,
     ) -> None:
         """One request, as given."""
         request = discovery_pb2.DeltaDiscoveryRequest(
             node=self.node(),
-            type_url=URLS[kind],
+            type_url=URLS[kind] if url is None else url,
             resource_names_subscribe=list(subscribe),
             resource_names_unsubscribe=list(unsubscribe),
             initial_resource_versions=known or {},
