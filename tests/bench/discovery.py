@@ -77,8 +77,10 @@ def _fill(world: World, sidecars: int) -> tuple[Path, Path]:
     return proxies, change
 
 
-def measure(sidecars: int, form: str, singles: int = 100, changes: int = 4, quiet_ms: int = 2000) -> dict[str, Any]:
-    """One run, server and floor."""
+def measure(
+    sidecars: int, form: str, singles: int = 100, changes: int = 4, quiet_ms: int = 2000, record: Path | None = None
+) -> dict[str, Any]:
+    """One run, server and floor. `record`: where what one sidecar was sent is kept."""
     with World(real=False, permissive=True, flags=["--verbosity", "warn"]) as world:
         proxies, change = _fill(world, sidecars)
         world.daemon.applied(120)
@@ -93,7 +95,7 @@ def measure(sidecars: int, form: str, singles: int = 100, changes: int = 4, quie
             *("--changes", str(changes)),
             *("--singles", str(singles)),
             *("--quiet-ms", str(quiet_ms)),
-            *("--record", str(world.folder / "record")),
+            *("--record", str(record or world.folder / "record")),
             "--self-test",
             *("-o", "json"),
         ]

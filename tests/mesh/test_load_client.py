@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import free_port
 from rig.daemon import ROOT, build_dir
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
@@ -20,9 +23,11 @@ needs_tool = pytest.mark.skipif(not TOOL.exists(), reason="xds-load is not built
 
 @needs_tool
 @pytest.mark.parametrize("form", ["delta", "sotw"])
-def test_twenty_sidecars_are_configured_hear_of_changes_and_come_again(form: str) -> None:
+def test_sidecars_are_configured_hear_of_changes_and_come_again(tmp_path: Path, form: str) -> None:
     """Server and transport are measured alike; in delta nothing is sent twice."""
-    figures: dict[str, Any] = discovery.measure(25, form, singles=3, changes=2, quiet_ms=500)
+    figures: dict[str, Any] = discovery.measure(
+        25, form, singles=3, changes=2, quiet_ms=500, record=tmp_path / "record"
+    )
     assert (figures["sidecars"], figures["form"], figures["transport"]) == (25, form, "mtls")
     for side in ("server", "floor"):
         measured = figures[side]
@@ -31,6 +36,28 @@ def test_twenty_sidecars_are_configured_hear_of_changes_and_come_again(form: str
         assert measured["updates_per_s"] > 0
         assert measured["responses"] >= 25 * 5  # one of each type
         assert (measured["again_bytes"] == 0) == (form == "delta")
+    _plain(tmp_path, form)
+
+
+def _plain(folder: Path, form: str) -> None:
+    """The same transport without TLS, from what was recorded."""
+    target = f"127.0.0.1:{free_port('127.0.0.1')}"
+    proxies = folder / "proxies"
+    proxies.write_text("".join(f"{uuid.uuid4()} account load\n" for _ in range(10)))
+    serve = [str(TOOL), "--serve", target, "--record", str(folder / "record")]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout
+            assert server.stdout.readline() == b"ready\n"
+            words = ["--target", target, "--proxies", str(proxies), "--form", form, "-o", "json"]
+            words += ["--singles", "1", "--changes", "0", "--quiet-ms", "200"]
+            done = subprocess.run([str(TOOL), *words], capture_output=True, text=True, check=True, timeout=60)
+            figures = json.loads(done.stdout)
+            assert figures["transport"] == "plain"
+            assert figures["floor"] is None
+            assert figures["server"]["responses"] >= 10 * 5
+        finally:
+            server.terminate()
 
 
 @needs_tool

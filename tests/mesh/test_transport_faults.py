@@ -202,6 +202,32 @@ def test_a_client_without_a_window_holds_up_nobody(plain: World, caller: Pod) ->
     _gone(plain, caller)
 
 
+def test_a_slow_reader_gets_it_all_in_its_own_time(plain: World, caller: Pod) -> None:
+    """A kilobyte at a time; a client beside it is served meanwhile."""
+    for n in range(100):
+        plain.service("blue", f"wide-{n}", HTTP_8080, {"app": "shop"})
+    plain.wait()
+    with Sotw(plain, caller) as client:
+        size = sum(cluster.ByteSize() for cluster in client.fetch(CDS).resources.values())
+    assert size > 40_000
+    with h2.Connection(plain.daemon.ads, caller.etc, window=1000) as slow:
+        slow.greet()
+        stream = slow.open()
+        slow.message(stream, _request())
+        got = 0
+        while got < size:
+            data = slow.tls.recv(65536)
+            assert data, f"the connection ended after {got} bytes"
+            got += len(data)
+            more = struct.pack(">I", 1000)
+            slow.frame(h2.WINDOW_UPDATE, more, stream=stream)
+            slow.frame(h2.WINDOW_UPDATE, more)
+            if got // 20_000 != (got - len(data)) // 20_000:
+                with Sotw(plain, plain.pods["blue/shop-2"]) as client:
+                    assert client.fetch(CDS).resources
+    _gone(plain, caller)
+
+
 def test_a_client_that_never_reads_holds_up_nobody(plain: World, caller: Pod) -> None:
     """Its socket fills; what is meant for it is not kept for it."""
     for n in range(300):
