@@ -3,13 +3,10 @@ cases in the unit tests; here is what only the whole server can show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import grpc
 import pytest
 from rig import CommandError, World, until
-from rig.objects import HTTP_8080, split
+from rig.objects import HTTP_8080
 from rig.xds import CDS, EDS, LDS, ORDER, RDS, SDS, Delta, Sotw
 
 SHOP, OTHER = "blue/shop|8080", "blue/other|8080"
@@ -227,66 +224,6 @@ def test_a_xds_22_cluster_without_endpoints_gets_an_empty_assignment(plain: Worl
         assert client.expect(EDS).resources["blue/slow|8080"].endpoints[0].lb_endpoints
 
 
-def _texts(value: Any, key: str) -> Iterator[str]:
-    """Every text under a key, anywhere in a message as JSON."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name == key and isinstance(inner, str):
-                yield inner
-            yield from _texts(inner, key)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner, key)
-
-
-def _clusters_named(message: dict[str, Any]) -> Iterator[str]:
-    """By routes and TCP proxies, alone or by weight."""
-    yield from _texts(message, "cluster")
-    for weighted in _values(message, "weighted_clusters"):
-        yield from (each["name"] for each in weighted.get("clusters", []))
-
-
-def _values(value: Any, key: str) -> Iterator[Any]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name == key:
-                yield inner
-            yield from _values(inner, key)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _values(inner, key)
-
-
-@pytest.mark.parametrize("pod", ["red/caller-1", "blue/shop-1"])
-def test_a_xds_24_what_is_served_refers_to_nothing_that_is_not(plain: World, pod: str) -> None:
-    """Clusters, endpoints, routes and secrets that are named exist, in a mesh with splits and TCP beside HTTP."""
-    _other(plain, ports=OTHER_PORT)
-    plain.service("blue", "raw", [{"name": "tcp-raw", "port": 9000, "targetPort": 9000}], {"app": "shop"})
-    plain.service("blue", "apex", HTTP_8080, None)
-    plain.apply(split("blue", "halves", "apex", shop=50, other=50))
-    plain.wait()
-    with Sotw(plain, plain.pods[pod]) as client:
-        clusters = client.fetch(CDS)
-        listeners = client.fetch(LDS)
-        eds = [name for name, cluster in clusters.resources.items() if clusters.as_dict(name).get("type") == "EDS"]
-        if eds:
-            assert client.fetch(EDS, eds).resources.keys() == set(eds)
-        dumps = [listeners.as_dict(name) for name in listeners.resources]
-        tables = set(_texts(dumps, "route_config_name"))
-        assert tables
-        routes = client.fetch(RDS, sorted(tables))
-        assert routes.resources.keys() == tables
-        for message in [*dumps, *(routes.as_dict(name) for name in routes.resources)]:
-            assert set(_clusters_named(message)) <= clusters.resources.keys()
-        secrets = set()
-        for message in [*dumps, *(clusters.as_dict(name) for name in clusters.resources)]:
-            for configs in _values(message, "tls_certificate_sds_secret_configs"):
-                secrets |= {config["name"] for config in configs}
-            secrets |= {config["name"] for config in _values(message, "validation_context_sds_secret_config")}
-        assert "service-cert" in secrets
-        assert client.fetch_all(SDS, sorted(secrets)).keys() == secrets
-
-
 @pytest.mark.parametrize("form", [Sotw, Delta])
 def test_a_xds_08_a_full_push_goes_in_the_order_of_make_before_break(plain: World, form: type) -> None:
     """Permissive off takes everything away, on brings it back: clusters, endpoints, listeners, routes, secrets."""
@@ -356,19 +293,35 @@ def test_identity_comes_from_the_certificate_not_from_the_node(plain: World, for
         assert client.fetch(LDS).resources.keys() == {"outbound-listener"}
 
 
-def test_a_xds_13_unknown_and_missing_types_leave_other_streams_alone(plain: World) -> None:
-    """A request for a type that we do not serve is ignored, or ends this stream; nobody else's."""
-    with Sotw(plain, plain.pods["blue/shop-1"]) as witness:
+@pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_13_an_unknown_type_is_ignored(plain: World, form: type) -> None:
+    """The stream goes on: other types are served before and after."""
+    with form(plain, plain.pods["red/caller-1"]) as client:
+        client.send(CDS, url="type.googleapis.com/envoy.service.runtime.v3.Runtime")
+        first = client.fetch(CDS)
+        client.send(CDS, url="type.googleapis.com/envoy.service.runtime.v3.Runtime")
+        client.silent()
+        _other(plain)
+        second = client.expect(CDS)
+        assert second.nonce != first.nonce
+        client.ack(second)
+        client.silent()
+
+
+@pytest.mark.parametrize("form", [Sotw, Delta])
+def test_a_xds_13_a_missing_type_ends_this_stream_only(plain: World, form: type) -> None:
+    """It says what is missing; nobody else notices."""
+    with form(plain, plain.pods["blue/shop-1"]) as witness:
         witness.fetch(CDS)
-        for url in ("type.googleapis.com/envoy.service.runtime.v3.Runtime", ""):
-            with Sotw(plain, plain.pods["red/caller-1"]) as client:
-                client.send(CDS, url=url)
-                client.send(CDS)
-                try:
-                    assert client.expect(CDS).resources
-                except grpc.RpcError as error:
-                    assert error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
+        with form(plain, plain.pods["red/caller-1"]) as client:
+            client.fetch(CDS)
+            client.send(CDS, url="")
+            error = client.ended()
+            assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "type_url" in error.details()
         witness.silent()
+        _other(plain)
+        assert OTHER in witness.expect(CDS).resources
 
 
 def test_proxy_is_ended_with_its_pod(plain: World) -> None:
