@@ -37,16 +37,11 @@ def _isolated(code: str, tmp: Path) -> subprocess.Popen[str]:
     """A program that enters isolation and then runs some code; independent of the isolation of this test run."""
     env = {k: v for k, v in os.environ.items() if k != "OSM_RIG_RUN"} | {"TMPDIR": str(tmp)}
     script = f"import sys; sys.path.insert(0, {str(RIG)!r})\nimport isolate, os, subprocess, time\n"
+    # a run in the background of a script is deaf to these, and so is what it starts
+    script += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     script += f"folder = isolate.enter()\n{code}"
-    return subprocess.Popen(
-        [sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, text=True, preexec_fn=_default_signals
-    )
-
-
-def _default_signals() -> None:
-    """A run in the background of a script is deaf to some, and what it starts is too."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.mesh
