@@ -228,9 +228,7 @@ def test_check_says_when_no_policy_sees_an_object(bundle: Callable[..., Path], t
     ],
     ids=["state", "write"],
 )
-def test_check_finds_rules_that_keep_state_or_write_into_answers(
-    tmp_path: Path, module: str, finding: str
-) -> None:
+def test_check_finds_rules_that_keep_state_or_write_into_answers(tmp_path: Path, module: str, finding: str) -> None:
     """The first run tells, in a release build too."""
     done = osm("check", plant(tmp_path / "mine", {"m.lua": module}))
     assert done.returncode == 1

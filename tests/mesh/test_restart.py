@@ -110,7 +110,9 @@ def _updates(world: World) -> dict[str, int]:
         f"{pod.name} {name}": n
         for pod in world.sidecars()
         for name, n in pod.envoy.stats(pattern).items()
-        if "osm-controller" not in name and not re.search(r"\.(tls_sds|validation_context_sds)\.", name)
+        if "osm-controller" not in name
+        and "|local." not in name
+        and not re.search(r"\.(tls_sds|validation_context_sds)\.", name)
     }
 
 

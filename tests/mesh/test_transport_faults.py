@@ -253,9 +253,11 @@ def _storm(world: World, pod: Pod, batches: int) -> None:
     as before when it is quiet again."""
     figures, descriptors = world.daemon.figures(), len(os.listdir(f"/proc/{world.daemon.pid}/fd"))
     for _ in range(batches):
-        batch = [h2.Connection(world.daemon.ads, pod.etc) for _ in range(250)]
-        for peer in batch:
-            peer.greet()
+        batch = []
+        for _ in range(250):
+            peer = h2.Connection(world.daemon.ads, pod.etc)
+            batch.append(peer)
+            peer.greet()  # at once: the server waits five seconds for it
             peer.message(peer.open(), _request())
         for peer in batch:
             peer.tls.close()

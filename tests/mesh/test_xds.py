@@ -122,6 +122,7 @@ def test_a_xds_06_what_is_unsubscribed_is_not_told(plain: World, form: type) -> 
             client.send(EDS, [OTHER], version=first.version, nonce=first.nonce)
         else:
             client.send(EDS, unsubscribe=[SHOP])
+        client.fetch(CDS)  # requests of a stream are taken in order
         one_pod_more("shop-7")
         second = client.expect(EDS)
         assert second.resources.keys() == {OTHER}
@@ -130,6 +131,7 @@ def test_a_xds_06_what_is_unsubscribed_is_not_told(plain: World, form: type) -> 
             client.send(EDS, [], version=second.version, nonce=second.nonce)
         else:
             client.send(EDS, unsubscribe=[OTHER])
+        client.fetch(LDS)
         one_pod_more("shop-8")
         client.silent()
 
