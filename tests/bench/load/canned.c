@@ -1,6 +1,8 @@
 #include "canned.h"
 
 #include "base/mem.h"
+#include "sidecar.h"
+#include "xds/ads_priv.h"
 #include "xds/wire.h"
 
 #include <grpc/byte_buffer.h>
@@ -14,9 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TYPES = 5, RESPONSES_MAX = 64, SLOTS = 16, POLL_MS = 20, QUEUE_MAX = 256 };
+enum { TYPES = LOAD_TYPES, RESPONSES_MAX = 4096, SLOTS = 16, POLL_MS = 1, QUEUE_MAX = 256 };
 
 struct recorded {
+    uint32_t round; /* 0: the first configuration, then of each change */
     int type;
     grpc_slice body;
 };
@@ -101,10 +104,12 @@ static void on_sent(struct op *op, bool ok)
     free_if_over(s);
 }
 
-static void answer(struct stream *s, int type)
+/* What was recorded of the type (any: negative) in the round. */
+static void answer(struct stream *s, int type, uint32_t round)
 {
     for (size_t i = 0; i < recorded_len; i++)
-        if (recorded[i].type == type && s->last - s->first < QUEUE_MAX)
+        if (recorded[i].round == round && (type < 0 || recorded[i].type == type) &&
+            s->last - s->first < QUEUE_MAX)
             s->queue[s->last++ % QUEUE_MAX] = (int)i;
     send_next(s);
 }
@@ -127,7 +132,7 @@ static void take(struct stream *s, const uint8_t *data, size_t len)
         return;
     s->asked[type] = true;
     if (!has)
-        answer(s, type);
+        answer(s, type, 0);
 }
 
 static void receive(struct stream *s)
@@ -224,14 +229,14 @@ static bool read_record(const char *path)
         "envoy.config.listener.v3.Listener", "envoy.config.route.v3.RouteConfiguration",
         "envoy.extensions.transport_sockets.tls.v3.Secret"};
     FILE *file = fopen(path, "rb");
-    uint32_t head[2];
+    struct load_record head;
     for (int i = 0; i < TYPES; i++)
         (void)snprintf(urls[i], sizeof urls[i], "type.googleapis.com/%s", messages[i]);
-    while (file && recorded_len < RESPONSES_MAX && fread(head, sizeof head, 1, file) == 1) {
-        grpc_slice body = grpc_slice_malloc(head[1]);
-        if (head[0] >= TYPES || fread(GRPC_SLICE_START_PTR(body), 1, head[1], file) != head[1])
+    while (file && recorded_len < RESPONSES_MAX && fread(&head, sizeof head, 1, file) == 1) {
+        grpc_slice body = grpc_slice_malloc(head.len);
+        if (head.type >= TYPES || fread(GRPC_SLICE_START_PTR(body), 1, head.len, file) != head.len)
             break;
-        recorded[recorded_len++] = (struct recorded){(int)head[0], body};
+        recorded[recorded_len++] = (struct recorded){head.round, (int)head.type, body};
     }
     if (file)
         (void)fclose(file);
@@ -260,6 +265,12 @@ int canned_serve(const struct canned_config *config)
         (void)fprintf(stderr, "xds-load: %s: no recorded response in it\n", config->record);
         return 1;
     }
+    struct osm_err err = {0};
+    if (osm__ads_tls_no_tickets(&err)) {
+        (void)fprintf(stderr, "xds-load: %s\n", err.msg);
+        return 1;
+    }
+    osm__absl_tune();
     grpc_init();
     grpc_arg list[] = {
         int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, 4 * 1024 * 1024),
@@ -286,7 +297,8 @@ int canned_serve(const struct canned_config *config)
     grpc_server_start(server);
     for (int i = 0; i < SLOTS; i++)
         accept_next();
-    (void)printf("ready\n");
+    const char *colon = strrchr(config->listen, ':');
+    (void)printf("%.*s:%d\n", (int)(colon ? colon - config->listen : 0), config->listen, port);
     (void)fflush(stdout);
     int pushed = 0;
     while (!atomic_load(&signals_stop)) {
@@ -302,7 +314,7 @@ int canned_serve(const struct canned_config *config)
         pushed++;
         for (struct stream *s = streams, *next; s; s = next) {
             next = s->next;
-            answer(s, 0);
+            answer(s, -1, (uint32_t)pushed);
         }
     }
     return 0; /* the system takes the rest */

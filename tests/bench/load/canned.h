@@ -4,10 +4,10 @@
 
 struct canned_config {
     const char *listen;                          /* "127.0.0.1:1234" */
-    const char *record;                          /* of struct load */
+    const char *record;                          /* of one sidecar: struct load_record */
     const char *chain_pem, *key_pem, *roots_pem; /* NULL: plain */
 };
 
-/** Serves until SIGTERM; SIGUSR1 sends the recorded clusters to every stream once more. Returns the
- * process's exit status. */
+/** Says on stdout where it listens and serves until SIGTERM; the n-th SIGUSR1 sends to every stream
+ * what was recorded of the n-th change. Returns the process's exit status. */
 int canned_serve(const struct canned_config *config);

@@ -1,8 +1,9 @@
 /* xds-load: N simulated sidecars against an ADS server, and against the transport alone.
  *
- * First single ones, each alone, then all at once, then changes that concern all, then all of them
- * come again. With --self-test the same against canned.c, with the bytes that the first sidecar was
- * sent, so that what the server costs is seen beside what its transport costs. Usage: --help. */
+ * First single ones, each alone, then all at once, then single ones anew while the others are idle,
+ * then changes that concern all, then all of them come again. With --self-test the same against
+ * canned.c, which sends what one sidecar was sent, byte for byte and change for change, so that
+ * what the server costs is seen beside what its transport costs. Usage: --help. */
 #include "canned.h"
 #include "sidecar.h"
 
@@ -10,9 +11,9 @@
 #include "base/options.h"
 #include "ca/ca.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <jansson.h>
+#include <netdb.h>
 #include <openssl/pem.h>
 #include <signal.h>
 #include <spawn.h>
@@ -25,18 +26,44 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 512, LINE_MAX_BYTES = 1024, VALIDITY_S = 24 * 3600 };
+enum {
+    EVENTS = 512,
+    LINE_MAX_BYTES = 1024,
+    VALIDITY_S = 24 * 3600,
+    FILE_MAX_BYTES = 16 << 20,
+    OTHER_FILES = 64, /* open files beside the connections */
+    KINDS_MAX = 2 * OSM_OPTION_VALUES_MAX,
+    NAME_MAX_BYTES = 32
+};
 
 struct options {
-    const char *target, *state_dir, *trust_domain, *proxies, *form, *server_pid, *change, *changes,
-        *singles, *connecting, *record, *serve, *output, *timeout, *quiet_ms;
+    const char *target, *state_dir, *trust_domain, *server_name, *proxies, *form, *server_pid,
+        *changes, *singles, *connecting, *record, *serve, *output, *timeout_s, *quiet_ms;
+    const char *programs[OSM_OPTION_VALUES_MAX + 1], *swaps[OSM_OPTION_VALUES_MAX + 1];
     bool self_test, help;
 };
 
+/* A kind of change: a program, or a file that takes the contents of two in turn. */
+struct kind {
+    char name[NAME_MAX_BYTES];
+    const char *program;
+    char *file, *next;
+    struct osm_buf contents[2];
+    size_t turn;
+};
+
+struct kind_result {
+    double first_p50_ms, first_max_ms; /* until the first has accepted something */
+    double all_p50_s, all_max_s;       /* until all have accepted all */
+    double updates_per_s, cpu_us_per_update;
+};
+
 struct results {
-    double single_p50_ms, single_p99_ms, all_s, change_s, updates_per_s, again_s;
+    double alone_p50_ms, alone_p99_ms, among_p50_ms, among_p99_ms;
+    double all_s, all_cpu_s, client_cpu_s, again_s, again_cpu_s;
     double rss_kb;
     uint64_t again_bytes, responses, bytes;
+    struct kind_result kinds[KINDS_MAX];
 };
 
 static struct options options = {.trust_domain = "cluster.local",
@@ -44,9 +71,11 @@ static struct options options = {.trust_domain = "cluster.local",
                                  .changes = "3",
                                  .singles = "100",
                                  .connecting = "256",
-                                 .timeout = "300",
+                                 .timeout_s = "300",
                                  .quiet_ms = "2000",
                                  .output = "table"};
+static struct kind kinds[KINDS_MAX];
+static size_t kinds_len;
 static struct sidecar *sidecars;
 static size_t count;
 static struct osm_ca *ca;
@@ -139,17 +168,19 @@ static SSL_CTX *client_tls(void)
 static void set_target(struct load *l, const char *target)
 {
     const char *colon = strrchr(target, ':');
-    struct sockaddr_in *in = (struct sockaddr_in *)&l->address;
-    char host[64];
-    if (!colon || (size_t)(colon - target) >= sizeof host)
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    if (!colon)
         give_up(target, "expected HOST:PORT");
-    memcpy(host, target, (size_t)(colon - target));
-    host[colon - target] = '\0';
-    in->sin_family = AF_INET;
-    in->sin_port = htons((uint16_t)number_of(target, colon + 1));
-    l->address_len = sizeof *in;
-    if (inet_pton(AF_INET, host, &in->sin_addr) != 1)
-        give_up(target, "expected an IPv4 address");
+    bool bracketed = target[0] == '[' && colon[-1] == ']';
+    char *host = osm_strndup(target + bracketed, (size_t)(colon - target) - 2u * bracketed);
+    int rc = getaddrinfo(host, colon + 1, &hints, &found);
+    if (rc)
+        give_up(target, gai_strerror(rc));
+    memcpy(&l->address, found->ai_addr, found->ai_addrlen);
+    l->address_len = found->ai_addrlen;
+    freeaddrinfo(found);
+    osm_free(host);
 }
 
 /* --- the loop --- */
@@ -171,8 +202,8 @@ static void check(const struct load *l, uint64_t start_us, const char *what)
 {
     if (l->failed)
         give_up(what, l->first_error);
-    if (seconds_since(start_us) > (double)number_of("--timeout", options.timeout))
-        give_up(what, "not within --timeout");
+    if (seconds_since(start_us) > (double)number_of("--timeout-s", options.timeout_s))
+        give_up(what, "not within --timeout-s; the server's log may say why");
 }
 
 /* Starts all, a bounded number of handshakes at once; until all have what @p done counts. */
@@ -217,28 +248,40 @@ static double resident_kb(pid_t pid)
     return kb;
 }
 
-static void forget(void)
+/* Of the process, or of this one (0). */
+static double cpu_s(pid_t pid)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct sidecar *s = &sidecars[i];
-        X509 *certificate = s->certificate;
-        EVP_PKEY *key = s->key;
-        const char *uuid = s->uuid;
-        s->certificate = NULL;
-        s->key = NULL;
-        if (s->load)
-            sidecar_free(s);
-        *s = (struct sidecar){.uuid = uuid, .certificate = certificate, .key = key};
+    char path[64], line[LINE_MAX_BYTES];
+    unsigned long user = 0, system = 0;
+    struct rusage own;
+    if (!pid && !getrusage(RUSAGE_SELF, &own))
+        return (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) +
+               (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    const char *at = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+    for (int field = 2; at && field < 14; field++)
+        at = strchr(at + 1, ' ');
+    if (at) {
+        char *end;
+        user = strtoul(at + 1, &end, 10);
+        system = strtoul(end, NULL, 10);
     }
+    if (file)
+        (void)fclose(file);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
-static void run_singles(struct load *l, struct results *r, size_t n)
+/* @p n times one of them comes as if for the first time; the times of p50 and p99. */
+static void run_singles(struct load *l, size_t n, bool stay, double *p50_ms, double *p99_ms)
 {
     double *ms = osm_alloc_array(n ? n : 1, sizeof *ms);
     if (!ms)
         give_up("singles", "out of memory");
     for (size_t i = 0; i < n; i++) {
         struct sidecar *s = &sidecars[i % count];
+        if (stay)
+            sidecar_forget(s);
         s->load = l;
         uint64_t start_us = osm_now_us();
         sidecar_start(s);
@@ -247,16 +290,13 @@ static void run_singles(struct load *l, struct results *r, size_t n)
             check(l, start_us, "a single sidecar");
         }
         ms[i] = (double)(s->configured_us - s->started_us) / 1e3;
-        forget();
-        if (l->record) {
-            (void)fclose(l->record);
-            l->record = NULL;
-        }
+        if (!stay)
+            sidecar_forget(s);
     }
     if (n) {
         qsort(ms, n, sizeof *ms, by_value);
-        r->single_p50_ms = ms[n / 2];
-        r->single_p99_ms = ms[(n * 99 + 99) / 100 - 1];
+        *p50_ms = ms[n / 2];
+        *p99_ms = ms[(n * 99 + 99) / 100 - 1];
     }
     osm_free(ms);
 }
@@ -285,70 +325,152 @@ static int run_program(const char *path)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* Every sidecar hears of each change once at least. One is over when nothing more comes: two that
- * undo each other would otherwise be one that changes nothing. */
-static void run_changes(struct load *l, struct results *r, size_t n, const char *command,
-                        pid_t push)
+static void add_kind(const char *name, size_t len, struct kind kind)
 {
-    double total_s = 0;
-    uint64_t *before = osm_alloc_array(count, sizeof *before);
-    if (!before)
+    if (len >= sizeof kind.name || kinds_len == KINDS_MAX)
+        give_up("--change, --swap", "the names are too long or too many");
+    memcpy(kind.name, name, len);
+    kinds[kinds_len++] = kind;
+}
+
+static void read_kinds(void)
+{
+    for (size_t i = 0; options.programs[i]; i++) {
+        const char *slash = strrchr(options.programs[i], '/'),
+                   *name = slash ? slash + 1 : options.programs[i];
+        add_kind(name, strcspn(name, "."), (struct kind){.program = options.programs[i]});
+    }
+    for (size_t i = 0; options.swaps[i]; i++) {
+        struct osm_err err = {0};
+        const char *colon = strchr(options.swaps[i], ':');
+        if (!colon)
+            give_up(options.swaps[i], "expected FILE:OTHER");
+        struct kind kind = {.file =
+                                osm_strndup(options.swaps[i], (size_t)(colon - options.swaps[i])),
+                            .next = osm_strf("%s.next", colon + 1)};
+        const char *slash = strrchr(kind.file, '/'), *name = slash ? slash + 1 : kind.file;
+        const char *from[2] = {colon + 1, kind.file};
+        for (int k = 0; k < 2; k++) {
+            kind.contents[k] = (struct osm_buf)OSM_BUF_INIT(FILE_MAX_BYTES);
+            if (osm_buf_read_file(&kind.contents[k], from[k], &err))
+                give_up("--swap", err.msg);
+        }
+        add_kind(name, strcspn(name, "."), kind);
+    }
+}
+
+static void prepare(struct kind *k)
+{
+    if (!k->file)
+        return;
+    const struct osm_buf *contents = &k->contents[k->turn++ % 2];
+    FILE *file = fopen(k->next, "w");
+    if (!file || fwrite(contents->data, 1, contents->len, file) != contents->len || fclose(file))
+        give_up(k->next, strerror(errno));
+}
+
+static void make_change(const struct kind *k)
+{
+    if (k->program && run_program(k->program))
+        give_up(k->program, "failed; it makes the change, so its own words say why");
+    if (k->file && rename(k->next, k->file))
+        give_up(k->file, strerror(errno));
+}
+
+/* Every sidecar hears of each change once at least. One is over when nothing more comes: two that
+ * undo each other would otherwise be one that changes nothing. @p push: the canned server instead.
+ */
+static void run_changes(struct load *l, struct kind_result *r, struct kind *kind, size_t n,
+                        pid_t pid, pid_t push)
+{
+    double *first_ms = osm_alloc_array(n, sizeof *first_ms),
+           *all_s = osm_alloc_array(n, sizeof *all_s), total_s = 0;
+    if (!first_ms || !all_s)
         give_up("changes", "out of memory");
-    uint64_t responses = l->responses;
-    for (size_t k = 0; k < n && (command || push); k++) {
-        for (size_t i = 0; i < count; i++)
-            before[i] = sidecars[i].responses;
+    uint64_t acked = l->acked;
+    double before_s = cpu_s(pid);
+    for (size_t k = 0; k < n; k++) {
+        if (!push)
+            prepare(kind);
+        l->round++;
+        l->heard = 0;
+        l->first_ack_us = 0;
         uint64_t start_us = osm_now_us();
-        if (push ? kill(push, SIGUSR1) : run_program(command))
-            give_up("--change", "the program failed");
-        for (size_t behind = 1; behind;) {
+        if (!push)
+            make_change(kind);
+        else if (kill(push, SIGUSR1))
+            give_up("the canned server", strerror(errno));
+        while (l->heard < count) {
             turn(l, 100);
-            check(l, start_us, "a change");
-            behind = 0;
-            for (size_t i = 0; i < count; i++)
-                behind += sidecars[i].responses == before[i];
+            check(l, start_us, kind->name);
         }
         quiet(l);
-        total_s += (double)(l->last_response_us - start_us) / 1e6;
+        first_ms[k] = (double)(l->first_ack_us - start_us) / 1e3;
+        all_s[k] = (double)(l->last_ack_us - start_us) / 1e6;
+        total_s += all_s[k];
     }
-    if (n && total_s > 0) {
-        r->change_s = total_s / (double)n;
-        r->updates_per_s = (double)(l->responses - responses) / total_s;
-    }
-    osm_free(before);
+    qsort(first_ms, n, sizeof *first_ms, by_value);
+    qsort(all_s, n, sizeof *all_s, by_value);
+    r->first_p50_ms = first_ms[n / 2];
+    r->first_max_ms = first_ms[n - 1];
+    r->all_p50_s = all_s[n / 2];
+    r->all_max_s = all_s[n - 1];
+    r->updates_per_s = (double)(l->acked - acked) / total_s;
+    r->cpu_us_per_update = pid ? (cpu_s(pid) - before_s) * 1e6 / (double)(l->acked - acked) : 0;
+    osm_free(first_ms);
+    osm_free(all_s);
 }
 
 static struct results run(const char *target, pid_t pid, pid_t push, const char *record)
 {
     struct results r = {0};
     struct load l = {.epoll_fd = epoll_create1(EPOLL_CLOEXEC),
-                     .delta = !strcmp(options.form, "delta"),
-                     .server_name = "ads.cluster.local"};
+                     .delta = !strcmp(options.form, "delta")};
+    size_t singles = number_of("--singles", options.singles),
+           changes = number_of("--changes", options.changes);
     char *server_name = osm_strf("ads.%s", options.trust_domain);
-    l.server_name = server_name;
+    l.server_name = options.server_name ? options.server_name : server_name;
     l.tls = ca ? client_tls() : NULL;
     set_target(&l, target);
     if (record && !(l.record = fopen(record, "wb")))
         give_up(record, strerror(errno));
-    run_singles(&l, &r, number_of("--singles", options.singles));
+    if (record) {
+        l.recorded = sidecars[0].uuid;
+        run_singles(&l, 1, false, &r.alone_p50_ms, &r.alone_p99_ms);
+        l.recorded = NULL;
+    }
+    run_singles(&l, singles, false, &r.alone_p50_ms, &r.alone_p99_ms);
     quiet(&l);
-    double before_kb = resident_kb(pid);
+    double before_kb = resident_kb(pid), before_s = cpu_s(pid), own_s = cpu_s(0);
     uint64_t responses = l.responses, bytes = l.bytes;
     r.all_s = start_all(&l, &l.configured, "all sidecars");
+    r.all_cpu_s = pid ? cpu_s(pid) - before_s : 0;
+    r.client_cpu_s = cpu_s(0) - own_s;
+    quiet(&l);
     r.responses = l.responses - responses;
     r.bytes = l.bytes - bytes;
-    quiet(&l);
     r.rss_kb = (resident_kb(pid) - before_kb) / (double)count;
-    run_changes(&l, &r, number_of("--changes", options.changes), options.change, push);
+    run_singles(&l, singles, true, &r.among_p50_ms, &r.among_p99_ms);
     quiet(&l);
+    l.recorded = record ? sidecars[0].uuid : NULL;
+    for (size_t i = 0; i < kinds_len && changes; i++)
+        run_changes(&l, &r.kinds[i], &kinds[i], changes, pid, push);
+    l.recorded = NULL;
     stop_all();
     bytes = l.bytes;
+    before_s = cpu_s(pid);
     r.again_s = start_all(&l, &l.accepted, "all sidecars again");
     quiet(&l);
+    r.again_cpu_s = pid ? cpu_s(pid) - before_s : 0;
     r.again_bytes = l.bytes - bytes;
     if (l.failed)
         give_up("after the last", l.first_error);
-    forget();
+    for (size_t i = 0; i < count; i++) {
+        sidecar_forget(&sidecars[i]);
+        sidecars[i].load = NULL;
+    }
+    if (l.record && fclose(l.record))
+        give_up(record, strerror(errno));
     SSL_CTX_free(l.tls);
     (void)close(l.epoll_fd);
     osm_free(server_name);
@@ -377,9 +499,8 @@ static int serve_canned(void)
 
 static struct results run_floor(const char *self, const char *record)
 {
-    int ends[2], port = 20000 + (int)(getpid() % 20000);
-    char target[64], ready[16] = "";
-    (void)snprintf(target, sizeof target, "127.0.0.1:%d", port);
+    int ends[2];
+    char target[64] = "";
     if (pipe(ends))
         give_up("pipe", strerror(errno));
     pid_t child = fork();
@@ -387,31 +508,61 @@ static struct results run_floor(const char *self, const char *record)
         (void)dup2(ends[1], STDOUT_FILENO);
         (void)close(ends[0]);
         const char *state = options.state_dir ? options.state_dir : "";
-        (void)execl(self, self, "--serve", target, "--record", record, "--trust-domain",
+        (void)execl(self, self, "--serve", "127.0.0.1:0", "--record", record, "--trust-domain",
                     options.trust_domain, state[0] ? "--state-dir" : (char *)NULL, state,
                     (char *)NULL);
         _exit(127);
     }
     (void)close(ends[1]);
-    if (child < 0 || read(ends[0], ready, sizeof ready - 1) <= 0)
+    FILE *words = fdopen(ends[0], "r");
+    if (child < 0 || !words || !fgets(target, sizeof target, words))
         give_up("the canned server", "does not start");
+    target[strcspn(target, "\n")] = '\0';
     struct results r = run(target, child, child, NULL);
     (void)kill(child, SIGTERM);
     (void)waitpid(child, NULL, 0);
-    (void)close(ends[0]);
+    (void)fclose(words);
     return r;
 }
 
 /* --- telling --- */
 
+static void put(json_t *to, const char *prefix, const char *key, double value)
+{
+    char *name = osm_strf("%s%s", prefix, key);
+    if (!name || json_object_set_new(to, name, json_real(value)))
+        give_up("figures", "out of memory");
+    osm_free(name);
+}
+
 static json_t *as_json(const struct results *r)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "first_p50_ms",
-                     r->single_p50_ms, "first_p99_ms", r->single_p99_ms, "all_s", r->all_s,
-                     "change_s", r->change_s, "updates_per_s", r->updates_per_s, "again_s",
-                     r->again_s, "rss_kb_per_proxy", r->rss_kb, "again_bytes",
-                     (json_int_t)r->again_bytes, "responses", (json_int_t)r->responses, "bytes",
-                     (json_int_t)r->bytes);
+    json_t *to = json_object();
+    put(to, "", "alone_p50_ms", r->alone_p50_ms);
+    put(to, "", "alone_p99_ms", r->alone_p99_ms);
+    put(to, "", "among_p50_ms", r->among_p50_ms);
+    put(to, "", "among_p99_ms", r->among_p99_ms);
+    put(to, "", "all_s", r->all_s);
+    put(to, "", "all_cpu_s", r->all_cpu_s);
+    put(to, "", "all_client_cpu_s", r->client_cpu_s);
+    put(to, "", "all_responses", (double)r->responses);
+    put(to, "", "all_bytes", (double)r->bytes);
+    put(to, "", "rss_kb_per_proxy", r->rss_kb);
+    for (size_t i = 0; i < kinds_len; i++) {
+        const struct kind_result *k = &r->kinds[i];
+        char *prefix = osm_strf("%s_", kinds[i].name);
+        put(to, prefix, "first_p50_ms", k->first_p50_ms);
+        put(to, prefix, "first_max_ms", k->first_max_ms);
+        put(to, prefix, "all_p50_s", k->all_p50_s);
+        put(to, prefix, "all_max_s", k->all_max_s);
+        put(to, prefix, "updates_per_s", k->updates_per_s);
+        put(to, prefix, "cpu_us_per_update", k->cpu_us_per_update);
+        osm_free(prefix);
+    }
+    put(to, "", "again_s", r->again_s);
+    put(to, "", "again_cpu_s", r->again_cpu_s);
+    put(to, "", "again_bytes", (double)r->again_bytes);
+    return to;
 }
 
 static void tell(const struct results *server, const struct results *floor)
@@ -428,11 +579,11 @@ static void tell(const struct results *server, const struct results *floor)
         json_decref(out);
     } else {
         (void)printf("%zu sidecars, %s, %s\n", count, options.form, ca ? "mTLS" : "plain");
-        (void)printf("  %-18s %12s %12s %8s\n", "", "server", floor ? "floor" : "",
+        (void)printf("  %-28s %12s %12s %8s\n", "", "server", floor ? "floor" : "",
                      floor ? "ratio" : "");
         json_object_foreach (s, key, value) {
             double at = json_number_value(value), on = json_number_value(json_object_get(f, key));
-            (void)printf("  %-18s %12.2f", key, at);
+            (void)printf("  %-28s %12.2f", key, at);
             if (f)
                 (void)printf(" %12.2f", on);
             if (f && on > 0)
@@ -447,7 +598,7 @@ static void tell(const struct results *server, const struct results *floor)
 static void parse(int argc, char **argv)
 {
     const struct osm_option list[] = {
-        {"target", 0, "HOST:PORT", "the server (IPv4)", &options.target, NULL, false},
+        {"target", 0, "HOST:PORT", "the server", &options.target, NULL, false},
         {"proxies", 0, "FILE", "who they are: \"uuid account namespace\" per line",
          &options.proxies, NULL, false},
         {"state-dir", 0, "DIR",
@@ -455,24 +606,31 @@ static void parse(int argc, char **argv)
          &options.state_dir, NULL, false},
         {"trust-domain", 0, "DOMAIN", "(default cluster.local)", &options.trust_domain, NULL,
          false},
+        {"server-name", 0, "NAME", "in the server's certificate (default ads.<trust domain>)",
+         &options.server_name, NULL, false},
         {"form", 0, "FORM", "delta or sotw (default delta)", &options.form, NULL, false},
         {"server-pid", 0, "PID", "whose memory is measured", &options.server_pid, NULL, false},
         {"singles", 0, "N", "how many times one comes alone (default 100)", &options.singles, NULL,
          false},
-        {"change", 0, "PROGRAM", "makes a change that concerns all of them", &options.change, NULL,
-         false},
-        {"changes", 0, "N", "how often (default 3)", &options.changes, NULL, false},
+        {"change", 0, "PROGRAM...", "makes a change that concerns all of them", options.programs,
+         NULL, false},
+        {"swap", 0, "FILE:OTHER...",
+         "a change that concerns all of them: FILE gets the contents of OTHER by one rename, its "
+         "own the next time; OTHER lies on the same file system, where the server does not look",
+         options.swaps, NULL, false},
+        {"changes", 0, "N", "how often each (default 3)", &options.changes, NULL, false},
         {"connecting", 0, "N", "handshakes at once (default 256)", &options.connecting, NULL,
          false},
-        {"timeout", 0, "SECONDS", "of each step (default 300)", &options.timeout, NULL, false},
+        {"timeout-s", 0, "N", "of each step (default 300)", &options.timeout_s, NULL, false},
         {"quiet-ms", 0, "N", "a step is over when nothing has come for so long (default 2000)",
          &options.quiet_ms, NULL, false},
         {"self-test", 0, NULL, "also against the transport alone, side by side", NULL,
          &options.self_test, false},
         {"record", 0, "FILE", "what one is sent goes there; needed by --self-test", &options.record,
          NULL, false},
-        {"serve", 0, "HOST:PORT", "be that transport: answers from --record", &options.serve, NULL,
-         false},
+        {"serve", 0, "HOST:PORT",
+         "be that transport: answers from --record, prints where, pushes on SIGUSR1",
+         &options.serve, NULL, false},
         {"output", 'o', "FORMAT", "table or json", &options.output, NULL, false},
         {"help", 'h', NULL, "print this and end", NULL, &options.help, false},
         {NULL, 0, NULL, NULL, NULL, NULL, false},
@@ -488,7 +646,14 @@ static void parse(int argc, char **argv)
     if (options.help) {
         (void)printf("xds-load: simulated sidecars against an ADS server\n\n");
         osm_options_help(list, stdout);
+        (void)printf("\nExit status: 0 measured, 1 something failed (said on stderr), 2 wrong "
+                     "flags.\nTimes end when the answers have been handed to the kernel.\n");
         exit(0);
+    }
+    bool told = !strcmp(options.output, "json") || !strcmp(options.output, "table");
+    if (!told) {
+        (void)fprintf(stderr, "xds-load: --output: expected table or json\n");
+        exit(2);
     }
     bool known = !strcmp(options.form, "delta") || !strcmp(options.form, "sotw");
     if (!known || (!options.serve && (!options.target || !options.proxies)) ||
@@ -501,22 +666,37 @@ static void parse(int argc, char **argv)
     }
 }
 
+static void make_room(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files))
+        give_up("open files", strerror(errno));
+    files.rlim_cur = files.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &files);
+    if (files.rlim_max < count + OTHER_FILES) {
+        char *why =
+            osm_strf("one for each of %zu sidecars and %d more are needed, %llu allowed; raise "
+                     "the limit (ulimit -Hn)",
+                     count, OTHER_FILES, (unsigned long long)files.rlim_max);
+        give_up("open files", why);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct osm_err err = {0};
-    struct rlimit files;
     parse(argc, argv);
     (void)signal(SIGPIPE, SIG_IGN);
-    if (!getrlimit(RLIMIT_NOFILE, &files)) {
-        files.rlim_cur = files.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
     struct osm_ca_config where = {options.state_dir, options.trust_domain};
     if (options.state_dir && osm_ca_open(&ca, &where, &err))
         give_up("--state-dir", err.msg);
-    if (options.serve)
+    if (options.serve) {
+        make_room();
         return serve_canned();
+    }
     read_proxies();
+    make_room();
+    read_kinds();
     pid_t pid = options.server_pid ? (pid_t)number_of("--server-pid", options.server_pid) : 0;
     struct results server = run(options.target, pid, 0, options.record), floor;
     if (options.self_test)
@@ -527,6 +707,12 @@ int main(int argc, char **argv)
         osm_free((void *)(uintptr_t)sidecars[i].uuid);
     }
     osm_free(sidecars);
+    for (size_t i = 0; i < kinds_len; i++) {
+        osm_free(kinds[i].file);
+        osm_free(kinds[i].next);
+        osm_buf_clear(&kinds[i].contents[0]);
+        osm_buf_clear(&kinds[i].contents[1]);
+    }
     osm_ca_unref(ca);
     return 0;
 }

@@ -16,8 +16,17 @@
 
 enum { MESSAGE_MAX_BYTES = 64 << 20, READ_BYTES = 64 * 1024, PREFIX_BYTES = 5 };
 
+/* A resource that has come, or whose name has been asked for. Clusters and listeners keep what they
+ * name; the rest is kept as long as somebody names it. */
 struct load_name {
-    char *version; /* NULL: not come yet */
+    char *text, *version; /* version NULL: the server has none */
+    struct load_ref {
+        int type;
+        struct load_name *name;
+    } * refs;
+    size_t refs_len, named_by;
+    uint32_t sweep;
+    bool sent, answered;
 };
 
 static const char *const urls[LOAD_TYPES] = {
@@ -59,76 +68,138 @@ static struct load_name *name_of(struct sidecar *s, int type, const void *data, 
     if (n)
         return n;
     n = osm_alloc(sizeof *n);
-    if (!n || osm_map_putn(&t->names, data, len, n, NULL)) {
+    if (!n || !(n->text = osm_strndup(data, len)) || osm_map_putn(&t->names, data, len, n, NULL)) {
+        fail(s, "names", "out of memory");
+        if (n)
+            osm_free(n->text);
         osm_free(n);
         return NULL;
     }
     return n;
 }
 
-static void want(struct sidecar *s, int type, const void *data, size_t len)
+static void free_name(struct load_name *n)
 {
-    struct load_type *t = &s->types[type];
-    if (!len || osm_map_getn(&t->names, data, len) || !name_of(s, type, data, len))
-        return;
-    t->missing++;
-    t->dirty = true;
+    osm_free(n->text);
+    osm_free(n->version);
+    osm_free(n->refs);
+    osm_free(n);
 }
 
-static void have(struct sidecar *s, int type, const void *data, size_t len, const void *version,
-                 size_t version_len)
+static void remove_name(struct sidecar *s, int type, struct load_name *n)
 {
-    bool known = osm_map_getn(&s->types[type].names, data, len) != NULL;
+    (void)osm_map_del(&s->types[type].names, n->text);
+    free_name(n);
+}
+
+static bool is_asked_for(int type, const struct load_name *n)
+{
+    return is_wildcard(type) || n->named_by;
+}
+
+/* One more that names it; the reference goes to @p by. */
+static void want(struct sidecar *s, struct load_name *by, int type, const void *data, size_t len)
+{
+    struct load_type *t = &s->types[type];
+    struct load_name *n = len ? name_of(s, type, data, len) : NULL;
+    if (!n)
+        return;
+    for (size_t i = 0; i < by->refs_len; i++)
+        if (by->refs[i].name == n)
+            return;
+    struct load_ref *refs = osm_realloc_array(by->refs, by->refs_len + 1, sizeof *refs);
+    if (!refs) {
+        fail(s, "names", "out of memory");
+        return;
+    }
+    by->refs = refs;
+    by->refs[by->refs_len++] = (struct load_ref){type, n};
+    if (!n->named_by++ && !n->answered)
+        t->missing++;
+    t->dirty = t->dirty || !n->sent;
+}
+
+static void give_up_refs(struct sidecar *s, struct load_ref *refs, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        struct load_type *t = &s->types[refs[i].type];
+        struct load_name *n = refs[i].name;
+        if (--n->named_by)
+            continue;
+        if (!n->answered)
+            t->missing--;
+        if (n->sent)
+            (void)osm_buf_add(&t->gone, n->text, strlen(n->text) + 1);
+        t->dirty = t->dirty || n->sent;
+        remove_name(s, refs[i].type, n);
+    }
+    osm_free(refs);
+}
+
+/* It may come before anything names it: the canned server does not wait to be asked. */
+static struct load_name *have(struct sidecar *s, int type, const void *data, size_t len,
+                              const void *version, size_t version_len)
+{
+    struct load_type *t = &s->types[type];
     struct load_name *n = name_of(s, type, data, len);
     if (!n)
-        return;
-    if (known && !n->version && s->types[type].missing)
-        s->types[type].missing--;
+        return NULL;
+    if (n->named_by && !n->answered)
+        t->missing--;
+    n->answered = true;
+    n->sweep = t->sweep;
     set_text(&n->version, version, version_len);
+    return n;
 }
 
-static void drop(struct sidecar *s, int type, const void *data, size_t len)
+/* The server has it no longer. What somebody names stays asked for. */
+static void drop(struct sidecar *s, int type, struct load_name *n)
 {
-    struct load_type *t = &s->types[type];
-    struct load_name *n = osm_map_deln(&t->names, data, len);
     if (!n)
         return;
-    if (!n->version && t->missing)
-        t->missing--;
-    osm_free(n->version);
-    osm_free(n);
+    if (!n->answered && n->named_by)
+        s->types[type].missing--;
+    n->answered = true;
+    osm_free(osm_take_ptr(&n->version));
+    if (!is_wildcard(type))
+        return;
+    struct load_ref *refs = osm_take_ptr(&n->refs);
+    size_t len = n->refs_len;
+    remove_name(s, type, n);
+    give_up_refs(s, refs, len);
 }
 
 /* --- what a resource names --- */
 
-typedef void visit_fn(struct sidecar *s, const uint8_t *data, size_t len);
+typedef void visit_fn(struct sidecar *s, struct load_name *by, const uint8_t *data, size_t len);
 
 /* Calls @p visit for every message or text at the end of the path of field numbers; 0 ends it. */
-static void walk(struct sidecar *s, const uint8_t *data, size_t len, const uint32_t *path,
-                 visit_fn *visit)
+static void walk(struct sidecar *s, struct load_name *by, const uint8_t *data, size_t len,
+                 const uint32_t *path, visit_fn *visit)
 {
     struct osm_wire_reader r = {data, data + len};
     struct osm_wire_field f;
     if (!*path) {
-        visit(s, data, len);
+        visit(s, by, data, len);
         return;
     }
     while (osm_wire_next(&r, &f) == 1)
         if (f.field == *path && f.type == OSM_WIRE_BYTES)
-            walk(s, f.data, f.len, path + 1, visit);
+            walk(s, by, f.data, f.len, path + 1, visit);
 }
 
-static void want_route(struct sidecar *s, const uint8_t *data, size_t len)
+static void want_route(struct sidecar *s, struct load_name *by, const uint8_t *data, size_t len)
 {
-    want(s, LOAD_RDS, data, len);
+    want(s, by, LOAD_RDS, data, len);
 }
 
-static void want_secret(struct sidecar *s, const uint8_t *data, size_t len)
+static void want_secret(struct sidecar *s, struct load_name *by, const uint8_t *data, size_t len)
 {
-    want(s, LOAD_SDS, data, len);
+    want(s, by, LOAD_SDS, data, len);
 }
 
-static void note_references(struct sidecar *s, int type, const uint8_t *data, size_t len)
+static void note_references(struct sidecar *s, int type, struct load_name *by, const uint8_t *data,
+                            size_t len)
 {
     /* Listener.filter_chains.filters.typed_config.value: HttpConnectionManager.rds.name */
     static const uint32_t routes[] = {3, 3, 4, 2, 3, 2, 0};
@@ -137,11 +208,11 @@ static void note_references(struct sidecar *s, int type, const uint8_t *data, si
                                                     {3, 6, 3, 2, 1, 7, 1, 0}};
     static const uint32_t cluster_secrets[2][7] = {{24, 3, 2, 1, 6, 1, 0}, {24, 3, 2, 1, 7, 1, 0}};
     if (type == LOAD_LDS)
-        walk(s, data, len, routes, want_route);
+        walk(s, by, data, len, routes, want_route);
     for (int i = 0; i < 2 && type == LOAD_LDS; i++)
-        walk(s, data, len, listener_secrets[i], want_secret);
+        walk(s, by, data, len, listener_secrets[i], want_secret);
     for (int i = 0; i < 2 && type == LOAD_CDS; i++)
-        walk(s, data, len, cluster_secrets[i], want_secret);
+        walk(s, by, data, len, cluster_secrets[i], want_secret);
     if (type != LOAD_CDS)
         return;
     struct osm_wire_reader r = {data, data + len};
@@ -154,7 +225,7 @@ static void note_references(struct sidecar *s, int type, const uint8_t *data, si
             eds = f.number == 3;
     }
     if (eds)
-        want(s, LOAD_EDS, name.data, name.len);
+        want(s, by, LOAD_EDS, name.data, name.len);
 }
 
 /* An Any: the resource itself, whose name is its first field in all five types. */
@@ -169,12 +240,18 @@ static void take_resource(struct sidecar *s, int type, const uint8_t *any, size_
     if (!value.len)
         return;
     struct osm_wire_reader inner = {value.data, value.data + value.len};
-    while (osm_wire_next(&inner, &f) == 1)
-        if (f.field == 1 && f.type == OSM_WIRE_BYTES) {
-            have(s, type, f.data, f.len, version, version_len);
-            break;
-        }
-    note_references(s, type, value.data, value.len);
+    struct load_name *n = NULL;
+    while (!n && osm_wire_next(&inner, &f) == 1)
+        if (f.field == 1 && f.type == OSM_WIRE_BYTES)
+            n = have(s, type, f.data, f.len, version, version_len);
+    if (!n || !is_wildcard(type))
+        return;
+    /* The new ones before the old ones go: what both name is not given up in between. */
+    struct load_ref *before = osm_take_ptr(&n->refs);
+    size_t before_len = n->refs_len;
+    n->refs_len = 0;
+    note_references(s, type, n, value.data, value.len);
+    give_up_refs(s, before, before_len);
 }
 
 /* --- requests --- */
@@ -203,7 +280,8 @@ static void put_sotw(struct sidecar *s, int type, struct osm_buf *out)
     put_node(s, out, 2);
     if (!is_wildcard(type))
         osm_map_each (&t->names, e)
-            put_text(out, 3, e->key);
+            if (is_asked_for(type, e->value))
+                put_text(out, 3, e->key);
     put_text(out, 4, urls[type]);
     put_text(out, 5, t->nonce);
 }
@@ -213,14 +291,16 @@ static void put_delta(struct sidecar *s, int type, struct osm_buf *out)
     struct load_type *t = &s->types[type];
     put_node(s, out, 1);
     put_text(out, 2, urls[type]);
-    if (!is_wildcard(type) && t->dirty)
+    if (!is_wildcard(type))
         osm_map_each (&t->names, e)
-            if (!t->asked || !((struct load_name *)e->value)->version)
+            if (!((struct load_name *)e->value)->sent && is_asked_for(type, e->value))
                 put_text(out, 3, e->key);
+    for (size_t at = 0; at < t->gone.len; at += strlen(t->gone.data + at) + 1)
+        put_text(out, 4, t->gone.data + at);
     if (!t->asked)
         osm_map_each (&t->names, e) {
             const struct load_name *n = e->value;
-            if (!n->version)
+            if (!n->version || !is_asked_for(type, n))
                 continue;
             size_t mark = osm_wire_open(out, 5);
             put_text(out, 1, e->key);
@@ -244,6 +324,10 @@ static void request(struct sidecar *s, int type)
     osm_buf_clear(&message);
     s->types[type].asked = true;
     s->types[type].dirty = false;
+    osm_buf_reset(&s->types[type].gone);
+    if (!is_wildcard(type))
+        osm_map_each (&s->types[type].names, e)
+            ((struct load_name *)e->value)->sent = is_asked_for(type, e->value);
     if (s->load->delta) /* an answer is given once */
         osm_free(osm_take_ptr(&s->types[type].nonce));
 }
@@ -273,12 +357,46 @@ static void note_configured(struct sidecar *s)
     s->load->configured++;
 }
 
+/* The answers to all that has come are with the kernel. */
+static void note_acked(struct sidecar *s)
+{
+    struct load *l = s->load;
+    if (!s->unacked)
+        return;
+    l->acked += s->unacked;
+    s->unacked = 0;
+    l->last_ack_us = osm_now_us();
+    if (!l->first_ack_us)
+        l->first_ack_us = l->last_ack_us;
+    if (s->round != l->round) {
+        s->round = l->round;
+        l->heard++;
+    }
+    note_configured(s);
+}
+
 static int type_of(const uint8_t *url, size_t len)
 {
     for (int type = 0; type < LOAD_TYPES; type++)
         if (strlen(urls[type]) == len && !memcmp(urls[type], url, len))
             return type;
     return -1;
+}
+
+/* In delta by name; in the state of the world a cluster or listener that is not in it. */
+static void drop_what_went(struct sidecar *s, int type, const uint8_t *data, size_t len)
+{
+    struct load_type *t = &s->types[type];
+    struct osm_wire_reader r = {data, data + len};
+    struct osm_wire_field f;
+    while (s->load->delta && osm_wire_next(&r, &f) == 1)
+        if (f.field == 6)
+            drop(s, type, osm_map_getn(&t->names, f.data, f.len));
+    if (s->load->delta || !is_wildcard(type))
+        return;
+    osm_map_each (&t->names, e)
+        if (((struct load_name *)e->value)->sweep != t->sweep)
+            drop(s, type, e->value);
 }
 
 static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
@@ -299,10 +417,9 @@ static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
         return;
     }
     struct load_type *t = &s->types[type];
+    t->sweep++;
     r = (struct osm_wire_reader){data, data + len};
     while (osm_wire_next(&r, &f) == 1) {
-        if (f.field == 6 && s->load->delta)
-            drop(s, type, f.data, f.len);
         if (f.field != 2)
             continue;
         if (!s->load->delta) {
@@ -317,20 +434,19 @@ static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
         }
         take_resource(s, type, any.data, any.len, of.data, of.len);
     }
+    drop_what_went(s, type, data, len);
     set_text(&t->version, version.len ? (const char *)version.data : "-",
              version.len ? version.len : 1);
     set_text(&t->nonce, nonce.data, nonce.len);
-    s->responses++;
+    s->unacked++;
     s->load->responses++;
     s->load->bytes += len;
-    s->load->last_response_us = osm_now_us();
-    if (s->load->record) {
-        uint32_t head[2] = {(uint32_t)type, (uint32_t)len};
-        (void)fwrite(head, sizeof head, 1, s->load->record);
+    if (s->load->record && s->uuid == s->load->recorded) {
+        struct load_record head = {(uint32_t)s->load->round, (uint32_t)type, (uint32_t)len};
+        (void)fwrite(&head, sizeof head, 1, s->load->record);
         (void)fwrite(data, len, 1, s->load->record);
     }
     ask(s, type);
-    note_configured(s);
 }
 
 static void take_messages(struct sidecar *s)
@@ -469,10 +585,8 @@ static void open_stream(struct sidecar *s)
     }
     s->state = LOAD_OPEN;
     for (int type = 0; type < LOAD_TYPES; type++)
-        if (is_wildcard(type) || s->types[type].names.count) {
-            s->types[type].dirty = true;
+        if (is_wildcard(type) || s->types[type].names.count)
             request(s, type);
-        }
 }
 
 /* --- the connection --- */
@@ -530,6 +644,8 @@ void sidecar_start(struct sidecar *s)
     s->started_us = osm_now_us();
     s->out = (struct osm_buf)OSM_BUF_INIT(MESSAGE_MAX_BYTES);
     s->in = (struct osm_buf)OSM_BUF_INIT(MESSAGE_MAX_BYTES);
+    for (int type = 0; type < LOAD_TYPES; type++)
+        s->types[type].gone = (struct osm_buf)OSM_BUF_INIT(MESSAGE_MAX_BYTES);
     if (s->fd < 0 ||
         (connect(s->fd, (const struct sockaddr *)&s->load->address, s->load->address_len) &&
          errno != EINPROGRESS)) {
@@ -592,8 +708,12 @@ static void go_on(struct sidecar *s, uint32_t events)
     int rc = nghttp2_session_send(s->session);
     if (rc)
         fail(s, "HTTP/2", nghttp2_strerror(rc));
-    else
-        watch(s, s->out.len > s->out_at && nghttp2_session_want_write(s->session));
+    else {
+        bool more = nghttp2_session_want_write(s->session); /* the socket is full */
+        watch(s, more);
+        if (!more)
+            note_acked(s);
+    }
 }
 
 static void release(struct sidecar *s)
@@ -610,10 +730,13 @@ static void release(struct sidecar *s)
     s->fd = 0;
     osm_buf_clear(&s->out);
     osm_buf_clear(&s->in);
-    s->out_at = 0;
+    s->out_at = s->unacked = 0;
     for (int type = 0; type < LOAD_TYPES; type++) {
         osm_free(osm_take_ptr(&s->types[type].nonce));
-        s->types[type].asked = false;
+        s->types[type].asked = s->types[type].dirty = false;
+        osm_buf_clear(&s->types[type].gone);
+        osm_map_each (&s->types[type].names, e)
+            ((struct load_name *)e->value)->sent = false;
     }
 }
 
@@ -630,18 +753,23 @@ void sidecar_stop(struct sidecar *s)
     s->state = LOAD_IDLE;
 }
 
-void sidecar_free(struct sidecar *s)
+void sidecar_forget(struct sidecar *s)
 {
     if (s->load)
         sidecar_stop(s);
+    s->round = 0;
     for (int type = 0; type < LOAD_TYPES; type++) {
-        osm_map_each (&s->types[type].names, e) {
-            osm_free(((struct load_name *)e->value)->version);
-            osm_free(e->value);
-        }
+        osm_map_each (&s->types[type].names, e)
+            free_name(e->value);
         osm_map_clear(&s->types[type].names);
         osm_free(s->types[type].version);
+        s->types[type] = (struct load_type){0};
     }
+}
+
+void sidecar_free(struct sidecar *s)
+{
+    sidecar_forget(s);
     X509_free(s->certificate);
     EVP_PKEY_free(s->key);
 }

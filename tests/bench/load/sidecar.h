@@ -1,7 +1,8 @@
 /* A simulated sidecar: one connection, one stream of the aggregated discovery service, subscribing
  * as Envoy does. CDS and LDS for everything; EDS for the clusters that want it, RDS for the tables
- * that listeners name, SDS for the secrets that both name; every response is accepted. In delta it
- * keeps the versions of what it has, and says so when it comes again.
+ * that listeners name, SDS for the secrets that both name; what nothing names any more is given up;
+ * every response is accepted. In delta it keeps the versions of what it has, and says so when it
+ * comes again.
  *
  * HTTP/2 is nghttp2's, TLS OpenSSL's, on one epoll loop: ten thousand of these cost less than the
  * server that they measure. Errors that end a sidecar are counted and the first is told. */
@@ -24,19 +25,24 @@ struct load {
     SSL_CTX *tls; /* NULL: plain */
     const char *server_name;
     bool delta;
-    FILE *record; /* NULL; else the first sidecar's responses go there, as canned.c reads them */
+    FILE *record;         /* NULL; else what one sidecar is sent goes there, as canned.c reads it */
+    const char *recorded; /* the uuid of that one */
     /* figures, of all sidecars together */
     size_t accepted, configured, failed;
-    uint64_t responses, bytes; /* bytes: of the messages, without frames */
-    uint64_t last_response_us;
+    uint64_t responses, acked, bytes; /* bytes: of the messages, without frames */
+    /* the round: 0 until the first change, then its number; who has accepted something in it */
+    size_t round, heard;
+    uint64_t first_ack_us, last_ack_us; /* handed to the kernel; first: of the round, 0 = none */
     char first_error[256];
 };
 
 struct load_type {
     struct osm_map names; /* -> struct load_name */
-    size_t missing;       /* asked for and not come yet */
+    struct osm_buf gone;  /* names given up since the last request, each with its NUL (delta) */
+    size_t missing;       /* asked for and not answered yet */
+    uint32_t sweep;       /* of the last response in the state of the world */
     char *version, *nonce;
-    bool asked, dirty; /* dirty: names have been added since the last request */
+    bool asked, dirty; /* dirty: names have come or gone since the last request */
 };
 
 struct sidecar {
@@ -53,8 +59,14 @@ struct sidecar {
     struct osm_buf out, in;
     size_t out_at;
     struct load_type types[LOAD_TYPES];
-    uint64_t responses;
+    size_t round;   /* the last in which it has accepted something */
+    size_t unacked; /* responses whose answer has not been handed to the kernel */
     uint64_t started_us, configured_us;
+};
+
+/* A record: headers {round, type, length}, in the machine's own order, each before its message. */
+struct load_record {
+    uint32_t round, type, len;
 };
 
 /** Opens the connection; it goes on in sidecar_event. */
@@ -62,4 +74,6 @@ void sidecar_start(struct sidecar *s);
 void sidecar_event(struct sidecar *s, uint32_t events);
 /** Closes the connection; what it has learnt stays for the next start. */
 void sidecar_stop(struct sidecar *s);
+/** Closes the connection and forgets all but who it is. */
+void sidecar_forget(struct sidecar *s);
 void sidecar_free(struct sidecar *s);
