@@ -33,8 +33,8 @@ def test_sidecars_are_configured_hear_of_changes_and_come_again(tmp_path: Path, 
         assert measured["alone_p50_ms"] > 0
         assert measured["among_p50_ms"] > 0
         assert measured["all_s"] > 0
-        assert measured["endpoint_updates_per_s"] > 0
-        assert measured["service_updates_per_s"] > 0
+        assert measured["endpoint_updates"] == 25 * 2  # one assignment each; the floor repeats what the server did
+        assert measured["service_updates"] >= 25 * 2 * 3  # clusters, assignments, routes
         assert measured["all_responses"] >= 25 * 5  # one of each type
         assert (measured["again_bytes"] == 0) == (form == "delta")
     _plain(tmp_path, form)

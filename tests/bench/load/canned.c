@@ -10,13 +10,14 @@
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
+#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { TYPES = LOAD_TYPES, RESPONSES_MAX = 4096, SLOTS = 16, POLL_MS = 1, QUEUE_MAX = 256 };
+enum { TYPES = LOAD_TYPES, RESPONSES_MAX = 4096, SLOTS = 16, QUEUE_MAX = 256 };
 
 struct recorded {
     uint32_t round; /* 0: the first configuration, then of each change */
@@ -50,12 +51,7 @@ static struct recorded recorded[RESPONSES_MAX];
 static size_t recorded_len;
 static struct stream *streams;
 static char urls[TYPES][128];
-static atomic_int signals_push, signals_stop;
-
-static void on_signal(int number)
-{
-    atomic_fetch_add(number == SIGUSR1 ? &signals_push : &signals_stop, 1);
-}
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over all of the above */
 
 static bool start(struct stream *s, struct op *op, const grpc_op *what)
 {
@@ -222,6 +218,21 @@ static void accept_next(void)
         exit(1);
 }
 
+/* Ends by SIGTERM, and the process with it: the system takes the rest. */
+static void *heed_signals(void *set)
+{
+    uint32_t round = 0;
+    int number;
+    while (!sigwait(set, &number) && number == SIGUSR1) {
+        round++;
+        (void)pthread_mutex_lock(&lock);
+        for (struct stream *s = streams; s; s = s->next)
+            answer(s, -1, round);
+        (void)pthread_mutex_unlock(&lock);
+    }
+    _exit(0);
+}
+
 static bool read_record(const char *path)
 {
     static const char *const messages[TYPES] = {
@@ -266,6 +277,12 @@ int canned_serve(const struct canned_config *config)
         return 1;
     }
     struct osm_err err = {0};
+    sigset_t signals; /* blocked before any thread starts: one waits for them */
+    pthread_t waiting;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGUSR1);
+    sigaddset(&signals, SIGTERM);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     if (osm__ads_tls_no_tickets(&err)) {
         (void)fprintf(stderr, "xds-load: %s\n", err.msg);
         return 1;
@@ -292,30 +309,22 @@ int canned_serve(const struct canned_config *config)
         (void)fprintf(stderr, "xds-load: cannot listen on %s\n", config->listen);
         return 1;
     }
-    (void)signal(SIGUSR1, on_signal);
-    (void)signal(SIGTERM, on_signal);
+    if (pthread_create(&waiting, NULL, heed_signals, &signals)) {
+        (void)fprintf(stderr, "xds-load: cannot start a thread\n");
+        return 1;
+    }
     grpc_server_start(server);
     for (int i = 0; i < SLOTS; i++)
         accept_next();
     const char *colon = strrchr(config->listen, ':');
     (void)printf("%.*s:%d\n", (int)(colon ? colon - config->listen : 0), config->listen, port);
     (void)fflush(stdout);
-    int pushed = 0;
-    while (!atomic_load(&signals_stop)) {
-        gpr_timespec until =
-            gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(POLL_MS, GPR_TIMESPAN));
-        grpc_event event = grpc_completion_queue_next(queue, until, NULL);
-        if (event.type == GRPC_OP_COMPLETE) {
-            struct op *op = event.tag;
-            op->fn(op, event.success);
-        }
-        if (pushed == atomic_load(&signals_push))
-            continue;
-        pushed++;
-        for (struct stream *s = streams, *next; s; s = next) {
-            next = s->next;
-            answer(s, -1, (uint32_t)pushed);
-        }
+    for (;;) {
+        grpc_event event =
+            grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        struct op *op = event.tag;
+        (void)pthread_mutex_lock(&lock);
+        op->fn(op, event.success);
+        (void)pthread_mutex_unlock(&lock);
     }
-    return 0; /* the system takes the rest */
 }

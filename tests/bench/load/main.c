@@ -56,6 +56,7 @@ struct kind_result {
     double first_p50_ms, first_max_ms; /* until the first has accepted something */
     double all_p50_s, all_max_s;       /* until all have accepted all */
     double updates_per_s, cpu_us_per_update;
+    uint64_t updates;
 };
 
 struct results {
@@ -415,8 +416,9 @@ static void run_changes(struct load *l, struct kind_result *r, struct kind *kind
     r->first_max_ms = first_ms[n - 1];
     r->all_p50_s = all_s[n / 2];
     r->all_max_s = all_s[n - 1];
-    r->updates_per_s = (double)(l->acked - acked) / total_s;
-    r->cpu_us_per_update = pid ? (cpu_s(pid) - before_s) * 1e6 / (double)(l->acked - acked) : 0;
+    r->updates = l->acked - acked;
+    r->updates_per_s = (double)r->updates / total_s;
+    r->cpu_us_per_update = pid ? (cpu_s(pid) - before_s) * 1e6 / (double)r->updates : 0;
     osm_free(first_ms);
     osm_free(all_s);
 }
@@ -555,6 +557,7 @@ static json_t *as_json(const struct results *r)
         put(to, prefix, "first_max_ms", k->first_max_ms);
         put(to, prefix, "all_p50_s", k->all_p50_s);
         put(to, prefix, "all_max_s", k->all_max_s);
+        put(to, prefix, "updates", (double)k->updates);
         put(to, prefix, "updates_per_s", k->updates_per_s);
         put(to, prefix, "cpu_us_per_update", k->cpu_us_per_update);
         osm_free(prefix);
