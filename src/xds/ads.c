@@ -314,9 +314,9 @@ static grpc_arg int_arg(const char *key, int value)
     return arg;
 }
 
-static grpc_server *make_server(const struct osm_ads_config *config)
+grpc_server *osm__ads_make_server(uint32_t age_s)
 {
-    uint32_t age_s = config->connection_age_s ? config->connection_age_s : DEFAULT_AGE_S;
+    age_s = age_s ? age_s : DEFAULT_AGE_S;
     grpc_arg list[] = {
         int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, RECEIVE_MAX_BYTES),
         int_arg(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
@@ -366,7 +366,7 @@ int osm_ads_start(struct osm_ads **out, struct osm_loop *loop, const struct osm_
     gpr_set_log_function(on_grpc_log);
     grpc_init();
     ads->queue = grpc_completion_queue_create_for_next(NULL);
-    ads->server = make_server(config);
+    ads->server = osm__ads_make_server(config->connection_age_s);
     grpc_server_register_completion_queue(ads->server, ads->queue, NULL);
     rc = listen_on(ads, err);
     if (!rc) {

@@ -133,6 +133,11 @@ struct osm_ads {
     void *stop_ud;
 };
 
+/* ads.c */
+/** A server with the settings of ours: for the benchmark's floor too. @p age_s: 0 is the default.
+ */
+OSM_MUST_USE grpc_server *osm__ads_make_server(uint32_t age_s);
+
 /* ads_tls.c */
 OSM_MUST_USE int osm__ads_tls_init(struct osm__ads_tls *tls);
 void osm__ads_tls_clear(struct osm__ads_tls *tls);

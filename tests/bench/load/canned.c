@@ -53,6 +53,13 @@ static struct stream *streams;
 static char urls[TYPES][128];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over all of the above */
 
+/* A floor that leaves something out would be too low. */
+_Noreturn static void end(const char *why)
+{
+    (void)fprintf(stderr, "xds-load: canned server: %s\n", why);
+    _exit(1);
+}
+
 static bool start(struct stream *s, struct op *op, const grpc_op *what)
 {
     s->ops++;
@@ -103,10 +110,13 @@ static void on_sent(struct op *op, bool ok)
 /* What was recorded of the type (any: negative) in the round. */
 static void answer(struct stream *s, int type, uint32_t round)
 {
-    for (size_t i = 0; i < recorded_len; i++)
-        if (recorded[i].round == round && (type < 0 || recorded[i].type == type) &&
-            s->last - s->first < QUEUE_MAX)
-            s->queue[s->last++ % QUEUE_MAX] = (int)i;
+    for (size_t i = 0; i < recorded_len; i++) {
+        if (recorded[i].round != round || (type >= 0 && recorded[i].type != type))
+            continue;
+        if (s->last - s->first == QUEUE_MAX)
+            end("a stream has more responses waiting than there is room for");
+        s->queue[s->last++ % QUEUE_MAX] = (int)i;
+    }
     send_next(s);
 }
 
@@ -205,7 +215,7 @@ static void accept_next(void)
 {
     struct stream *s = osm_alloc(sizeof *s);
     if (!s)
-        exit(1);
+        end("out of memory");
     s->accept = (struct op){on_stream, s};
     s->close = (struct op){on_closed, s};
     s->headers = (struct op){on_op, s};
@@ -215,7 +225,7 @@ static void accept_next(void)
     grpc_metadata_array_init(&s->metadata);
     if (grpc_server_request_call(server, &s->call, &s->details, &s->metadata, queue, queue,
                                  &s->accept) != GRPC_CALL_OK)
-        exit(1);
+        end("takes no more streams");
 }
 
 /* Ends by SIGTERM, and the process with it: the system takes the rest. */
@@ -243,22 +253,19 @@ static bool read_record(const char *path)
     struct load_record head;
     for (int i = 0; i < TYPES; i++)
         (void)snprintf(urls[i], sizeof urls[i], "type.googleapis.com/%s", messages[i]);
-    while (file && recorded_len < RESPONSES_MAX && fread(&head, sizeof head, 1, file) == 1) {
+    while (file && fread(&head, sizeof head, 1, file) == 1) {
+        if (recorded_len == RESPONSES_MAX)
+            end("more recorded responses than there is room for");
+        if (head.type >= TYPES || head.len > LOAD_MESSAGE_MAX_BYTES)
+            end("the record is damaged");
         grpc_slice body = grpc_slice_malloc(head.len);
-        if (head.type >= TYPES || fread(GRPC_SLICE_START_PTR(body), 1, head.len, file) != head.len)
-            break;
+        if (fread(GRPC_SLICE_START_PTR(body), 1, head.len, file) != head.len)
+            end("the record is cut off");
         recorded[recorded_len++] = (struct recorded){head.round, (int)head.type, body};
     }
     if (file)
         (void)fclose(file);
     return recorded_len > 0;
-}
-
-static grpc_arg int_arg(const char *key, int value)
-{
-    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key};
-    arg.value.integer = value;
-    return arg;
 }
 
 static grpc_server_credentials *credentials_of(const struct canned_config *c)
@@ -289,18 +296,8 @@ int canned_serve(const struct canned_config *config)
     }
     osm__absl_tune();
     grpc_init();
-    grpc_arg list[] = {
-        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, 4 * 1024 * 1024),
-        int_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, 8),
-        int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, 60 * 1000),
-        int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000),
-        int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
-        int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
-        int_arg(GRPC_ARG_TSI_MAX_FRAME_SIZE, 4096),
-    };
-    grpc_channel_args args = {sizeof list / sizeof *list, list};
     queue = grpc_completion_queue_create_for_next(NULL);
-    server = grpc_server_create(&args, NULL);
+    server = osm__ads_make_server(0);
     grpc_server_register_completion_queue(server, queue, NULL);
     grpc_server_credentials *credentials = credentials_of(config);
     int port = grpc_server_add_http2_port(server, config->listen, credentials);

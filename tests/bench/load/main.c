@@ -5,35 +5,30 @@
  * canned.c, which sends what one sidecar was sent, byte for byte and change for change, so that
  * what the server costs is seen beside what its transport costs. Usage: --help. */
 #include "canned.h"
-#include "sidecar.h"
+#include "give_up.h"
+#include "steps.h"
 
-#include "base/clock.h"
+#include "base/mem.h"
 #include "base/options.h"
 #include "ca/ca.h"
 
 #include <errno.h>
 #include <jansson.h>
-#include <netdb.h>
+#include <limits.h>
 #include <openssl/pem.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-    EVENTS = 512,
     LINE_MAX_BYTES = 1024,
     VALIDITY_S = 24 * 3600,
-    FILE_MAX_BYTES = 16 << 20,
-    OTHER_FILES = 64, /* open files beside the connections */
-    KINDS_MAX = 2 * OSM_OPTION_VALUES_MAX,
-    NAME_MAX_BYTES = 32
+    OTHER_FILES = 64 /* open files beside the connections */
 };
 
 struct options {
@@ -41,30 +36,6 @@ struct options {
         *changes, *singles, *connecting, *record, *serve, *output, *timeout_s, *quiet_ms;
     const char *programs[OSM_OPTION_VALUES_MAX + 1], *swaps[OSM_OPTION_VALUES_MAX + 1];
     bool self_test, help;
-};
-
-/* A kind of change: a program, or a file that takes the contents of two in turn. */
-struct kind {
-    char name[NAME_MAX_BYTES];
-    const char *program;
-    char *file, *next;
-    struct osm_buf contents[2];
-    size_t turn;
-};
-
-struct kind_result {
-    double first_p50_ms, first_max_ms; /* until the first has accepted something */
-    double all_p50_s, all_max_s;       /* until all have accepted all */
-    double updates_per_s, cpu_us_per_update;
-    uint64_t updates;
-};
-
-struct results {
-    double alone_p50_ms, alone_p99_ms, among_p50_ms, among_p99_ms;
-    double all_s, all_cpu_s, client_cpu_s, again_s, again_cpu_s;
-    double rss_kb;
-    uint64_t again_bytes, responses, bytes;
-    struct kind_result kinds[KINDS_MAX];
 };
 
 static struct options options = {.trust_domain = "cluster.local",
@@ -75,25 +46,20 @@ static struct options options = {.trust_domain = "cluster.local",
                                  .timeout_s = "300",
                                  .quiet_ms = "2000",
                                  .output = "table"};
-static struct kind kinds[KINDS_MAX];
-static size_t kinds_len;
+static struct changes changes;
 static struct sidecar *sidecars;
 static size_t count;
 static struct osm_ca *ca;
 
-static void give_up(const char *what, const char *why)
-{
-    (void)fprintf(stderr, "xds-load: %s: %s\n", what, why);
-    exit(1);
-}
-
-static size_t number_of(const char *flag, const char *text)
+static size_t number_of(const char *flag, const char *text, size_t least)
 {
     char *end;
     errno = 0;
     unsigned long long n = strtoull(text, &end, 10);
-    if (*end || end == text || errno || n > 1000000)
-        give_up(flag, "expected a number");
+    if (*end || end == text || errno || n < least || n > INT_MAX) {
+        (void)fprintf(stderr, "xds-load: %s: expected a number of %zu or more\n", flag, least);
+        exit(2);
+    }
     return (size_t)n;
 }
 
@@ -166,319 +132,6 @@ static SSL_CTX *client_tls(void)
     return tls;
 }
 
-static void set_target(struct load *l, const char *target)
-{
-    const char *colon = strrchr(target, ':');
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    if (!colon)
-        give_up(target, "expected HOST:PORT");
-    bool bracketed = target[0] == '[' && colon[-1] == ']';
-    char *host = osm_strndup(target + bracketed, (size_t)(colon - target) - 2u * bracketed);
-    int rc = getaddrinfo(host, colon + 1, &hints, &found);
-    if (rc)
-        give_up(target, gai_strerror(rc));
-    memcpy(&l->address, found->ai_addr, found->ai_addrlen);
-    l->address_len = found->ai_addrlen;
-    freeaddrinfo(found);
-    osm_free(host);
-}
-
-/* --- the loop --- */
-
-static void turn(struct load *l, int wait_ms)
-{
-    struct epoll_event events[EVENTS];
-    int n = epoll_wait(l->epoll_fd, events, EVENTS, wait_ms);
-    for (int i = 0; i < n; i++)
-        sidecar_event(events[i].data.ptr, events[i].events);
-}
-
-static double seconds_since(uint64_t start_us)
-{
-    return (double)(osm_now_us() - start_us) / 1e6;
-}
-
-static void check(const struct load *l, uint64_t start_us, const char *what)
-{
-    if (l->failed)
-        give_up(what, l->first_error);
-    if (seconds_since(start_us) > (double)number_of("--timeout-s", options.timeout_s))
-        give_up(what, "not within --timeout-s; the server's log may say why");
-}
-
-/* Starts all, a bounded number of handshakes at once; until all have what @p done counts. */
-static double start_all(struct load *l, const size_t *done, const char *what)
-{
-    size_t connecting = number_of("--connecting", options.connecting), next = 0;
-    uint64_t start_us = osm_now_us();
-    while (*done < count) {
-        while (next < count && next - l->accepted < connecting) {
-            sidecars[next].load = l;
-            sidecar_start(&sidecars[next++]);
-        }
-        turn(l, 100);
-        check(l, start_us, what);
-    }
-    return seconds_since(start_us);
-}
-
-static void stop_all(void)
-{
-    for (size_t i = 0; i < count; i++)
-        sidecar_stop(&sidecars[i]);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double resident_kb(pid_t pid)
-{
-    char path[64], line[256];
-    double kb = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    FILE *file = pid ? fopen(path, "r") : NULL;
-    while (file && fgets(line, sizeof line, file))
-        if (!strncmp(line, "VmRSS:", 6))
-            kb = strtod(line + 6, NULL);
-    if (file)
-        (void)fclose(file);
-    return kb;
-}
-
-/* Of the process, or of this one (0). */
-static double cpu_s(pid_t pid)
-{
-    char path[64], line[LINE_MAX_BYTES];
-    unsigned long user = 0, system = 0;
-    struct rusage own;
-    if (!pid && !getrusage(RUSAGE_SELF, &own))
-        return (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) +
-               (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "r");
-    const char *at = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-    for (int field = 2; at && field < 14; field++)
-        at = strchr(at + 1, ' ');
-    if (at) {
-        char *end;
-        user = strtoul(at + 1, &end, 10);
-        system = strtoul(end, NULL, 10);
-    }
-    if (file)
-        (void)fclose(file);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-/* @p n times one of them comes as if for the first time; the times of p50 and p99. */
-static void run_singles(struct load *l, size_t n, bool stay, double *p50_ms, double *p99_ms)
-{
-    double *ms = osm_alloc_array(n ? n : 1, sizeof *ms);
-    if (!ms)
-        give_up("singles", "out of memory");
-    for (size_t i = 0; i < n; i++) {
-        struct sidecar *s = &sidecars[i % count];
-        if (stay)
-            sidecar_forget(s);
-        s->load = l;
-        uint64_t start_us = osm_now_us();
-        sidecar_start(s);
-        while (!s->configured) {
-            turn(l, 100);
-            check(l, start_us, "a single sidecar");
-        }
-        ms[i] = (double)(s->configured_us - s->started_us) / 1e3;
-        if (!stay)
-            sidecar_forget(s);
-    }
-    if (n) {
-        qsort(ms, n, sizeof *ms, by_value);
-        *p50_ms = ms[n / 2];
-        *p99_ms = ms[(n * 99 + 99) / 100 - 1];
-    }
-    osm_free(ms);
-}
-
-static void quiet(struct load *l)
-{
-    double quiet_ms = (double)number_of("--quiet-ms", options.quiet_ms);
-    uint64_t last = l->responses, since_us = osm_now_us();
-    while (seconds_since(since_us) * 1000 < quiet_ms) {
-        turn(l, 50);
-        if (l->responses != last)
-            since_us = osm_now_us();
-        last = l->responses;
-    }
-}
-
-/* Its exit status; -1 where it cannot be run. */
-static int run_program(const char *path)
-{
-    pid_t child;
-    int status;
-    char *const arguments[] = {(char *)(uintptr_t)path, NULL};
-    if (posix_spawn(&child, path, NULL, NULL, arguments, environ) ||
-        waitpid(child, &status, 0) != child)
-        return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void add_kind(const char *name, size_t len, struct kind kind)
-{
-    if (len >= sizeof kind.name || kinds_len == KINDS_MAX)
-        give_up("--change, --swap", "the names are too long or too many");
-    memcpy(kind.name, name, len);
-    kinds[kinds_len++] = kind;
-}
-
-static void read_kinds(void)
-{
-    for (size_t i = 0; options.programs[i]; i++) {
-        const char *slash = strrchr(options.programs[i], '/'),
-                   *name = slash ? slash + 1 : options.programs[i];
-        add_kind(name, strcspn(name, "."), (struct kind){.program = options.programs[i]});
-    }
-    for (size_t i = 0; options.swaps[i]; i++) {
-        struct osm_err err = {0};
-        const char *colon = strchr(options.swaps[i], ':');
-        if (!colon)
-            give_up(options.swaps[i], "expected FILE:OTHER");
-        struct kind kind = {.file =
-                                osm_strndup(options.swaps[i], (size_t)(colon - options.swaps[i])),
-                            .next = osm_strf("%s.next", colon + 1)};
-        const char *slash = strrchr(kind.file, '/'), *name = slash ? slash + 1 : kind.file;
-        const char *from[2] = {colon + 1, kind.file};
-        for (int k = 0; k < 2; k++) {
-            kind.contents[k] = (struct osm_buf)OSM_BUF_INIT(FILE_MAX_BYTES);
-            if (osm_buf_read_file(&kind.contents[k], from[k], &err))
-                give_up("--swap", err.msg);
-        }
-        add_kind(name, strcspn(name, "."), kind);
-    }
-}
-
-static void prepare(struct kind *k)
-{
-    if (!k->file)
-        return;
-    const struct osm_buf *contents = &k->contents[k->turn++ % 2];
-    FILE *file = fopen(k->next, "w");
-    if (!file || fwrite(contents->data, 1, contents->len, file) != contents->len || fclose(file))
-        give_up(k->next, strerror(errno));
-}
-
-static void make_change(const struct kind *k)
-{
-    if (k->program && run_program(k->program))
-        give_up(k->program, "failed; it makes the change, so its own words say why");
-    if (k->file && rename(k->next, k->file))
-        give_up(k->file, strerror(errno));
-}
-
-/* Every sidecar hears of each change once at least. One is over when nothing more comes: two that
- * undo each other would otherwise be one that changes nothing. @p push: the canned server instead.
- */
-static void run_changes(struct load *l, struct kind_result *r, struct kind *kind, size_t n,
-                        pid_t pid, pid_t push)
-{
-    double *first_ms = osm_alloc_array(n, sizeof *first_ms),
-           *all_s = osm_alloc_array(n, sizeof *all_s), total_s = 0;
-    if (!first_ms || !all_s)
-        give_up("changes", "out of memory");
-    uint64_t acked = l->acked;
-    double before_s = cpu_s(pid);
-    for (size_t k = 0; k < n; k++) {
-        if (!push)
-            prepare(kind);
-        l->round++;
-        l->heard = 0;
-        l->first_ack_us = 0;
-        uint64_t start_us = osm_now_us();
-        if (!push)
-            make_change(kind);
-        else if (kill(push, SIGUSR1))
-            give_up("the canned server", strerror(errno));
-        while (l->heard < count) {
-            turn(l, 100);
-            check(l, start_us, kind->name);
-        }
-        quiet(l);
-        first_ms[k] = (double)(l->first_ack_us - start_us) / 1e3;
-        all_s[k] = (double)(l->last_ack_us - start_us) / 1e6;
-        total_s += all_s[k];
-    }
-    qsort(first_ms, n, sizeof *first_ms, by_value);
-    qsort(all_s, n, sizeof *all_s, by_value);
-    r->first_p50_ms = first_ms[n / 2];
-    r->first_max_ms = first_ms[n - 1];
-    r->all_p50_s = all_s[n / 2];
-    r->all_max_s = all_s[n - 1];
-    r->updates = l->acked - acked;
-    r->updates_per_s = (double)r->updates / total_s;
-    r->cpu_us_per_update = pid ? (cpu_s(pid) - before_s) * 1e6 / (double)r->updates : 0;
-    osm_free(first_ms);
-    osm_free(all_s);
-}
-
-static struct results run(const char *target, pid_t pid, pid_t push, const char *record)
-{
-    struct results r = {0};
-    struct load l = {.epoll_fd = epoll_create1(EPOLL_CLOEXEC),
-                     .delta = !strcmp(options.form, "delta")};
-    size_t singles = number_of("--singles", options.singles),
-           changes = number_of("--changes", options.changes);
-    char *server_name = osm_strf("ads.%s", options.trust_domain);
-    l.server_name = options.server_name ? options.server_name : server_name;
-    l.tls = ca ? client_tls() : NULL;
-    set_target(&l, target);
-    if (record && !(l.record = fopen(record, "wb")))
-        give_up(record, strerror(errno));
-    if (record) {
-        l.recorded = sidecars[0].uuid;
-        run_singles(&l, 1, false, &r.alone_p50_ms, &r.alone_p99_ms);
-        l.recorded = NULL;
-    }
-    run_singles(&l, singles, false, &r.alone_p50_ms, &r.alone_p99_ms);
-    quiet(&l);
-    double before_kb = resident_kb(pid), before_s = cpu_s(pid), own_s = cpu_s(0);
-    uint64_t responses = l.responses, bytes = l.bytes;
-    r.all_s = start_all(&l, &l.configured, "all sidecars");
-    r.all_cpu_s = pid ? cpu_s(pid) - before_s : 0;
-    r.client_cpu_s = cpu_s(0) - own_s;
-    quiet(&l);
-    r.responses = l.responses - responses;
-    r.bytes = l.bytes - bytes;
-    r.rss_kb = (resident_kb(pid) - before_kb) / (double)count;
-    run_singles(&l, singles, true, &r.among_p50_ms, &r.among_p99_ms);
-    quiet(&l);
-    l.recorded = record ? sidecars[0].uuid : NULL;
-    for (size_t i = 0; i < kinds_len && changes; i++)
-        run_changes(&l, &r.kinds[i], &kinds[i], changes, pid, push);
-    l.recorded = NULL;
-    stop_all();
-    bytes = l.bytes;
-    before_s = cpu_s(pid);
-    r.again_s = start_all(&l, &l.accepted, "all sidecars again");
-    quiet(&l);
-    r.again_cpu_s = pid ? cpu_s(pid) - before_s : 0;
-    r.again_bytes = l.bytes - bytes;
-    if (l.failed)
-        give_up("after the last", l.first_error);
-    for (size_t i = 0; i < count; i++) {
-        sidecar_forget(&sidecars[i]);
-        sidecars[i].load = NULL;
-    }
-    if (l.record && fclose(l.record))
-        give_up(record, strerror(errno));
-    SSL_CTX_free(l.tls);
-    (void)close(l.epoll_fd);
-    osm_free(server_name);
-    return r;
-}
-
 /* --- the floor --- */
 
 static int serve_canned(void)
@@ -499,30 +152,62 @@ static int serve_canned(void)
     return rc;
 }
 
-static struct results run_floor(const char *self, const char *record)
+static struct steps_config plan(const char *target, pid_t pid)
+{
+    return (struct steps_config){
+        .target = target,
+        .delta = !strcmp(options.form, "delta"),
+        .sidecars = sidecars,
+        .count = count,
+        .singles = number_of("--singles", options.singles, 0),
+        .connecting = number_of("--connecting", options.connecting, 1),
+        .timeout_s = number_of("--timeout-s", options.timeout_s, 1),
+        .quiet_ms = number_of("--quiet-ms", options.quiet_ms, 1),
+        .changes = &changes,
+        .repeats = number_of("--changes", options.changes, 0),
+        .pid = pid,
+    };
+}
+
+/* The child, which dies with this one; @p target: where it listens, of @p size bytes. */
+static pid_t start_canned(char *target, size_t size, FILE **words)
 {
     int ends[2];
-    char target[64] = "";
-    if (pipe(ends))
-        give_up("pipe", strerror(errno));
-    pid_t child = fork();
+    pid_t parent = getpid(), child;
+    if (pipe(ends) || (child = fork()) < 0)
+        give_up("the canned server", strerror(errno));
     if (!child) {
+        const char *state = options.state_dir ? options.state_dir : "";
         (void)dup2(ends[1], STDOUT_FILENO);
         (void)close(ends[0]);
-        const char *state = options.state_dir ? options.state_dir : "";
-        (void)execl(self, self, "--serve", "127.0.0.1:0", "--record", record, "--trust-domain",
-                    options.trust_domain, state[0] ? "--state-dir" : (char *)NULL, state,
-                    (char *)NULL);
+        (void)close(ends[1]);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+            _exit(127);
+        (void)execl("/proc/self/exe", "xds-load", "--serve", "127.0.0.1:0", "--record",
+                    options.record, "--trust-domain", options.trust_domain,
+                    state[0] ? "--state-dir" : (char *)NULL, state, (char *)NULL);
         _exit(127);
     }
     (void)close(ends[1]);
-    FILE *words = fdopen(ends[0], "r");
-    if (child < 0 || !words || !fgets(target, sizeof target, words))
+    *words = fdopen(ends[0], "r");
+    if (!*words || !fgets(target, (int)size, *words))
         give_up("the canned server", "does not start");
     target[strcspn(target, "\n")] = '\0';
-    struct results r = run(target, child, child, NULL);
-    (void)kill(child, SIGTERM);
-    (void)waitpid(child, NULL, 0);
+    return child;
+}
+
+static struct results run_floor(struct steps_config config)
+{
+    char target[64] = "";
+    FILE *words = NULL;
+    int status = 0;
+    config.pid = start_canned(target, sizeof target, &words);
+    config.target = target;
+    config.canned = true;
+    config.record = NULL;
+    struct results r = steps_run(&config);
+    if (kill(config.pid, SIGTERM) || waitpid(config.pid, &status, 0) != config.pid || status)
+        give_up("the canned server", "has failed");
     (void)fclose(words);
     return r;
 }
@@ -550,9 +235,9 @@ static json_t *as_json(const struct results *r)
     put(to, "", "all_responses", (double)r->responses);
     put(to, "", "all_bytes", (double)r->bytes);
     put(to, "", "rss_kb_per_proxy", r->rss_kb);
-    for (size_t i = 0; i < kinds_len; i++) {
+    for (size_t i = 0; i < changes.len; i++) {
         const struct kind_result *k = &r->kinds[i];
-        char *prefix = osm_strf("%s_", kinds[i].name);
+        char *prefix = osm_strf("%s_", changes.list[i].name);
         put(to, prefix, "first_p50_ms", k->first_p50_ms);
         put(to, prefix, "first_max_ms", k->first_max_ms);
         put(to, prefix, "all_p50_s", k->all_p50_s);
@@ -699,23 +384,27 @@ int main(int argc, char **argv)
     }
     read_proxies();
     make_room();
-    read_kinds();
-    pid_t pid = options.server_pid ? (pid_t)number_of("--server-pid", options.server_pid) : 0;
-    struct results server = run(options.target, pid, 0, options.record), floor;
-    if (options.self_test)
-        floor = run_floor("/proc/self/exe", options.record);
+    changes_read(&changes, options.programs, options.swaps);
+    pid_t pid = options.server_pid ? (pid_t)number_of("--server-pid", options.server_pid, 1) : 0;
+    char *server_name = osm_strf("ads.%s", options.trust_domain);
+    struct steps_config config = plan(options.target, pid);
+    config.tls = ca ? client_tls() : NULL;
+    config.server_name = options.server_name ? options.server_name : server_name;
+    config.record = options.record;
+    struct results server = steps_run(&config), floor;
+    if (options.self_test) {
+        config.server_name = server_name;
+        floor = run_floor(config);
+    }
     tell(&server, options.self_test ? &floor : NULL);
     for (size_t i = 0; i < count; i++) {
         sidecar_free(&sidecars[i]);
         osm_free((void *)(uintptr_t)sidecars[i].uuid);
     }
     osm_free(sidecars);
-    for (size_t i = 0; i < kinds_len; i++) {
-        osm_free(kinds[i].file);
-        osm_free(kinds[i].next);
-        osm_buf_clear(&kinds[i].contents[0]);
-        osm_buf_clear(&kinds[i].contents[1]);
-    }
+    changes_clear(&changes);
+    SSL_CTX_free(config.tls);
+    osm_free(server_name);
     osm_ca_unref(ca);
     return 0;
 }

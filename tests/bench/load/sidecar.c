@@ -1,4 +1,4 @@
-#include "sidecar.h"
+#include "known.h"
 
 #include "base/clock.h"
 #include "xds/wire.h"
@@ -14,20 +14,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { MESSAGE_MAX_BYTES = 64 << 20, READ_BYTES = 64 * 1024, PREFIX_BYTES = 5 };
-
-/* A resource that has come, or whose name has been asked for. Clusters and listeners keep what they
- * name; the rest is kept as long as somebody names it. */
-struct load_name {
-    char *text, *version; /* version NULL: the server has none */
-    struct load_ref {
-        int type;
-        struct load_name *name;
-    } * refs;
-    size_t refs_len, named_by;
-    uint32_t sweep;
-    bool sent, answered;
-};
+enum { READ_BYTES = 64 * 1024, PREFIX_BYTES = 5 };
 
 static const char *const urls[LOAD_TYPES] = {
     "type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -37,12 +24,7 @@ static const char *const urls[LOAD_TYPES] = {
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
 };
 
-static bool is_wildcard(int type)
-{
-    return type == LOAD_CDS || type == LOAD_LDS;
-}
-
-static void fail(struct sidecar *s, const char *what, const char *why)
+void sidecar_fail(struct sidecar *s, const char *what, const char *why)
 {
     struct load *l = s->load;
     if (s->state == LOAD_ENDED)
@@ -51,207 +33,6 @@ static void fail(struct sidecar *s, const char *what, const char *why)
     if (!l->first_error[0])
         (void)snprintf(l->first_error, sizeof l->first_error, "%s: %s: %s", s->uuid, what, why);
     s->state = LOAD_ENDED; /* released by sidecar_event: this may be one of nghttp2's callbacks */
-}
-
-/* --- what it has --- */
-
-static void set_text(char **to, const void *data, size_t len)
-{
-    osm_free(*to);
-    *to = osm_strndup(data, len);
-}
-
-static struct load_name *name_of(struct sidecar *s, int type, const void *data, size_t len)
-{
-    struct load_type *t = &s->types[type];
-    struct load_name *n = osm_map_getn(&t->names, data, len);
-    if (n)
-        return n;
-    n = osm_alloc(sizeof *n);
-    if (!n || !(n->text = osm_strndup(data, len)) || osm_map_putn(&t->names, data, len, n, NULL)) {
-        fail(s, "names", "out of memory");
-        if (n)
-            osm_free(n->text);
-        osm_free(n);
-        return NULL;
-    }
-    return n;
-}
-
-static void free_name(struct load_name *n)
-{
-    osm_free(n->text);
-    osm_free(n->version);
-    osm_free(n->refs);
-    osm_free(n);
-}
-
-static void remove_name(struct sidecar *s, int type, struct load_name *n)
-{
-    (void)osm_map_del(&s->types[type].names, n->text);
-    free_name(n);
-}
-
-static bool is_asked_for(int type, const struct load_name *n)
-{
-    return is_wildcard(type) || n->named_by;
-}
-
-/* One more that names it; the reference goes to @p by. */
-static void want(struct sidecar *s, struct load_name *by, int type, const void *data, size_t len)
-{
-    struct load_type *t = &s->types[type];
-    struct load_name *n = len ? name_of(s, type, data, len) : NULL;
-    if (!n)
-        return;
-    for (size_t i = 0; i < by->refs_len; i++)
-        if (by->refs[i].name == n)
-            return;
-    struct load_ref *refs = osm_realloc_array(by->refs, by->refs_len + 1, sizeof *refs);
-    if (!refs) {
-        fail(s, "names", "out of memory");
-        return;
-    }
-    by->refs = refs;
-    by->refs[by->refs_len++] = (struct load_ref){type, n};
-    if (!n->named_by++ && !n->answered)
-        t->missing++;
-    t->dirty = t->dirty || !n->sent;
-}
-
-static void give_up_refs(struct sidecar *s, struct load_ref *refs, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        struct load_type *t = &s->types[refs[i].type];
-        struct load_name *n = refs[i].name;
-        if (--n->named_by)
-            continue;
-        if (!n->answered)
-            t->missing--;
-        if (n->sent)
-            (void)osm_buf_add(&t->gone, n->text, strlen(n->text) + 1);
-        t->dirty = t->dirty || n->sent;
-        remove_name(s, refs[i].type, n);
-    }
-    osm_free(refs);
-}
-
-/* It may come before anything names it: the canned server does not wait to be asked. */
-static struct load_name *have(struct sidecar *s, int type, const void *data, size_t len,
-                              const void *version, size_t version_len)
-{
-    struct load_type *t = &s->types[type];
-    struct load_name *n = name_of(s, type, data, len);
-    if (!n)
-        return NULL;
-    if (n->named_by && !n->answered)
-        t->missing--;
-    n->answered = true;
-    n->sweep = t->sweep;
-    set_text(&n->version, version, version_len);
-    return n;
-}
-
-/* The server has it no longer. What somebody names stays asked for. */
-static void drop(struct sidecar *s, int type, struct load_name *n)
-{
-    if (!n)
-        return;
-    if (!n->answered && n->named_by)
-        s->types[type].missing--;
-    n->answered = true;
-    osm_free(osm_take_ptr(&n->version));
-    if (!is_wildcard(type))
-        return;
-    struct load_ref *refs = osm_take_ptr(&n->refs);
-    size_t len = n->refs_len;
-    remove_name(s, type, n);
-    give_up_refs(s, refs, len);
-}
-
-/* --- what a resource names --- */
-
-typedef void visit_fn(struct sidecar *s, struct load_name *by, const uint8_t *data, size_t len);
-
-/* Calls @p visit for every message or text at the end of the path of field numbers; 0 ends it. */
-static void walk(struct sidecar *s, struct load_name *by, const uint8_t *data, size_t len,
-                 const uint32_t *path, visit_fn *visit)
-{
-    struct osm_wire_reader r = {data, data + len};
-    struct osm_wire_field f;
-    if (!*path) {
-        visit(s, by, data, len);
-        return;
-    }
-    while (osm_wire_next(&r, &f) == 1)
-        if (f.field == *path && f.type == OSM_WIRE_BYTES)
-            walk(s, by, f.data, f.len, path + 1, visit);
-}
-
-static void want_route(struct sidecar *s, struct load_name *by, const uint8_t *data, size_t len)
-{
-    want(s, by, LOAD_RDS, data, len);
-}
-
-static void want_secret(struct sidecar *s, struct load_name *by, const uint8_t *data, size_t len)
-{
-    want(s, by, LOAD_SDS, data, len);
-}
-
-static void note_references(struct sidecar *s, int type, struct load_name *by, const uint8_t *data,
-                            size_t len)
-{
-    /* Listener.filter_chains.filters.typed_config.value: HttpConnectionManager.rds.name */
-    static const uint32_t routes[] = {3, 3, 4, 2, 3, 2, 0};
-    /* filter_chains.transport_socket.typed_config.value: TlsContext.common.{6,7}.name */
-    static const uint32_t listener_secrets[2][8] = {{3, 6, 3, 2, 1, 6, 1, 0},
-                                                    {3, 6, 3, 2, 1, 7, 1, 0}};
-    static const uint32_t cluster_secrets[2][7] = {{24, 3, 2, 1, 6, 1, 0}, {24, 3, 2, 1, 7, 1, 0}};
-    if (type == LOAD_LDS)
-        walk(s, by, data, len, routes, want_route);
-    for (int i = 0; i < 2 && type == LOAD_LDS; i++)
-        walk(s, by, data, len, listener_secrets[i], want_secret);
-    for (int i = 0; i < 2 && type == LOAD_CDS; i++)
-        walk(s, by, data, len, cluster_secrets[i], want_secret);
-    if (type != LOAD_CDS)
-        return;
-    struct osm_wire_reader r = {data, data + len};
-    struct osm_wire_field f, name = {0};
-    bool eds = false;
-    while (osm_wire_next(&r, &f) == 1) {
-        if (f.field == 1 && f.type == OSM_WIRE_BYTES)
-            name = f;
-        if (f.field == 2 && f.type == OSM_WIRE_VARINT)
-            eds = f.number == 3;
-    }
-    if (eds)
-        want(s, by, LOAD_EDS, name.data, name.len);
-}
-
-/* An Any: the resource itself, whose name is its first field in all five types. */
-static void take_resource(struct sidecar *s, int type, const uint8_t *any, size_t len,
-                          const void *version, size_t version_len)
-{
-    struct osm_wire_reader r = {any, any + len};
-    struct osm_wire_field f, value = {0};
-    while (osm_wire_next(&r, &f) == 1)
-        if (f.field == 2)
-            value = f;
-    if (!value.len)
-        return;
-    struct osm_wire_reader inner = {value.data, value.data + value.len};
-    struct load_name *n = NULL;
-    while (!n && osm_wire_next(&inner, &f) == 1)
-        if (f.field == 1 && f.type == OSM_WIRE_BYTES)
-            n = have(s, type, f.data, f.len, version, version_len);
-    if (!n || !is_wildcard(type))
-        return;
-    /* The new ones before the old ones go: what both name is not given up in between. */
-    struct load_ref *before = osm_take_ptr(&n->refs);
-    size_t before_len = n->refs_len;
-    n->refs_len = 0;
-    note_references(s, type, n, value.data, value.len);
-    give_up_refs(s, before, before_len);
 }
 
 /* --- requests --- */
@@ -278,9 +59,9 @@ static void put_sotw(struct sidecar *s, int type, struct osm_buf *out)
     struct load_type *t = &s->types[type];
     put_text(out, 1, t->version);
     put_node(s, out, 2);
-    if (!is_wildcard(type))
+    if (!known_is_wildcard(type))
         osm_map_each (&t->names, e)
-            if (is_asked_for(type, e->value))
+            if (known_is_asked_for(type, e->value))
                 put_text(out, 3, e->key);
     put_text(out, 4, urls[type]);
     put_text(out, 5, t->nonce);
@@ -291,16 +72,16 @@ static void put_delta(struct sidecar *s, int type, struct osm_buf *out)
     struct load_type *t = &s->types[type];
     put_node(s, out, 1);
     put_text(out, 2, urls[type]);
-    if (!is_wildcard(type))
+    if (!known_is_wildcard(type))
         osm_map_each (&t->names, e)
-            if (!((struct load_name *)e->value)->sent && is_asked_for(type, e->value))
+            if (!((struct load_name *)e->value)->sent && known_is_asked_for(type, e->value))
                 put_text(out, 3, e->key);
     for (size_t at = 0; at < t->gone.len; at += strlen(t->gone.data + at) + 1)
         put_text(out, 4, t->gone.data + at);
     if (!t->asked)
         osm_map_each (&t->names, e) {
             const struct load_name *n = e->value;
-            if (!n->version || !is_asked_for(type, n))
+            if (!n->version || !known_is_asked_for(type, n))
                 continue;
             size_t mark = osm_wire_open(out, 5);
             put_text(out, 1, e->key);
@@ -312,7 +93,7 @@ static void put_delta(struct sidecar *s, int type, struct osm_buf *out)
 
 static void request(struct sidecar *s, int type)
 {
-    struct osm_buf message = OSM_BUF_INIT(MESSAGE_MAX_BYTES);
+    struct osm_buf message = OSM_BUF_INIT(LOAD_MESSAGE_MAX_BYTES);
     if (s->load->delta)
         put_delta(s, type, &message);
     else
@@ -325,9 +106,9 @@ static void request(struct sidecar *s, int type)
     s->types[type].asked = true;
     s->types[type].dirty = false;
     osm_buf_reset(&s->types[type].gone);
-    if (!is_wildcard(type))
+    if (!known_is_wildcard(type))
         osm_map_each (&s->types[type].names, e)
-            ((struct load_name *)e->value)->sent = is_asked_for(type, e->value);
+            ((struct load_name *)e->value)->sent = known_is_asked_for(type, e->value);
     if (s->load->delta) /* an answer is given once */
         osm_free(osm_take_ptr(&s->types[type].nonce));
 }
@@ -391,12 +172,12 @@ static void drop_what_went(struct sidecar *s, int type, const uint8_t *data, siz
     struct osm_wire_field f;
     while (s->load->delta && osm_wire_next(&r, &f) == 1)
         if (f.field == 6)
-            drop(s, type, osm_map_getn(&t->names, f.data, f.len));
-    if (s->load->delta || !is_wildcard(type))
+            known_drop(s, type, osm_map_getn(&t->names, f.data, f.len));
+    if (s->load->delta || !known_is_wildcard(type))
         return;
     osm_map_each (&t->names, e)
         if (((struct load_name *)e->value)->sweep != t->sweep)
-            drop(s, type, e->value);
+            known_drop(s, type, e->value);
 }
 
 static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
@@ -413,7 +194,7 @@ static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
             nonce = f;
     }
     if (type < 0) {
-        fail(s, "response", "of a type that was not asked for");
+        sidecar_fail(s, "response", "of a type that was not asked for");
         return;
     }
     struct load_type *t = &s->types[type];
@@ -423,7 +204,7 @@ static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
         if (f.field != 2)
             continue;
         if (!s->load->delta) {
-            take_resource(s, type, f.data, f.len, version.data, version.len);
+            known_take(s, type, f.data, f.len, version.data, version.len);
             continue;
         }
         struct osm_wire_reader inner = {f.data, f.data + f.len};
@@ -432,12 +213,12 @@ static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
             of = g.field == 1 ? g : of;
             any = g.field == 2 ? g : any;
         }
-        take_resource(s, type, any.data, any.len, of.data, of.len);
+        known_take(s, type, any.data, any.len, of.data, of.len);
     }
     drop_what_went(s, type, data, len);
-    set_text(&t->version, version.len ? (const char *)version.data : "-",
-             version.len ? version.len : 1);
-    set_text(&t->nonce, nonce.data, nonce.len);
+    known_set_text(&t->version, version.len ? (const char *)version.data : "-",
+                   version.len ? version.len : 1);
+    known_set_text(&t->nonce, nonce.data, nonce.len);
     s->unacked++;
     s->load->responses++;
     s->load->bytes += len;
@@ -506,14 +287,19 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 {
     struct sidecar *s = ud;
     (void)session, (void)frame, (void)flags;
-    if (name_len == 7 && !memcmp(name, ":status", 7) && !s->accepted) {
+    if (name_len == 7 && !memcmp(name, ":status", 7) &&
+        (value_len != 3 || memcmp(value, "200", 3) != 0)) {
+        char text[16];
+        (void)snprintf(text, sizeof text, "%.*s", (int)value_len, (const char *)value);
+        sidecar_fail(s, "answered with HTTP status", text);
+    } else if (name_len == 7 && !memcmp(name, ":status", 7) && !s->accepted) {
         s->accepted = true;
         s->load->accepted++;
     }
     if (name_len == 12 && !memcmp(name, "grpc-message", 12) && value_len) {
         char text[160];
         (void)snprintf(text, sizeof text, "%.*s", (int)value_len, (const char *)value);
-        fail(s, "stream ended", text);
+        sidecar_fail(s, "stream ended", text);
     }
     return 0;
 }
@@ -521,7 +307,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t code, void *ud)
 {
     (void)session, (void)stream;
-    fail(ud, "stream closed", nghttp2_http2_strerror(code));
+    sidecar_fail(ud, "stream closed", nghttp2_http2_strerror(code));
     return 0;
 }
 
@@ -574,18 +360,18 @@ static void open_stream(struct sidecar *s)
     if (nghttp2_session_client_new(&s->session, callbacks, s) ||
         nghttp2_submit_settings(s->session, NGHTTP2_FLAG_NONE, settings, 2) ||
         nghttp2_session_set_local_window_size(s->session, NGHTTP2_FLAG_NONE, 0, INT32_MAX)) {
-        fail(s, "HTTP/2", "out of memory");
+        sidecar_fail(s, "HTTP/2", "out of memory");
         return;
     }
     s->stream = nghttp2_submit_request(s->session, NULL, headers, sizeof headers / sizeof *headers,
                                        &body, NULL);
     if (s->stream < 0) {
-        fail(s, "HTTP/2", nghttp2_strerror(s->stream));
+        sidecar_fail(s, "HTTP/2", nghttp2_strerror(s->stream));
         return;
     }
     s->state = LOAD_OPEN;
     for (int type = 0; type < LOAD_TYPES; type++)
-        if (is_wildcard(type) || s->types[type].names.count)
+        if (known_is_wildcard(type) || s->types[type].names.count)
             request(s, type);
 }
 
@@ -610,10 +396,10 @@ static void handshake(struct sidecar *s)
     else if (e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE)
         watch(s, e == SSL_ERROR_WANT_WRITE);
     else
-        fail(s, "handshake",
-             ERR_reason_error_string(ERR_peek_last_error())
-                 ? ERR_reason_error_string(ERR_peek_last_error())
-                 : "the connection was closed");
+        sidecar_fail(s, "handshake",
+                     ERR_reason_error_string(ERR_peek_last_error())
+                         ? ERR_reason_error_string(ERR_peek_last_error())
+                         : "the connection was closed");
 }
 
 static void begin(struct sidecar *s)
@@ -628,7 +414,7 @@ static void begin(struct sidecar *s)
         SSL_use_PrivateKey(s->ssl, s->key) != 1 || SSL_set_alpn_protos(s->ssl, h2, sizeof h2) ||
         !SSL_set_tlsext_host_name(s->ssl, s->load->server_name) ||
         !SSL_set1_host(s->ssl, s->load->server_name)) {
-        fail(s, "TLS", "cannot be set up");
+        sidecar_fail(s, "TLS", "cannot be set up");
         return;
     }
     s->state = LOAD_HANDSHAKE;
@@ -642,20 +428,20 @@ void sidecar_start(struct sidecar *s)
     (void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     s->state = LOAD_CONNECTING;
     s->started_us = osm_now_us();
-    s->out = (struct osm_buf)OSM_BUF_INIT(MESSAGE_MAX_BYTES);
-    s->in = (struct osm_buf)OSM_BUF_INIT(MESSAGE_MAX_BYTES);
+    s->out = (struct osm_buf)OSM_BUF_INIT(LOAD_MESSAGE_MAX_BYTES);
+    s->in = (struct osm_buf)OSM_BUF_INIT(LOAD_MESSAGE_MAX_BYTES);
     for (int type = 0; type < LOAD_TYPES; type++)
-        s->types[type].gone = (struct osm_buf)OSM_BUF_INIT(MESSAGE_MAX_BYTES);
+        s->types[type].gone = (struct osm_buf)OSM_BUF_INIT(LOAD_MESSAGE_MAX_BYTES);
     if (s->fd < 0 ||
         (connect(s->fd, (const struct sockaddr *)&s->load->address, s->load->address_len) &&
          errno != EINPROGRESS)) {
-        fail(s, "connect", strerror(errno));
+        sidecar_fail(s, "connect", strerror(errno));
         return;
     }
     struct epoll_event e = {.events = EPOLLIN | EPOLLOUT, .data.ptr = s};
     s->wants_write = true;
     if (epoll_ctl(s->load->epoll_fd, EPOLL_CTL_ADD, s->fd, &e))
-        fail(s, "epoll", strerror(errno));
+        sidecar_fail(s, "epoll", strerror(errno));
 }
 
 static void receive(struct sidecar *s)
@@ -675,12 +461,12 @@ static void receive(struct sidecar *s)
         }
         if (n <= 0) {
             if (!again)
-                fail(s, "connection", "closed by the server");
+                sidecar_fail(s, "connection", "closed by the server");
             return;
         }
         ssize_t used = nghttp2_session_mem_recv(s->session, data, (size_t)n);
         if (used < 0)
-            fail(s, "HTTP/2", nghttp2_strerror((int)used));
+            sidecar_fail(s, "HTTP/2", nghttp2_strerror((int)used));
         else
             take_messages(s);
         if (s->state != LOAD_OPEN)
@@ -694,7 +480,7 @@ static void go_on(struct sidecar *s, uint32_t events)
     socklen_t len = sizeof error;
     if (s->state == LOAD_CONNECTING) {
         if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) || error) {
-            fail(s, "connect", strerror(error));
+            sidecar_fail(s, "connect", strerror(error));
             return;
         }
         begin(s);
@@ -707,7 +493,7 @@ static void go_on(struct sidecar *s, uint32_t events)
         return;
     int rc = nghttp2_session_send(s->session);
     if (rc)
-        fail(s, "HTTP/2", nghttp2_strerror(rc));
+        sidecar_fail(s, "HTTP/2", nghttp2_strerror(rc));
     else {
         bool more = nghttp2_session_want_write(s->session); /* the socket is full */
         watch(s, more);
@@ -760,7 +546,7 @@ void sidecar_forget(struct sidecar *s)
     s->round = 0;
     for (int type = 0; type < LOAD_TYPES; type++) {
         osm_map_each (&s->types[type].names, e)
-            free_name(e->value);
+            known_free(e->value);
         osm_map_clear(&s->types[type].names);
         osm_free(s->types[type].version);
         s->types[type] = (struct load_type){0};

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 enum { LOAD_CDS, LOAD_EDS, LOAD_LDS, LOAD_RDS, LOAD_SDS, LOAD_TYPES };
+enum { LOAD_MESSAGE_MAX_BYTES = 64 << 20 };
 
 struct load {
     int epoll_fd;
@@ -29,6 +30,7 @@ struct load {
     const char *recorded; /* the uuid of that one */
     /* figures, of all sidecars together */
     size_t accepted, configured, failed;
+    size_t stale; /* resources that came again and were not what the sidecar had */
     uint64_t responses, acked, bytes; /* bytes: of the messages, without frames */
     /* the round: 0 until the first change, then its number; who has accepted something in it */
     size_t round, heard;
@@ -71,6 +73,8 @@ struct load_record {
 
 /** Opens the connection; it goes on in sidecar_event. */
 void sidecar_start(struct sidecar *s);
+/** Counts it as failed; called from within, the connection is closed when that returns. */
+void sidecar_fail(struct sidecar *s, const char *what, const char *why);
 void sidecar_event(struct sidecar *s, uint32_t events);
 /** Closes the connection; what it has learnt stays for the next start. */
 void sidecar_stop(struct sidecar *s);
