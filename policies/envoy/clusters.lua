@@ -1,36 +1,26 @@
 --- Clusters: `namespace/service|port of the pods` over mTLS to the pods behind a Service, and `...|local` from a
 --- sidecar to its own application.
 local common = require("envoy.common")
+local health = require("envoy.health")
 local id = require("mesh.id")
 local list = require("mesh.list")
 
 local M = { api = 1 }
 
-local UNLIMITED = 4294967295
-
-local CIRCUIT_BREAKERS = {
-  thresholds = {
-    {
-      max_connections = UNLIMITED,
-      max_pending_requests = UNLIMITED,
-      max_requests = UNLIMITED,
-      max_retries = UNLIMITED,
-      track_remaining = true,
-    },
-  },
-}
-
 ---@param mesh mesh.Reader
 ---@param namespace string
 ---@param service string
----@return table  Cluster without a name
-local function upstream_cluster(mesh, namespace, service)
+---@param at services.Target
+---@return table  Cluster without a name, of endpoints that come by EDS
+local function upstream_cluster(mesh, namespace, service, at)
+  local checked = mesh.mesh_config().health_checks and common.is_http(at.protocol)
   return {
     type = "EDS",
     eds_cluster_config = { eds_config = common.ADS },
     lb_policy = "ROUND_ROBIN",
-    circuit_breakers = CIRCUIT_BREAKERS,
+    circuit_breakers = common.CIRCUIT_BREAKERS,
     typed_extension_protocol_options = common.HTTP_OPTIONS,
+    health_checks = checked and { health.check(id.fqdn(namespace, service)) } or nil,
     transport_socket = {
       name = "envoy.transport_sockets.tls",
       typed_config = {
@@ -40,6 +30,30 @@ local function upstream_cluster(mesh, namespace, service)
       },
     },
   }
+end
+
+--- One pod of a headless Service. It is known by the Service's own name in TLS: which pod answers is its address's
+--- business, and one filter chain per Service is enough at the server.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param name string
+---@param address string
+---@param at services.Target
+---@return table  Cluster without a name
+local function member_cluster(mesh, namespace, service, name, address, at)
+  local cluster = upstream_cluster(mesh, namespace, service, at)
+  cluster.type, cluster.eds_cluster_config = "STATIC", nil
+  cluster.load_assignment = {
+    cluster_name = name,
+    endpoints = {
+      {
+        locality = { zone = "local" },
+        lb_endpoints = { { endpoint = { address = { socket_address = { address = address, port_value = at.target } } } } },
+      },
+    },
+  }
+  return cluster
 end
 
 ---@param name string
@@ -83,7 +97,7 @@ M.emit = {
             name = name,
             audience = common.audience(readers),
             at = { direction = "outbound", namespace = namespace, service = service, target = at.target },
-            message = upstream_cluster(mesh, namespace, service),
+            message = upstream_cluster(mesh, namespace, service, at),
           }
           for _, group in ipairs(mesh.endpoint_groups(namespace, service, at.target)) do
             out.load_assignment {
@@ -93,6 +107,26 @@ M.emit = {
               accounts = group.accounts,
             }
           end
+        end
+      end
+    end,
+  },
+
+  --- The pods of a headless Service that have names of their own, each alone.
+  member_clusters = {
+    each = "Service",
+    run = function(mesh, out, namespace, service)
+      local members = mesh.named_members(namespace, service)
+      for _, at in ipairs(#members > 0 and mesh.targets(namespace, service) or {}) do
+        local callers = at.target > 0 and mesh.callers(namespace, service, at.target) or {}
+        for _, member in ipairs(#callers > 0 and members or {}) do
+          local name = id.cluster(namespace, member.name, at.target)
+          out.cluster {
+            name = name,
+            audience = common.audience(callers),
+            at = { direction = "outbound", namespace = namespace, service = service, target = at.target },
+            message = member_cluster(mesh, namespace, service, name, member.address, at),
+          }
         end
       end
     end,

@@ -6,6 +6,22 @@ local str = require("mesh.str")
 
 local M = {}
 
+--- No limit, in the 32 bits that Envoy gives to one.
+M.UNLIMITED = 4294967295
+
+--- How much a cluster may have open at once, and that Envoy counts what is left.
+M.CIRCUIT_BREAKERS = {
+  thresholds = {
+    {
+      max_connections = M.UNLIMITED,
+      max_pending_requests = M.UNLIMITED,
+      max_requests = M.UNLIMITED,
+      max_retries = M.UNLIMITED,
+      track_remaining = true,
+    },
+  },
+}
+
 --- Everything that a proxy is told comes over the one ADS stream.
 M.ADS = { ads = {}, resource_api_version = "V3" }
 
@@ -108,7 +124,7 @@ end
 --- The host names of a Service, each alone and with each port: five forms with the bare name, which only its own
 --- namespace uses.
 ---@param namespace string
----@param service string
+---@param service string     "db"; "pod-0.db" for one pod of it, "*.db" for whichever
 ---@param numbers integer[]  ports of the Service
 ---@param bare boolean
 ---@return string[]
@@ -139,11 +155,37 @@ function M.by_namespace(callers, namespace)
   return own, others
 end
 
+--- The cluster that leads to where a client wanted to go anyway, outside of the mesh.
+M.PASSTHROUGH = "passthrough-outbound"
+
+--- The cluster that spans are sent to.
+M.TRACING_CLUSTER = "envoy-tracing-cluster"
+
+---@param mesh mesh.Reader
+---@return table?  HttpConnectionManager.Tracing
+local function tracing(mesh)
+  local collector = mesh.tracing()
+  if not collector then return nil end
+  return {
+    verbose = true,
+    provider = {
+      name = "envoy.tracers.zipkin",
+      typed_config = {
+        ["@type"] = "envoy.config.trace.v3.ZipkinConfig",
+        collector_cluster = M.TRACING_CLUSTER,
+        collector_endpoint = collector.endpoint,
+        collector_endpoint_version = "HTTP_JSON",
+      },
+    },
+  }
+end
+
 --- HTTP by a route table of its own.
+---@param mesh mesh.Reader
 ---@param table_name string
 ---@param http_filters table[]  before the router
 ---@return table  Filter
-function M.http(table_name, http_filters)
+function M.http(mesh, table_name, http_filters)
   local filters = list.map(http_filters, function(filter) return filter end)
   filters[#filters + 1] = {
     name = "http_router",
@@ -156,6 +198,7 @@ function M.http(table_name, http_filters)
       stat_prefix = "mesh-http-conn-manager." .. table_name,
       codec_type = "AUTO",
       rds = { route_config_name = table_name, config_source = M.ADS },
+      tracing = tracing(mesh),
       http_filters = filters,
       upgrade_configs = { { upgrade_type = "websocket" } },
       access_log = M.ACCESS_LOG,

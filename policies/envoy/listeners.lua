@@ -1,6 +1,8 @@
 --- The two listeners of a sidecar, and their filter chains: one per Service port that it may call, one per Service
 --- and port of the pod that it serves.
+local authorization = require("envoy.authorization")
 local common = require("envoy.common")
+local health = require("envoy.health")
 local id = require("mesh.id")
 local list = require("mesh.list")
 local rbac = require("envoy.rbac")
@@ -49,9 +51,10 @@ function M.rules.mesh_itself()
 end
 
 --- The outbound listener around its chains.
+---@param mesh mesh.Reader
 ---@param tags string  the ports of its server-first chains, joined by ","
 ---@return table  Listener without name and filter_chains
-function M.rules.outbound_listener_header(_, _, tags)
+function M.rules.outbound_listener_header(mesh, _, tags)
   local ports = {}
   for index, tag in ipairs(tags ~= "" and str.split(tags, ",") or {}) do
     ports[index] = math.tointeger(tonumber(tag))
@@ -66,6 +69,10 @@ function M.rules.outbound_listener_header(_, _, tags)
       inspector("http_inspector", HTTP_INSPECTOR, ports),
     },
     continue_on_listener_filters_timeout = true,
+    default_filter_chain = mesh.mesh_config().egress and {
+      name = "outbound-egress-filter-chain",
+      filters = { common.tcp("egress-tcp-proxy." .. common.PASSTHROUGH, { { name = common.PASSTHROUGH, weight = 1 } }) },
+    } or nil,
     access_log = common.ACCESS_LOG,
   }
 end
@@ -77,11 +84,48 @@ end
 ---@param match string  name of the chain
 ---@return table?  Filter; nil where nothing is left to send to
 local function outbound_filter(mesh, namespace, service, port, match)
-  if common.is_http(port.protocol) then return common.http("rds-outbound." .. port.number, {}) end
+  if common.is_http(port.protocol) then return common.http(mesh, "rds-outbound." .. port.number, {}) end
   local upstreams = mesh.upstreams(namespace, service, port.number)
   return common.tcp("outbound-mesh-tcp-proxy_" .. match, list.map(upstreams, function(upstream)
     return { name = upstream.cluster, weight = upstream.weight }
   end))
+end
+
+--- The chains of a headless Service's pods that have names of their own, by address. A TCP connection to one of them
+--- stays with it; of an HTTP request the host name says whom it is for.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param port services.Port
+---@return table<string, { name: string, filter: table? }>
+local function members_of(mesh, namespace, service, port)
+  local members, upstreams = {}, mesh.upstreams(namespace, service, port.number)
+  local split = #upstreams ~= 1 or upstreams[1].service ~= service
+  for _, member in ipairs(mesh.named_members(namespace, service)) do
+    local name = "outbound_" .. id.name(namespace, member.name) .. "_" .. port.number .. "_" .. port.protocol
+    local cluster = { name = id.cluster(namespace, member.name, port.target), weight = 100 }
+    local own = not split and not common.is_http(port.protocol)
+    members[member.address] = {
+      name = name,
+      filter = own and common.tcp("outbound-mesh-tcp-proxy_" .. name, { cluster }) or nil,
+    }
+  end
+  return members
+end
+
+--- What an arriving request passes before the router.
+---@param mesh mesh.Reader
+---@return table[]  HttpFilters
+local function request_filters(mesh)
+  local filters = {}
+  if mesh.mesh_config().health_checks then filters[1] = health.FILTER end
+  -- empty: a request that no route takes is to be answered 404, not 403; the virtual hosts hold the rules
+  filters[#filters + 1] = {
+    name = "envoy.filters.http.rbac",
+    typed_config = { ["@type"] = "envoy.extensions.filters.http.rbac.v3.RBAC" },
+  }
+  filters[#filters + 1] = authorization.filter(mesh.external_authorization())
+  return filters
 end
 
 --- Filters for what arrives at a port of the pod.
@@ -105,10 +149,7 @@ local function inbound_filters(mesh, namespace, service, account, at)
     }
   end
   if common.is_http(at.protocol) then
-    filters[#filters + 1] = common.http("rds-inbound." .. at.target, {
-      -- empty: a request that no route takes is to be answered 404, not 403; the virtual hosts hold the rules
-      { name = "envoy.filters.http.rbac", typed_config = { ["@type"] = "envoy.extensions.filters.http.rbac.v3.RBAC" } },
-    })
+    filters[#filters + 1] = common.http(mesh, "rds-inbound." .. at.target, request_filters(mesh))
   else
     local cluster = id.local_cluster(namespace, service, at.target)
     filters[#filters + 1] = common.tcp("inbound-mesh-tcp-proxy." .. cluster, { { name = cluster, weight = 100 } })
@@ -120,8 +161,13 @@ M.emit = {
   --- What is around the chains.
   listeners = {
     each = "mesh_itself",
-    run = function(_, out)
-      out.listener { name = "outbound-listener", audience = "everyone", header_rule = "outbound_listener_header" }
+    run = function(mesh, out)
+      out.listener {
+        name = "outbound-listener",
+        audience = "everyone",
+        alone = mesh.mesh_config().egress,
+        header_rule = "outbound_listener_header",
+      }
       out.listener {
         name = "inbound-listener",
         audience = "everyone",
@@ -146,10 +192,12 @@ M.emit = {
         local reachers = mesh.reachers(namespace, service, port.number)
         local name = "outbound_" .. id.name(namespace, service) .. "_" .. port.number .. "_" .. port.protocol
         local filter = #reachers > 0 and outbound_filter(mesh, namespace, service, port, name)
+        local members = filter and members_of(mesh, namespace, service, port) or {}
         for index, address in ipairs(filter and addresses or {}) do
+          local member = members[address]
           out.filter_chain {
             listener = "outbound-listener",
-            name = index == 1 and name or name .. "_" .. address,
+            name = member and member.name or index == 1 and name or name .. "_" .. address,
             audience = common.audience(reachers),
             tags = port.protocol == "tcp-server-first" and { tostring(port.number) } or nil,
             at = {
@@ -164,7 +212,7 @@ M.emit = {
                 destination_port = port.number,
                 prefix_ranges = { { address_prefix = address, prefix_len = 32 } },
               },
-              filters = { filter },
+              filters = { member and member.filter or filter },
             },
           }
         end

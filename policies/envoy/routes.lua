@@ -26,17 +26,34 @@ local function route_to(match, clusters)
   return { match = match, route = { weighted_clusters = { clusters = clusters }, timeout = "0s" } }
 end
 
+---@param match table  RouteMatch
 ---@param upstreams outbound.Upstream[]
----@return table  Route for all requests; answers 503 where no weight is left to send by
-local function outbound_route(upstreams)
+---@return table  Route by weight; answers 503 where no weight is left to send by
+local function outbound_route(match, upstreams)
   local total, clusters = 0, {}
   for index, upstream in ipairs(upstreams) do
     total = total + upstream.weight
     clusters[index] = { name = upstream.cluster, weight = upstream.weight }
   end
-  local any = match_of(".*", ".*", {})
-  if total == 0 then return { match = any, direct_response = { status = 503 } } end
-  return route_to(any, clusters)
+  if total == 0 then return { match = match, direct_response = { status = 503 } } end
+  return route_to(match, clusters)
+end
+
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param number integer  port of the Service
+---@return table[] # Routes: the exceptions, then all other requests
+local function outbound_routes(mesh, namespace, service, number)
+  local routes = {}
+  for _, exception in ipairs(mesh.exceptions(namespace, service, number)) do
+    for _, match in ipairs(exception.matches) do
+      local methods = match.methods[1] == "*" and ".*" or table.concat(match.methods, "|")
+      routes[#routes + 1] = outbound_route(match_of(match.path, methods, match.headers), exception.upstreams)
+    end
+  end
+  routes[#routes + 1] = outbound_route(match_of(".*", ".*", {}), mesh.upstreams(namespace, service, number))
+  return routes
 end
 
 --- A route for all that is granted to anybody, so that the rest is answered 404. Who may use it is not decided here.
@@ -62,6 +79,43 @@ local function inbound_routes(policy, cluster)
   return list.map(list.keys(by_key), function(key) return route_to(by_key[key], clusters) end)
 end
 
+--- What a server answers to. A pod with a name of its own answers to those of all its siblings: a list of them, one for
+--- each, would be as long as the Service is large, and who may ask for what does not hang on it.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string        of a Service
+---@param numbers integer[]
+---@return string[]
+local function inbound_domains(mesh, namespace, name, numbers)
+  local domains = common.domains(namespace, name, numbers, true)
+  if mesh.has_named_members(namespace, name) then
+    for _, domain in ipairs(common.domains(namespace, "*." .. name, numbers, true)) do domains[#domains + 1] = domain end
+  end
+  return domains
+end
+
+--- Says where requests for a host name go, to all who may know.
+---@param out mesh.Out
+---@param at mesh.At               namespace, service, port
+---@param callers outbound.Callers
+---@param name string              the Service, or one pod of it
+---@param bare boolean             whether its namespace may leave itself out of the name
+---@param routes table[]
+local function say_host(out, at, callers, name, bare, routes)
+  local own, others = common.by_namespace(callers, at.namespace)
+  for _, side in ipairs({ { audience = own, bare = bare }, { audience = others, bare = false } }) do
+    if #side.audience > 0 then
+      out.virtual_host {
+        route_configuration = "rds-outbound." .. at.port,
+        name = "outbound_virtual-host|" .. id.fqdn(at.namespace, name),
+        audience = side.audience,
+        at = at,
+        message = { domains = common.domains(at.namespace, name, { at.port }, side.bare), routes = routes },
+      }
+    end
+  end
+end
+
 M.emit = {
   --- One route table for each number that is a port of some Service.
   outbound_tables = {
@@ -83,22 +137,29 @@ M.emit = {
       for _, port in ipairs(mesh.ports(namespace, service)) do
         local reachers = common.is_http(port.protocol) and mesh.reachers(namespace, service, port.number) or {}
         if #reachers > 0 then
-          local route = outbound_route(mesh.upstreams(namespace, service, port.number))
-          local own, others = common.by_namespace(reachers, namespace)
-          for _, side in ipairs({ { audience = own, bare = true }, { audience = others, bare = false } }) do
-            if #side.audience > 0 then
-              out.virtual_host {
-                route_configuration = "rds-outbound." .. port.number,
-                name = "outbound_virtual-host|" .. id.fqdn(namespace, service),
-                audience = side.audience,
-                at = { direction = "outbound", namespace = namespace, service = service, port = port.number },
-                message = {
-                  domains = common.domains(namespace, service, { port.number }, side.bare),
-                  routes = { route },
-                },
-              }
-            end
-          end
+          local routes = outbound_routes(mesh, namespace, service, port.number)
+          local at = { direction = "outbound", namespace = namespace, service = service, port = port.number }
+          say_host(out, at, reachers, service, true, routes)
+        end
+      end
+    end,
+  },
+
+  --- The host names of single pods. "pod-0.db" is also how Service "pod-0" of a namespace "db" is called: where there is
+  --- one the name stays with it.
+  member_hosts = {
+    each = "Service",
+    run = function(mesh, out, namespace, service)
+      local members = mesh.named_members(namespace, service)
+      for _, port in ipairs(#members > 0 and mesh.ports(namespace, service) or {}) do
+        local http = common.is_http(port.protocol) and port.target > 0
+        local callers = http and mesh.callers(namespace, service, port.target) or {}
+        for _, member in ipairs(#callers > 0 and members or {}) do
+          local cluster = { cluster = id.cluster(namespace, member.name, port.target), weight = 100 }
+          local route = outbound_route(match_of(".*", ".*", {}), { cluster })
+          local at = { direction = "outbound", namespace = namespace, service = service, port = port.number }
+          local bare = not mesh.Service(service, member.hostname)
+          say_host(out, at, callers, member.name, bare, { route })
         end
       end
     end,
@@ -146,7 +207,7 @@ M.emit = {
                 target = at.target,
               },
               message = {
-                domains = common.domains(namespace, host, at.numbers, true),
+                domains = inbound_domains(mesh, namespace, host, at.numbers),
                 routes = inbound_routes(policy, id.local_cluster(namespace, at.service, at.target)),
                 typed_per_filter_config = not policy.open and {
                   ["envoy.filters.http.rbac"] = {

@@ -21,6 +21,13 @@ local M = { api = 1 }
 ---@field protocol string    one for all of them
 ---@field numbers integer[]  the Service's ports, ascending
 
+--- A pod of a headless Service that has a name of its own, as those of a StatefulSet have. Clients reach it by
+--- "pod-0.db" in the place of a Service's name.
+---@class services.Member
+---@field hostname string  "pod-0"
+---@field name string      "pod-0.db"
+---@field address string   IPv4
+
 local PREFIXES = { "tcp-server-first", "http", "tcp", "grpc" } -- in the order in which they are tried
 local PROTOCOLS = { ["http"] = true, ["grpc"] = true, ["tcp"] = true, ["tcp-server-first"] = true }
 
@@ -188,6 +195,36 @@ function M.rules.reached_at(mesh, namespace, name)
   local problem = address == "" and "is absent" or object.quote(address) .. " is not an IPv4 address"
   mesh.reject(service, { "spec", "clusterIP" }, problem .. ": no client can be led to this Service")
   return {}
+end
+
+--- The pods of a headless Service that are reached by names of their own.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return services.Member[]  by name, each once; {} where the Service is not headless or its pods have no host names
+function M.rules.named_members(mesh, namespace, name)
+  local members, taken, service = {}, {}, mesh.Service(namespace, name)
+  if not service or service.spec.clusterIP ~= "None" then return {} end -- nor asks anything that changes with each pod
+  for _, member in ipairs(mesh.members(namespace, name)) do
+    if object.is_service(member.hostname) and object.is_ipv4(member.address) and not taken[member.hostname] then
+      taken[member.hostname] = true
+      members[#members + 1] = {
+        hostname = member.hostname,
+        name = member.hostname .. "." .. name,
+        address = member.address,
+      }
+    end
+  end
+  return members
+end
+
+--- Whether any pod of a headless Service is reached by a name of its own.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return boolean
+function M.rules.has_named_members(mesh, namespace, name)
+  return #mesh.named_members(namespace, name) > 0
 end
 
 return M

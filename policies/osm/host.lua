@@ -1,5 +1,6 @@
 --- What the MeshConfig asks of certificates and of TLS. The daemon signs, renews and admits by `host_settings`; the
 --- sidecars' own TLS is in their configuration.
+local duration = require("osm.duration")
 local object = require("kubernetes.object")
 
 local M = { api = 1 }
@@ -7,36 +8,16 @@ local M = { api = 1 }
 local DEFAULT_VALIDITY_S <const> = 24 * 3600
 -- Shorter ones would be renewed all the time.
 local LEAST_VALIDITY_S <const> = 5
-local UNIT_S = { h = 3600, m = 60, s = 1, ms = 1e-3, us = 1e-6, ["\u{b5}s"] = 1e-6, ns = 1e-9 }
 -- A name of a cipher or a curve, also several that are as good as each other: "[A|B]".
 local NAMES <const> = "^[%w_%-%[%]|:]+$"
 local VERSIONS = { TLSv1_0 = 0, TLSv1_1 = 1, TLSv1_2 = 2, TLSv1_3 = 3 }
 
---- A duration as Go writes it, such as "24h" or "1h30m".
----@param text string
----@return number?  seconds; nil where it is none
-local function seconds_of(text)
-  if #text > 64 then return nil end
-  local total, at = 0, 1
-  while at <= #text do
-    local first, last = string.find(text, "[%d.]+", at)
-    if first ~= at then return nil end
-    local number = tonumber(string.sub(text, first, last))
-    local from, to = string.find(text, "[^%d.]+", last + 1)
-    local unit = from == last + 1 and UNIT_S[string.sub(text, from, to)] or nil
-    if not number or not unit then return nil end
-    total = total + number * unit
-    at = to + 1
-  end
-  return #text > 0 and total or nil
-end
-
 ---@param mesh mesh.Reader
----@return table config, table certificate, table sidecar
+---@return table config, table certificate, table sidecar, table observability
 local function sections(mesh)
   local config = mesh.mesh_config_object() or {}
   local spec = config.spec or {}
-  return config, spec.certificate or {}, spec.sidecar or {}
+  return config, spec.certificate or {}, spec.sidecar or {}, spec.observability or {}
 end
 
 ---@param mesh mesh.Reader
@@ -45,7 +26,7 @@ end
 ---@return integer
 local function validity_s(mesh, config, text)
   if not text or text == "" then return DEFAULT_VALIDITY_S end
-  local seconds = seconds_of(text)
+  local seconds = duration.seconds(text)
   if seconds and seconds >= LEAST_VALIDITY_S and seconds <= 10 * 365 * 24 * 3600 then
     return math.tointeger(seconds // 1) or DEFAULT_VALIDITY_S
   end
@@ -80,6 +61,24 @@ local function listed(mesh, config, field, names)
   return names or {}
 end
 
+-- What Open Service Mesh took, and the daemon's own words for it.
+local LOG_LEVELS = {
+  trace = "trace", debug = "debug", info = "info", warn = "warn", error = "error", fatal = "fatal", panic = "fatal",
+  disabled = "disabled",
+}
+
+---@param mesh mesh.Reader
+---@param config table
+---@param level string?
+---@return string  "": what the daemon's flag says
+local function log_level(mesh, config, level)
+  if not level or level == "" then return "" end
+  if LOG_LEVELS[level] then return LOG_LEVELS[level] end
+  mesh.reject(config, { "spec", "observability", "osmLogLevel" }, object.quote(level) .. " is not one of trace, debug, "
+    .. "info, warn, error, fatal, panic and disabled, and has no effect")
+  return ""
+end
+
 M.rules = {}
 
 --- How sidecars speak TLS, to each other and to the control plane: Envoy's names of versions, of ciphers up to
@@ -107,16 +106,20 @@ function M.rules.tls_parameters(mesh)
 end
 
 --- What the daemon itself does: how long service certificates are valid, the size of their RSA keys (0: what the flag
---- --service-cert-key says), how many proxies may be connected (0: any number), and TLS towards itself.
+--- --service-cert-key says), how many proxies may be connected (0: any number), TLS towards itself, how much it logs
+--- ("": what its flag says), and how much a sidecar that starts now does, in Envoy's word.
 ---@param mesh mesh.Reader
----@return { service_cert_validity_s: integer, rsa_bits: integer, proxies_max: integer, tls: table }
+---@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; tls; log_level, sidecar_log_level: texts
 function M.rules.host_settings(mesh)
-  local config, certificate, sidecar = sections(mesh)
+  local config, certificate, sidecar, observability = sections(mesh)
+  local level = sidecar.logLevel or ""
   return {
     service_cert_validity_s = validity_s(mesh, config, certificate.serviceCertValidityDuration),
     rsa_bits = rsa_bits(mesh, config, certificate.certKeyBitSize),
     proxies_max = sidecar.maxDataPlaneConnections or 0,
     tls = mesh.tls_parameters(),
+    log_level = log_level(mesh, config, observability.osmLogLevel),
+    sidecar_log_level = level == "warn" and "warning" or level ~= "" and level or "error",
   }
 end
 

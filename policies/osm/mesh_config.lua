@@ -2,6 +2,7 @@
 ---
 --- Without it, or while it is rejected, every switch is at its closed position: traffic needs a TrafficTarget.
 local list = require("mesh.list")
+local duration = require("osm.duration")
 local object = require("kubernetes.object")
 
 local M = { api = 1 }
@@ -20,31 +21,19 @@ M.kinds = {
 --- counts.
 ---@type { path: string[], quiet: (string|integer|boolean)[] }[]
 local NOT_YET = {
-  { path = { "traffic", "enableEgress" }, quiet = { false } },
-  { path = { "traffic", "outboundIPRangeExclusionList" }, quiet = {} },
-  { path = { "traffic", "outboundIPRangeInclusionList" }, quiet = {} },
-  { path = { "traffic", "outboundPortExclusionList" }, quiet = {} },
-  { path = { "traffic", "inboundPortExclusionList" }, quiet = {} },
-  { path = { "traffic", "networkInterfaceExclusionList" }, quiet = {} },
-  { path = { "traffic", "inboundExternalAuthorization", "enable" }, quiet = { false } },
   { path = { "sidecar", "enablePrivilegedInitContainer" }, quiet = { false } },
-  { path = { "sidecar", "logLevel" }, quiet = { "", "error" } },
   { path = { "sidecar", "envoyImage" }, quiet = { "" } },
   { path = { "sidecar", "envoyWindowsImage" }, quiet = { "" } },
   { path = { "sidecar", "initContainerImage" }, quiet = { "" } },
   { path = { "sidecar", "resources" }, quiet = {} },
   { path = { "sidecar", "configResyncInterval" }, quiet = { "", "0s" } },
-  { path = { "sidecar", "localProxyMode" }, quiet = { "", "Localhost" } },
-  { path = { "observability", "osmLogLevel" }, quiet = { "", "info" } },
   { path = { "observability", "enableDebugServer" }, quiet = { false } },
-  { path = { "observability", "tracing", "enable" }, quiet = { false } },
   { path = { "certificate", "ingressGateway" }, quiet = {} },
   { path = { "featureFlags", "enableWASMStats" }, quiet = { false } },
   { path = { "featureFlags", "enableEgressPolicy" }, quiet = { false } },
   { path = { "featureFlags", "enableIngressBackendPolicy" }, quiet = { false } },
   { path = { "featureFlags", "enableSnapshotCacheMode" }, quiet = { false } },
   { path = { "featureFlags", "enableAsyncProxyServiceMapping" }, quiet = { false } },
-  { path = { "featureFlags", "enableEnvoyActiveHealthChecks" }, quiet = { false } },
   { path = { "featureFlags", "enableRetryPolicy" }, quiet = { false } },
   { path = { "featureFlags", "enableMulticlusterMode" }, quiet = { false } },
   { path = { "featureFlags", "enableMeshRootCertificate" }, quiet = { false } },
@@ -82,6 +71,32 @@ local function shown(value)
   return tostring(value)
 end
 
+--- The lists that a sidecar's redirection is made from when it starts: `osm proxy bootstrap` refuses a bad one.
+---@param mesh mesh.Reader
+---@param config table
+---@param traffic table
+local function report_ranges(mesh, config, traffic)
+  for _, field in ipairs({ "outboundIPRangeExclusionList", "outboundIPRangeInclusionList" }) do
+    for index, range in ipairs(traffic[field] or {}) do
+      local address, bits = string.match(range, "^(.+)/(%d%d?)$")
+      if not address or not object.is_ipv4(address) or tonumber(bits) > 32 then
+        mesh.reject(config, { "spec", "traffic", field, index }, object.quote(range) .. " is no IPv4 range such as "
+          .. "10.0.0.0/8: no new sidecar can start until this is put right")
+      end
+    end
+  end
+end
+
+--- Where another server that the mesh itself calls is.
+---@param asked table    section of the MeshConfig
+---@param port integer?  where it names none
+---@return string?, integer?  nil where it names no host
+local function server_of(asked, port)
+  local host = asked.address or ""
+  if not string.find(host, "^[%w%.%-_]+$") or #host > 253 then return nil, nil end
+  return host, asked.port or port
+end
+
 M.rules = {}
 
 --- The one MeshConfig that counts.
@@ -93,10 +108,11 @@ end
 
 --- The switches that are honoured.
 ---@param mesh mesh.Reader
----@return { permissive: boolean }
+---@return { permissive: boolean, egress: boolean, health_checks: boolean }
 function M.rules.mesh_config(mesh)
   local config = mesh.mesh_config_object()
   local spec = config and config.spec or {}
+  report_ranges(mesh, config, spec.traffic or {})
   for _, field in ipairs(NOT_YET) do
     local value = at(spec, field.path)
     if asks(value, field.quiet) then
@@ -105,7 +121,11 @@ function M.rules.mesh_config(mesh)
       mesh.reject(config, path, shown(value) .. " is not supported yet and has no effect")
     end
   end
-  return { permissive = at(spec, { "traffic", "enablePermissiveTrafficPolicyMode" }) == true }
+  return {
+    permissive = at(spec, { "traffic", "enablePermissiveTrafficPolicyMode" }) == true,
+    egress = at(spec, { "traffic", "enableEgress" }) == true,
+    health_checks = at(spec, { "featureFlags", "enableEnvoyActiveHealthChecks" }) == true,
+  }
 end
 
 --- Whether every meshed pod may reach every Service of the mesh. mTLS stays required.
@@ -113,6 +133,65 @@ end
 ---@return boolean
 function M.rules.permissive(mesh)
   return mesh.mesh_config().permissive
+end
+
+--- Who else is asked about each HTTP request that arrives at a pod.
+---@class mesh_config.Authorization
+---@field address string?          host name or address; nil: it cannot be asked, so nothing is let in
+---@field port integer?
+---@field stat_prefix string
+---@field timeout_ms integer
+---@field allow_on_failure boolean
+
+--- The external authorization of the whole mesh.
+---@param mesh mesh.Reader
+---@return mesh_config.Authorization?  nil: nobody is asked
+function M.rules.external_authorization(mesh)
+  local config = mesh.mesh_config_object()
+  local asked = at(config and config.spec or {}, { "traffic", "inboundExternalAuthorization" }) or {}
+  if not config or asked.enable ~= true then return nil end
+  local path = { "spec", "traffic", "inboundExternalAuthorization" }
+  local address, port = server_of(asked, nil)
+  if not address or not port then
+    local missing = address and "port" or "address"
+    address, port = nil, nil
+    mesh.reject(config, { path[1], path[2], path[3], missing }, "is needed, a host name or IPv4 "
+      .. "address with a port: until then every HTTP request that arrives at a pod is refused")
+  end
+  local timeout_s = duration.seconds(asked.timeout or "1s")
+  if not timeout_s or timeout_s <= 0 or timeout_s > 3600 then
+    mesh.reject(config, { path[1], path[2], path[3], "timeout" }, object.quote(asked.timeout) .. " is no duration up to "
+      .. "1h, such as 1s; 1s counts")
+    timeout_s = 1
+  end
+  local prefix = asked.statPrefix or ""
+  return {
+    address = address,
+    port = port,
+    stat_prefix = prefix ~= "" and prefix or "inboundExtAuthz",
+    timeout_ms = math.max(1, math.floor(timeout_s * 1000)),
+    allow_on_failure = asked.failureModeAllow == true,
+  }
+end
+
+--- Where sidecars send their spans, in Zipkin's JSON.
+---@param mesh mesh.Reader
+---@return { address: string, port: integer, endpoint: string }?  nil: nowhere
+function M.rules.tracing(mesh)
+  local config = mesh.mesh_config_object()
+  local asked = at(config and config.spec or {}, { "observability", "tracing" }) or {}
+  if not config or asked.enable ~= true then return nil end
+  local address, port = server_of(asked, 9411)
+  if not asked.address or asked.address == "" then
+    address, port = "jaeger." .. mesh.settings().osm_namespace .. ".svc.cluster.local", asked.port or 9411
+  end
+  if not address or not port then
+    mesh.reject(config, { "spec", "observability", "tracing", "address" }, object.quote(asked.address) .. " is no host "
+      .. "name or IPv4 address: nothing is traced")
+    return nil
+  end
+  local endpoint = asked.endpoint or ""
+  return { address = address, port = port, endpoint = endpoint ~= "" and endpoint or "/api/v2/spans" }
 end
 
 return M

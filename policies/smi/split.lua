@@ -1,8 +1,13 @@
 --- Which share of a Service's requests goes where: TrafficSplit of split.smi-spec.io. A split grants nothing.
+---
+--- A split with `matches` divides only the HTTP requests that its HTTPRouteGroups describe. Of several such splits of one
+--- Service the oldest is asked first; what none of them takes is divided by the oldest split without `matches`, or goes
+--- to the Service itself. A group that is missing or empty describes nothing: the split takes no request.
 local id = require("mesh.id")
 local list = require("mesh.list")
 local object = require("kubernetes.object")
 local older = require("smi.older")
+local str = require("mesh.str")
 
 local M = { api = 1 }
 
@@ -12,6 +17,11 @@ local MAX_TOTAL = 4294967295 -- the proxy adds weights up in 32 bits
 ---@class split.Backend
 ---@field service string  a Service of the same namespace
 ---@field weight integer  relative to the others, 0: nothing
+
+--- Shares of some HTTP requests.
+---@class split.Exception
+---@field matches routes.Match[]    the requests, at least one
+---@field backends split.Backend[]  by service
 
 ---@param text string
 ---@param namespace string
@@ -41,9 +51,15 @@ M.kinds = {
         reject({ "spec", "service" }, object.quote(split.spec.service) .. " is not a Service of namespace "
           .. object.quote(namespace))
       end
-      if #(split.spec.matches or {}) > 0 then -- without it the split would take requests that it must leave alone
-        reject({ "spec", "matches" }, "is not supported yet: this mesh cannot split only some of a Service's requests, "
-          .. "so the split has no effect")
+      for index, match in ipairs(split.spec.matches or {}) do
+        local path = { "spec", "matches", index }
+        local group = match.apiGroup or ""
+        if match.kind ~= "HTTPRouteGroup" or group ~= "" and str.split(group, "/")[1] ~= "specs.smi-spec.io" then
+          reject({ "spec", "matches", index, "kind" }, object.quote(match.kind or "") .. " is not HTTPRouteGroup of "
+            .. "specs.smi-spec.io; the split has no effect")
+        elseif not object.is_name(match.name or "") then
+          reject(path, object.quote(match.name or "") .. " is not the name of an HTTPRouteGroup; the split has no effect")
+        end
       end
       if #split.spec.backends == 0 then reject({ "spec", "backends" }, "is empty") end
       for index, backend in ipairs(split.spec.backends) do
@@ -93,25 +109,77 @@ M.indexes = {
 
 M.rules = {}
 
---- Where requests for a Service go. Of several splits the oldest counts, and of equally old ones the lesser name.
+---@param split table
+---@return boolean
+local function is_exception(split)
+  return #(split.spec.matches or {}) > 0
+end
+
+---@param split table
+---@return split.Backend[]  by service
+local function backends_of(split)
+  local weights = {}
+  for _, backend in ipairs(split.spec.backends) do
+    local service = local_service(backend.service, object.namespace(split))
+    weights[service] = (weights[service] or 0) + math.tointeger(backend.weight)
+  end
+  return list.map(list.keys(weights), function(service) return { service = service, weight = weights[service] } end)
+end
+
+--- Where requests for a Service go that no split with matches takes, HTTP or not. Of several splits the oldest counts,
+--- and of equally old ones the lesser name.
 ---@param mesh mesh.Reader
 ---@param namespace string
 ---@param name string
 ---@return split.Backend[]  by service; the Service itself, weight 100, where no split names it
 function M.rules.backends(mesh, namespace, name)
-  local splits = list.sorted(mesh.splits_of(namespace, name), object.elder)
-  local split = splits[1]
-  if not split then return { { service = name, weight = 100 } } end
-  for index = 2, #splits do
-    mesh.reject(splits[index], { "spec", "service" }, object.quote(id.name(namespace, name))
-      .. " is split by TrafficSplit " .. object.quote(split.metadata.name) .. " already; the older one counts")
+  local counts
+  for _, split in ipairs(list.sorted(mesh.splits_of(namespace, name), object.elder)) do
+    if not is_exception(split) and not counts then
+      counts = split
+    elseif not is_exception(split) then
+      mesh.reject(split, { "spec", "service" }, object.quote(id.name(namespace, name))
+        .. " is split by TrafficSplit " .. object.quote(counts.metadata.name) .. " already; the older one counts")
+    end
   end
-  local weights = {}
-  for _, backend in ipairs(split.spec.backends) do
-    local service = local_service(backend.service, namespace)
-    weights[service] = (weights[service] or 0) + math.tointeger(backend.weight)
+  if not counts then return { { service = name, weight = 100 } } end
+  return backends_of(counts)
+end
+
+--- The HTTP requests for a Service that go elsewhere than the rest.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return split.Exception[]  the first that describes a request takes it
+function M.rules.split_exceptions(mesh, namespace, name)
+  local exceptions = {}
+  for _, split in ipairs(list.sorted(mesh.splits_of(namespace, name), object.elder)) do
+    local matches = {}
+    for index, reference in ipairs(split.spec.matches or {}) do
+      local described = mesh.http_matches(namespace, reference.name)
+      if not described or #described == 0 then
+        mesh.reject(split, { "spec", "matches", index, "name" }, (described and "HTTPRouteGroup "
+          .. object.quote(id.name(namespace, reference.name)) .. " has no matches" or "there is no HTTPRouteGroup "
+          .. object.quote(id.name(namespace, reference.name))) .. ": it describes no request")
+      end
+      for _, entry in ipairs(described or {}) do matches[#matches + 1] = entry.match end
+    end
+    if #matches > 0 then exceptions[#exceptions + 1] = { matches = matches, backends = backends_of(split) } end
   end
-  return list.map(list.keys(weights), function(service) return { service = service, weight = weights[service] } end)
+  return exceptions
+end
+
+--- All Services to which requests for a Service may go.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return string[]  of the same namespace, sorted; itself too, unless a split takes everything
+function M.rules.carriers(mesh, namespace, name)
+  local services = list.map(mesh.backends(namespace, name), function(backend) return backend.service end)
+  for _, exception in ipairs(mesh.split_exceptions(namespace, name)) do
+    for _, backend in ipairs(exception.backends) do services[#services + 1] = backend.service end
+  end
+  return list.unique(list.sorted(services))
 end
 
 --- The Services whose requests may arrive at this one because a split sends them here. Itself too, if its split names
@@ -124,9 +192,7 @@ function M.rules.apexes_of(mesh, namespace, name)
   local apexes = {}
   for _, split in ipairs(mesh.splits_to(namespace, name)) do
     local apex = local_service(split.spec.service, namespace)
-    for _, backend in ipairs(mesh.backends(namespace, apex)) do
-      if backend.service == name then apexes[#apexes + 1] = apex end
-    end
+    if list.contains(mesh.carriers(namespace, apex), name) then apexes[#apexes + 1] = apex end
   end
   return list.unique(list.sorted(apexes))
 end
@@ -161,7 +227,7 @@ M.emit = {
   split_reports = {
     each = "splits_of",
     run = function(mesh, _, namespace, apex)
-      mesh.backends(namespace, apex)
+      mesh.carriers(namespace, apex)
       for _, split in ipairs(mesh.splits_of(namespace, apex)) do report_missing(mesh, split, namespace, apex) end
     end,
   },

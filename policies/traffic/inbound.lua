@@ -57,7 +57,7 @@ end
 ---@return inbound.Host[]  by target; HTTP ports only
 function M.rules.inbound_hosts(mesh, namespace, account, host)
   local carriers = { host }
-  for _, backend in ipairs(mesh.backends(namespace, host)) do carriers[#carriers + 1] = backend.service end
+  for _, carrier in ipairs(mesh.carriers(namespace, host)) do carriers[#carriers + 1] = carrier end
   local by_target, hosts = {}, {}
   for _, carrier in ipairs(list.unique(list.sorted(carriers))) do
     if list.contains(mesh.accounts_behind(namespace, carrier), account) then
@@ -91,7 +91,7 @@ function M.rules.local_cluster_readers(mesh, namespace, service)
   local others = {}
   for _, host in ipairs(mesh.hosts_at(namespace, service)) do
     others[#others + 1] = host
-    for _, backend in ipairs(mesh.backends(namespace, host)) do others[#others + 1] = backend.service end
+    for _, carrier in ipairs(mesh.carriers(namespace, host)) do others[#others + 1] = carrier end
   end
   local accounts, readers = mesh.accounts_behind(namespace, service), { service }
   for _, other in ipairs(list.unique(list.sorted(others))) do

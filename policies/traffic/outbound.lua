@@ -15,6 +15,11 @@ local M = { api = 1 }
 ---@field target integer   port of the pods
 ---@field weight integer   relative share; 0: nothing
 
+--- Some HTTP requests, and where they go.
+---@class outbound.Exception
+---@field matches routes.Match[]         at least one
+---@field upstreams outbound.Upstream[]  by cluster, at least one
+
 --- "everyone", or accounts as "namespace/name", sorted.
 ---@alias outbound.Callers "everyone"|string[]
 
@@ -48,15 +53,15 @@ end
 
 M.rules = {}
 
---- Where requests for a port of a Service go. A backend without this port of the Service is left out.
+--- The backends that have this port of the Service.
 ---@param mesh mesh.Reader
 ---@param namespace string
----@param service string
+---@param backends split.Backend[]
 ---@param number integer
 ---@return outbound.Upstream[]  by cluster
-function M.rules.upstreams(mesh, namespace, service, number)
+local function upstreams_of(mesh, namespace, backends, number)
   local upstreams = {}
-  for _, backend in ipairs(mesh.backends(namespace, service)) do
+  for _, backend in ipairs(backends) do
     local port = port_of(mesh, namespace, backend.service, number)
     if port then
       upstreams[#upstreams + 1] = {
@@ -68,6 +73,51 @@ function M.rules.upstreams(mesh, namespace, service, number)
     end
   end
   return list.sorted(upstreams, function(a, b) return a.cluster < b.cluster end)
+end
+
+--- Where requests for a port of a Service go, but for the exceptions. A backend without this port of the Service is
+--- left out.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param number integer
+---@return outbound.Upstream[]  by cluster
+function M.rules.upstreams(mesh, namespace, service, number)
+  return upstreams_of(mesh, namespace, mesh.backends(namespace, service), number)
+end
+
+--- The HTTP requests for a port of a Service that go elsewhere than the rest. An exception none of whose backends has
+--- this port is left out.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param number integer
+---@return outbound.Exception[]  the first that describes a request takes it
+function M.rules.exceptions(mesh, namespace, service, number)
+  local port = port_of(mesh, namespace, service, number)
+  if not port or port.protocol ~= "http" and port.protocol ~= "grpc" then return {} end
+  local exceptions = {}
+  for _, exception in ipairs(mesh.split_exceptions(namespace, service)) do
+    local upstreams = upstreams_of(mesh, namespace, exception.backends, number)
+    if #upstreams > 0 then
+      exceptions[#exceptions + 1] = { matches = exception.matches, upstreams = upstreams }
+    end
+  end
+  return exceptions
+end
+
+--- All upstreams of a port of a Service, whichever requests they get.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param number integer
+---@return outbound.Upstream[]
+local function all_upstreams(mesh, namespace, service, number)
+  local all = list.map(mesh.upstreams(namespace, service, number), function(upstream) return upstream end)
+  for _, exception in ipairs(mesh.exceptions(namespace, service, number)) do
+    for _, upstream in ipairs(exception.upstreams) do all[#all + 1] = upstream end
+  end
+  return all
 end
 
 --- Callers that some grant lets through to a port of an account's pods. Permissive mode is not looked at.
@@ -107,7 +157,7 @@ end
 ---@param number integer
 ---@return outbound.Callers
 function M.rules.reachers(mesh, namespace, service, number)
-  return union(list.map(mesh.upstreams(namespace, service, number), function(upstream)
+  return union(list.map(all_upstreams(mesh, namespace, service, number), function(upstream)
     return mesh.callers(namespace, upstream.service, upstream.target)
   end))
 end
@@ -123,7 +173,7 @@ function M.rules.cluster_readers(mesh, namespace, service, target)
   local readers = { mesh.callers(namespace, service, target) }
   for _, apex in ipairs(mesh.apexes_of(namespace, service)) do
     for _, port in ipairs(mesh.ports(namespace, apex)) do
-      for _, upstream in ipairs(mesh.upstreams(namespace, apex, port.number)) do
+      for _, upstream in ipairs(all_upstreams(mesh, namespace, apex, port.number)) do
         if upstream.service == service and upstream.target == target then
           readers[#readers + 1] = mesh.reachers(namespace, apex, port.number)
         end

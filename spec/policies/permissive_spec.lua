@@ -84,22 +84,11 @@ end)
 
 describe("a field of MeshConfig that is not honoured yet", function()
   local FIELDS = {
-    { "traffic", "enableEgress", "true", "false" },
-    { "traffic", "outboundIPRangeExclusionList", "[10.0.0.0/8]", "[]" },
-    { "traffic", "outboundIPRangeInclusionList", "[10.0.0.0/8]", "[]" },
-    { "traffic", "outboundPortExclusionList", "[6379]", "[]" },
-    { "traffic", "inboundPortExclusionList", "[6379]", "[]" },
-    { "traffic", "networkInterfaceExclusionList", "[eth1]", "[]" },
-    { "traffic", "inboundExternalAuthorization.enable", "true", "false" },
     { "sidecar", "enablePrivilegedInitContainer", "true", "false" },
-    { "sidecar", "logLevel", "debug", "error" },
     { "sidecar", "envoyImage", "envoy:1", '""' },
     { "sidecar", "resources", "{limits: {cpu: 1}}", "{}" },
     { "sidecar", "configResyncInterval", "30s", "0s" },
-    { "sidecar", "localProxyMode", "PodIP", "Localhost" },
-    { "observability", "osmLogLevel", "debug", "info" },
     { "observability", "enableDebugServer", "true", "false" },
-    { "observability", "tracing.enable", "true", "false" },
     { "certificate", "ingressGateway", "{validityDuration: 24h}", "{}" },
     { "featureFlags", "enableWASMStats", "true", "false" },
     { "featureFlags", "enableEgressPolicy", "true", "false" },

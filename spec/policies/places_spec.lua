@@ -129,7 +129,7 @@ local SAMPLES = {
   { "MeshConfig v1alpha2", function() return object("config.openservicemesh.io/v1alpha2", "MeshConfig", "osm-mesh-config", {
     metadata = { namespace = "osm-system" },
     spec = {
-      traffic = { enableEgress = false, outboundPortExclusionList = { 80 }, inboundExternalAuthorization = { port = 1 } },
+      traffic = { outboundPortExclusionList = { 80 }, inboundExternalAuthorization = { port = 1 } },
       sidecar = { logLevel = "error", resources = { limits = { cpu = "1" } } },
       observability = { tracing = { port = 9411 } }, certificate = { certKeyBitSize = 2048 },
       featureFlags = { enableWASMStats = false },

@@ -231,18 +231,8 @@ describe("an older or newer TrafficSplit", function()
     end
   end)
 
-  it("is left out with matches, which the proxies do not carry yet", function()
+  it("has matches from v1alpha3 on", function()
     local backends = "{service: shop-v1, weight: 1}, {service: shop-v2, weight: 3}"
-    for _, version in ipairs({ "v1alpha3", "v1alpha4" }) do
-      local mesh = w1.world(GRANTED, split(version, backends, "  matches: [{kind: HTTPRouteGroup, name: g}]\n"))
-      assert.equal(1, #mesh:rejects())
-      assert.equal("TrafficSplit blue/s spec.matches: is not supported yet: this mesh cannot split only some of a "
-        .. "Service's requests, so the split has no effect", mesh:rejects()[1])
-      assert.same({}, shares(mesh))
-      mesh:apply(split(version, backends, "  matches: []\n"))
-      assert.same({}, mesh:rejects())
-      assert.equal(3, shares(mesh)["blue/shop-v2|8080"])
-    end
     local mesh = w1.world(GRANTED, split("v1alpha2", backends, "  matches: [{kind: HTTPRouteGroup, name: g}]\n"))
     assert.equal("TrafficSplit blue/s spec.matches: unknown field", string.match(mesh:rejects()[1], "^[^;]*"))
   end)

@@ -174,6 +174,8 @@ static void take_settings(struct osm_app *app, const struct osm_snapshot *snapsh
                 OSM_S("error", err.msg));
         return;
     }
+    const char *level = app->settings.log_level ? app->settings.log_level : app->config.verbosity;
+    osm_log_set_level(OSM_LOG_TOPIC_COUNT, (enum osm_log_level)osm_log_level_parse(level));
     struct osm_leaves_rules rules = leaves_rules(app);
     osm_leaves_set_rules(app->leaves, &rules);
     if (app->ads)

@@ -1,5 +1,6 @@
 #include "app/settings.h"
 
+#include "base/log.h"
 #include "ca/ca.h"
 
 #include <inttypes.h>
@@ -28,11 +29,12 @@ static int integer(const json_t *in, const char *name, int64_t low, int64_t high
     return 0;
 }
 
+/* Absent: NULL. */
 static int text(const json_t *in, const char *name, const char **out, struct osm_err *err)
 {
     const json_t *value = json_object_get(in, name);
     if (value && !json_is_string(value))
-        return osm_fail(err, OSM_EINVAL, "tls.%s: expected a text", name);
+        return osm_fail(err, OSM_EINVAL, "%s: expected a text", name);
     *out = json_string_value(value);
     return 0;
 }
@@ -50,6 +52,36 @@ static int texts(const json_t *in, const char *name, const json_t **out, struct 
         if (!json_is_string(item))
             return osm_fail(err, OSM_EINVAL, "tls.%s[%zu]: expected a text", name, i);
     *out = empty ? NULL : value;
+    return 0;
+}
+
+static bool is_envoy_level(const char *word)
+{
+    static const char *const words[] = {"trace", "debug",    "info", "warning",
+                                        "error", "critical", "off"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(word, words[i]))
+            return true;
+    return false;
+}
+
+/* Empty texts leave the choice to the daemon. */
+static int levels(const json_t *answer, struct osm_host_settings *made, struct osm_err *err)
+{
+    int rc = text(answer, "log_level", &made->log_level, err);
+    if (!rc)
+        rc = text(answer, "sidecar_log_level", &made->sidecar_log_level, err);
+    if (rc)
+        return rc;
+    if (made->log_level && !*made->log_level)
+        made->log_level = NULL;
+    if (made->sidecar_log_level && !*made->sidecar_log_level)
+        made->sidecar_log_level = NULL;
+    if (made->log_level && osm_log_level_parse(made->log_level) < 0)
+        return osm_fail(err, OSM_EINVAL, "log_level: there is no level \"%s\"", made->log_level);
+    if (made->sidecar_log_level && !is_envoy_level(made->sidecar_log_level))
+        return osm_fail(err, OSM_EINVAL, "sidecar_log_level: Envoy has no level \"%s\"",
+                        made->sidecar_log_level);
     return 0;
 }
 
@@ -74,6 +106,8 @@ int osm_host_settings_take(struct osm_host_settings *settings, json_t *answer, s
         rc = texts(tls, "ciphers", &made.cipher_suites, err);
     if (!rc)
         rc = texts(tls, "curves", &made.ecdh_curves, err);
+    if (!rc)
+        rc = levels(answer, &made, err);
     if (rc) {
         osm_err_prepend(err, "host_settings: ");
         return rc;

@@ -245,12 +245,13 @@ int osm_bootstrap_args(struct osm_buf *out, const struct osm_bootstrap_config *c
     if (rc)
         return rc;
     (void)osm_buf_addf(out,
-                       "--log-level\nerror\n"
+                       "--log-level\n%s\n"
                        "--config-path\n%s/bootstrap.yaml\n"
                        "--service-cluster\n%s.%s\n"
                        "--drain-time-s\n%d\n"
                        "--disable-hot-restart\n",
-                       config->mount_path, config->account, config->ns,
+                       config->log_level ? config->log_level : "error", config->mount_path,
+                       config->account, config->ns,
                        config->drain_time_s ? config->drain_time_s : DRAIN_TIME_DEFAULT_S);
     return finish(out, "arguments", err);
 }

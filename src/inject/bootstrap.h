@@ -18,7 +18,8 @@ struct osm_bootstrap_config {
      * Envoy's own choice of ciphers and curves. The lists are JSON arrays of texts, borrowed. */
     const char *tls_minimum, *tls_maximum;
     const json_t *cipher_suites, *ecdh_curves;
-    int drain_time_s; /* how long a removed chain keeps its connections; 0: 45 s */
+    const char *log_level; /* Envoy's word; NULL: error */
+    int drain_time_s;      /* how long a removed chain keeps its connections; 0: 45 s */
 };
 
 /** bootstrap.yaml */

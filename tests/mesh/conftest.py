@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cast import Cast, seed_of_run
 from rig import World, isolate, net, o_clean
 from rig.objects import HTTP_8080
 from worlds import WORLDS, tracked
@@ -49,6 +50,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     """Adds what the daemon says to a failure."""
     report = yield
     if report.failed:
+        report.sections += [(name, f"repeats it: {name}={value}") for name, value in item.user_properties]
         for world in (w for w in WORLDS if w.open):
             log = world.daemon.log().splitlines()[-25:]
             report.sections.append((f"osm-controller of {world.folder.name}", "\n".join(log)))
@@ -114,3 +116,29 @@ def plain(raw: World) -> Iterator[World]:
     with raw.scratch():
         yield raw
     raw.wait()
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Iterator[Cast]:
+    """A world of the same shape as the base world, whose names, ports and replicas are drawn."""
+    seed = seed_of_run()
+    with tracked(World()) as world:
+        cast = Cast(world, seed)
+        cast.build()
+        world.wait()
+        yield cast
+
+
+@pytest.fixture(params=["usual", "drawn"])
+def cast(request: pytest.FixtureRequest) -> Iterator[Cast]:
+    """A scenario's players, for one test, the usual and the drawn ones; clean at its end, then as before."""
+    drawn = request.param == "drawn"
+    players = request.getfixturevalue("drawn") if drawn else Cast(request.getfixturevalue("w1"), None)
+    if drawn:
+        request.node.user_properties.append(("OSM_SEED", str(players.seed)))
+    world = players.world
+    before = world.daemon.figures()
+    with world.scratch():
+        yield players
+        o_clean(world, before)
+    world.wait()

@@ -2,7 +2,8 @@
 process.
 
 Roles: http (a subset of httpbin), bookstore, bookbuyer, bookthief, bookwarehouse (the bookstore demo), echo (TCP,
-answers `echo response: <line>`), greeter (TCP, speaks first). All bind 0.0.0.0 unless BIND says otherwise.
+answers `echo response: <line>`, and its
+pod's name to `who`), greeter (TCP, speaks first). All bind 0.0.0.0 unless BIND says otherwise.
 Environment: POD_NAME, IDENTITY, BOOKSTORE (host:port), BOOKWAREHOUSE (host:port), LOOP_S (pause between two rounds
 of a buyer), BUY_DELAY_MS (low-high).
 
@@ -13,8 +14,10 @@ counted.
 from __future__ import annotations
 
 import asyncio
+import base64
 import collections
 import contextlib
+import hashlib
 import html
 import json
 import os
@@ -68,6 +71,7 @@ class HttpConnection(asyncio.Protocol):
         self._role = role
         self._buffer = b""
         self._busy: asyncio.Task | None = None
+        self._upgraded = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -82,6 +86,10 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes have come."""
+        if self._upgraded:
+            assert self._transport is not None
+            self._transport.write(data)
+            return
         self._buffer += data
         if not self._busy:
             self._work()
@@ -108,11 +116,24 @@ class HttpConnection(asyncio.Protocol):
             if len(rest) < length:
                 return
             self._buffer = rest[length:]
+            if headers.get("upgrade", "").lower() == "websocket":
+                self._upgrade(headers.get("sec-websocket-key", ""))
+                return
             answer = self._role.handle(Request(method, target, headers, rest[:length]))
             if not isinstance(answer, Response):
                 self._busy = asyncio.ensure_future(self._finish(answer))
                 return
             self._send(answer)
+
+    def _upgrade(self, key: str) -> None:
+        """Switches to websocket; from then on every byte comes back as it went."""
+        assert self._transport is not None
+        digest = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode(), usedforsecurity=False).digest()
+        accept = base64.b64encode(digest).decode()
+        lines = ["HTTP/1.1 101 Switching Protocols", "upgrade: websocket", "connection: Upgrade"]
+        lines += [f"sec-websocket-accept: {accept}", f"pod: {POD}", "", ""]
+        self._transport.write("\r\n".join(lines).encode())
+        self._upgraded = True
 
     async def _finish(self, answer: Awaitable[Response]) -> None:
         response = await answer
@@ -363,7 +384,7 @@ class Buyer(HttpRole):
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
         while line := await reader.readline():
-            writer.write(b"echo response: " + line)
+            writer.write(POD.encode() + b"\n" if line == b"who\n" else b"echo response: " + line)
             await writer.drain()
         writer.close()
 

@@ -49,11 +49,12 @@ class Pod:
         real: bool,
         address: str,
         annotations: dict[str, str],
+        spec: dict[str, Any],
     ) -> None:
         self.world, self.ns, self.name, self.account = world, ns, name, account
         self.labels, self.app, self.ports, self.env, self.annotations = labels, app, ports, env, annotations
         self.sidecar, self.real, self.address = sidecar, real, address
-        self.sotw = sotw
+        self.sotw, self.spec = sotw, spec
         self.has_envoy = sidecar and envoy and real
         self.uuid = str(uuids.uuid4()) if sidecar else ""
         self.folder = world.folder / "pods" / ns / name
@@ -86,7 +87,7 @@ class Pod:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": metadata,
-            "spec": {"serviceAccountName": self.account, "containers": [container]},
+            "spec": {"serviceAccountName": self.account, "containers": [container], **self.spec},
             "status": {
                 "phase": "Running",
                 "podIP": self.address,
@@ -248,6 +249,10 @@ class Pod:
     def face(self, url: str, **options: Any) -> str:
         """The outcome of one request: `200`, `403`, `exit 7`."""
         return self.get(url, **options).face
+
+    def run(self, *command: str, **options: Any) -> subprocess.Popen[Any]:
+        """A program in this pod's network, as root: it is redirected as the application is. Whoever runs it ends it."""
+        return subprocess.Popen(self.netns.command(0, *command), **options)
 
     def tally(self, url: str, n: int, batch: int = 20) -> Any:
         """n quick requests over one connection, counted by the pod that answered. batch=1 where some are to fail."""

@@ -273,17 +273,29 @@ class World:
         """What the name server answers for a full name; None for one that does not exist."""
         if name == f"osm-controller.{self.osm_namespace}.svc.cluster.local":
             return [self.gateway]
-        service, _, rest = name.partition(".")
-        ns = rest.removesuffix(".svc.cluster.local")
-        o = self.objects.get(("Service", ns, service)) if ns != rest else None
+        first, _, rest = name.removesuffix(".svc.cluster.local").partition(".")
+        if not name.endswith(".svc.cluster.local"):
+            return None
+        if "." in rest:  # pod-0.db.shop
+            service, _, ns = rest.partition(".")
+            return self._behind(ns, service, first)
+        o = self.objects.get(("Service", rest, first))
         if o is None:
             return None
-        ip, selector = o["spec"]["clusterIP"], o["spec"].get("selector", {})
-        if ip != "None":
-            return [ip]
-        return [
-            p.address for p in self.pods.values() if p.ns == ns and selector and selector.items() <= p.labels.items()
-        ]
+        ip = o["spec"]["clusterIP"]
+        return [ip] if ip != "None" else self._behind(rest, first)
+
+    def _behind(self, ns: str, service: str, hostname: str = "") -> list[str] | None:
+        """The addresses of a headless Service's pods, or of the one that is called so."""
+        o = self.objects.get(("Service", ns, service))
+        if o is None or o["spec"]["clusterIP"] != "None":
+            return None
+        selector = o["spec"].get("selector", {})
+        pods = [p for p in self.pods.values() if p.ns == ns and selector and selector.items() <= p.labels.items()]
+        if not hostname:
+            return [p.address for p in pods]
+        named = (hostname, service)
+        return [p.address for p in pods if (p.spec.get("hostname"), p.spec.get("subdomain")) == named] or None
 
     def resolve(self, name: str, ns: str) -> str:
         """The first address of a name, as a pod of a namespace would find it."""
@@ -311,9 +323,10 @@ class World:
         sotw: bool = False,
         address: str | None = None,
         annotations: dict[str, str] | None = None,
+        spec: Object | None = None,
     ) -> Pod:
         """A pod: its object is written now, its processes start at the next wait(). `app`: roles of apps.py, as
-        "http=8080". `sotw`: its Envoy speaks the state of the world instead of delta."""
+        "http=8080". `sotw`: its Envoy speaks the state of the world instead of delta. `spec`: more of its fields."""
         roles = [app] if isinstance(app, str) else list(app)
         listed = (
             [{"name": f"p{i}", "containerPort": int(r.partition("=")[2])} for i, r in enumerate(roles)]
@@ -337,6 +350,7 @@ class World:
             real=self.real,
             address=self.addresses.pod(address),
             annotations=annotations or {},
+            spec=spec or {},
         )
         self.pods[f"{ns}/{name}"] = pod
         self.apply(pod.manifest())

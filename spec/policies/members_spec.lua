@@ -1,0 +1,80 @@
+--- Pods of a headless Service that have names of their own, as those of a StatefulSet have.
+local w1 = require("spec.policies.w1")
+
+local PORTS = "{name: http, port: 8080}, {name: tcp-db, port: 5432}"
+
+local function member(index)
+  local pod = w1.pod("blue", "db-" .. index, "db", "10.244.2.8" .. index, "app: db")
+  return (string.gsub(pod, "spec:\n", "spec:\n  hostname: db-" .. index .. "\n  subdomain: db\n", 1))
+end
+
+local function world(...)
+  return w1.world(w1.PERMISSIVE, w1.service("db", "None", "app: db", PORTS), member(0), member(1), ...)
+end
+
+describe("a pod with a name of its own (a_rte_11)", function()
+  it("gets the requests for its name, and the Service's name leads to all", function()
+    local mesh = world()
+    for index = 0, 1 do
+      local host = mesh:virtual_host("red/caller-1", "rds-outbound.8080", "db-" .. index .. ".db")
+      assert.same({
+        "db-" .. index .. ".db.blue", "db-" .. index .. ".db.blue:8080",
+        "db-" .. index .. ".db.blue.svc", "db-" .. index .. ".db.blue.svc:8080",
+        "db-" .. index .. ".db.blue.svc.cluster", "db-" .. index .. ".db.blue.svc.cluster:8080",
+        "db-" .. index .. ".db.blue.svc.cluster.local", "db-" .. index .. ".db.blue.svc.cluster.local:8080",
+      }, host.domains)
+      local name = "blue/db-" .. index .. ".db|8080"
+      assert.equal(name, host.routes[1].route.weighted_clusters.clusters[1].name)
+      local endpoint = mesh:clusters("red/caller-1")[name].load_assignment.endpoints[1].lb_endpoints[1].endpoint
+      assert.same({ address = "10.244.2.8" .. index, port_value = 8080 }, endpoint.address.socket_address)
+    end
+    assert.same({ ["blue/db|8080"] = 100 }, mesh:shares("red/caller-1", "rds-outbound.8080", "db"))
+    assert.same({}, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+
+  it("is called without its namespace by its neighbours", function()
+    local domains = world():virtual_host("blue/shop-1", "rds-outbound.8080", "db-0.db").domains
+    assert.same({ "db-0.db", "db-0.db:8080" }, { domains[1], domains[2] })
+    assert.equal(10, #domains)
+  end)
+
+  it("leaves the short name to a Service that is called so", function()
+    local mesh = world(w1.service("db-0", "10.96.2.70", "app: x", "{port: 8080}", "db"))
+    assert.equal(8, #mesh:virtual_host("blue/shop-1", "rds-outbound.8080", "db-0.db").domains)
+    assert.equal(10, #mesh:virtual_host("blue/shop-1", "rds-outbound.8080", "db-1.db").domains)
+    assert.same({}, mesh:errors())
+  end)
+
+  it("keeps the TCP connections that are made to its address", function()
+    local chain = world():chain("red/caller-1", "outbound-listener", "outbound_blue/db-1.db_5432_tcp")
+    assert.same({ { address_prefix = "10.244.2.81", prefix_len = 32 } }, chain.filter_chain_match.prefix_ranges)
+    assert.equal("blue/db-1.db|5432", chain.filters[1].typed_config.cluster)
+  end)
+
+  it("answers to its name and those of its siblings", function()
+    local domains = table.concat(world():virtual_host("blue/db-0", "rds-inbound.8080", "db").domains, " ")
+    assert.matches(" %*%.db%.blue%.svc%.cluster%.local:8080", domains)
+    assert.matches(" %*%.db ", domains)
+  end)
+
+  it("is reached only by those who may", function()
+    local mesh = w1.world(w1.service("db", "None", "app: db", PORTS), member(0))
+    assert.is_nil(mesh:clusters("red/caller-1")["blue/db-0.db|8080"])
+    assert.is_nil(mesh:virtual_host("red/caller-1", "rds-outbound.8080", "db-0.db"))
+  end)
+
+  it("is none where the Service has an address", function()
+    local mesh = w1.world(w1.PERMISSIVE, w1.service("db", "10.96.2.71", "app: db", PORTS), member(0))
+    assert.is_nil(mesh:clusters("red/caller-1")["blue/db-0.db|8080"])
+    assert.is_nil(mesh:virtual_host("red/caller-1", "rds-outbound.8080", "db-0.db"))
+  end)
+
+  it("comes and goes alone", function()
+    local mesh = world()
+    mesh:delete("Pod", "blue", "db-1")
+    assert.is_nil(mesh:clusters("red/caller-1")["blue/db-1.db|8080"])
+    assert.is_truthy(mesh:clusters("red/caller-1")["blue/db-0.db|8080"])
+    assert.same({}, mesh:errors())
+  end)
+end)

@@ -1,0 +1,120 @@
+--- What the MeshConfig switches on around the mesh: global egress, external authorization, tracing, health checks.
+local w1 = require("spec.policies.w1")
+
+local function config(spec)
+  return "apiVersion: config.openservicemesh.io/v1alpha2\nkind: MeshConfig\n"
+    .. "metadata: {name: osm-mesh-config, namespace: osm-system}\nspec: " .. spec .. "\n"
+end
+
+local OPEN = "{traffic: {enablePermissiveTrafficPolicyMode: true"
+
+local function http_filters(mesh)
+  local chain = mesh:chain("blue/shop-1", "inbound-listener", "inbound_blue/shop_8080_http")
+  local names = {}
+  for index, filter in ipairs(chain.filters[#chain.filters].typed_config.http_filters) do names[index] = filter.name end
+  return names, chain.filters[#chain.filters].typed_config
+end
+
+describe("global egress", function()
+  it("leads all that is no Service to where it wanted to go", function()
+    local mesh = w1.world(config("{traffic: {enableEgress: true}}"))
+    local listener = mesh:resource("red/caller-1", "listeners", "outbound-listener")
+    assert.equal("outbound-egress-filter-chain", listener.default_filter_chain.name)
+    local proxy = listener.default_filter_chain.filters[1].typed_config
+    assert.same({ "passthrough-outbound", "egress-tcp-proxy.passthrough-outbound" }, { proxy.cluster, proxy.stat_prefix })
+    assert.equal("ORIGINAL_DST", mesh:clusters("red/caller-1")["passthrough-outbound"].type)
+    assert.same({}, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+
+  it("is off by itself: there is no listener where there is nobody to call", function()
+    local mesh = w1.world(config("{traffic: {enableEgress: false}}"))
+    assert.is_nil(mesh:resource("red/caller-1", "listeners", "outbound-listener"))
+    assert.is_nil(mesh:clusters("red/caller-1")["passthrough-outbound"])
+  end)
+end)
+
+describe("external authorization", function()
+  local FULL = OPEN .. ", inboundExternalAuthorization: {enable: true, address: authz.example.org, port: 9191, "
+    .. "statPrefix: mine, timeout: 1500ms, failureModeAllow: true}}}"
+
+  it("is asked after the mesh's own rules", function()
+    local mesh = w1.world(config(FULL))
+    local names, manager = http_filters(mesh)
+    assert.same({ "envoy.filters.http.rbac", "http_external_authz", "http_router" }, names)
+    local filter = manager.http_filters[2].typed_config
+    assert.same({ "mine", true, "1.500s" }, { filter.stat_prefix, filter.failure_mode_allow, filter.grpc_service.timeout })
+    local cluster = mesh:clusters("blue/shop-1")[filter.grpc_service.envoy_grpc.cluster_name]
+    local address = cluster.load_assignment.endpoints[1].lb_endpoints[1].endpoint.address.socket_address
+    assert.same({ address = "authz.example.org", port_value = 9191 }, address)
+    assert.same({}, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+
+  it("that cannot be asked lets nothing in, and says so", function()
+    for field, text in pairs({
+      port = "address: authz", address = "port: 9191", [" address"] = "address: 'http://x/', port: 9191",
+    }) do
+      local mesh = w1.world(config(OPEN .. ", inboundExternalAuthorization: {enable: true, " .. text .. "}}}"))
+      local names, manager = http_filters(mesh)
+      assert.same({ "envoy.filters.http.rbac", "inbound_ext_authz_unreachable", "http_router" }, names)
+      assert.same({}, manager.http_filters[2].typed_config.rules) -- there, and without a policy
+      assert.equal(1, #mesh:rejects())
+      assert.matches("spec.traffic.inboundExternalAuthorization." .. string.gsub(field, " ", "") .. ": is needed",
+        mesh:rejects()[1], 1, true)
+    end
+  end)
+
+  it("is asked of nobody while it is switched off", function()
+    local mesh = w1.world(config((string.gsub(FULL, "enable: true", "enable: false"))))
+    assert.same({ "envoy.filters.http.rbac", "http_router" }, (http_filters(mesh)))
+  end)
+
+  it("waits a second where the timeout is no duration", function()
+    for _, text in ipairs({ "soon", "-1s", "0s", "2h" }) do
+      local mesh = w1.world(config((string.gsub(FULL, "1500ms", text))))
+      local _, manager = http_filters(mesh)
+      assert.equal("1s", manager.http_filters[2].typed_config.grpc_service.timeout, text)
+      assert.equal(1, #mesh:rejects(), text)
+    end
+  end)
+end)
+
+describe("tracing", function()
+  it("goes to the collector by Zipkin's protocol", function()
+    local mesh = w1.world(config("{traffic: {enablePermissiveTrafficPolicyMode: true}, "
+      .. "observability: {tracing: {enable: true, address: zipkin.example.org, port: 9412, endpoint: /in}}}"))
+    local _, manager = http_filters(mesh)
+    local zipkin = manager.tracing.provider.typed_config
+    assert.same({ "envoy-tracing-cluster", "/in" }, { zipkin.collector_cluster, zipkin.collector_endpoint })
+    assert.is_truthy(mesh:clusters("red/caller-1")["envoy-tracing-cluster"])
+    assert.same({}, mesh:errors())
+    mesh = w1.world(config("{traffic: {enablePermissiveTrafficPolicyMode: true}, observability: {tracing: {enable: true}}}"))
+    local endpoint = mesh:clusters("red/caller-1")["envoy-tracing-cluster"].load_assignment.endpoints[1].lb_endpoints[1]
+    assert.same({ address = "jaeger.osm-system.svc.cluster.local", port_value = 9411 },
+      endpoint.endpoint.address.socket_address)
+    assert.same({}, mesh:rejects())
+  end)
+end)
+
+describe("active health checks", function()
+  it("are answered by the server's sidecar before it asks who calls", function()
+    local mesh = w1.world(config("{traffic: {enablePermissiveTrafficPolicyMode: true}, "
+      .. "featureFlags: {enableEnvoyActiveHealthChecks: true}}"))
+    assert.same({ "http_health_check", "envoy.filters.http.rbac", "http_router" }, (http_filters(mesh)))
+    local check = mesh:clusters("red/caller-1")["blue/shop|8080"].health_checks[1]
+    assert.equal("/healthz/osm", check.http_health_check.path)
+    assert.equal("shop.blue.svc.cluster.local", check.http_health_check.host)
+    assert.is_nil(mesh:clusters("red/caller-1")["blue/echo|9000"].health_checks)
+    assert.same({}, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+end)
+
+describe("the lists that redirection is made of", function()
+  it("are looked at when they are written", function()
+    local mesh = w1.world(config("{traffic: {outboundIPRangeExclusionList: [10.0.0.0/8, 10.0.0.0/33, here]}}"))
+    assert.equal(2, #mesh:rejects())
+    assert.matches("spec.traffic.outboundIPRangeExclusionList[1]: ", mesh:rejects()[1], 1, true)
+  end)
+end)
