@@ -24,7 +24,7 @@ local function any_address(port)
 end
 
 --- A filter that does not look at connections to some ports: it would wait there for a client that waits for the
---- server.
+--- server, or that says little first.
 ---@param name string
 ---@param message string  full name of its configuration
 ---@param ports integer[]
@@ -52,7 +52,7 @@ end
 
 --- The outbound listener around its chains.
 ---@param mesh mesh.Reader
----@param tags string  the ports of its server-first chains, joined by ","
+---@param tags string  the ports of its TCP chains, joined by ","
 ---@return table  Listener without name and filter_chains
 function M.rules.outbound_listener_header(mesh, _, tags)
   local ports = {}
@@ -199,7 +199,9 @@ M.emit = {
             listener = "outbound-listener",
             name = member and member.name or index == 1 and name or name .. "_" .. address,
             audience = common.audience(reachers),
-            tags = port.protocol == "tcp-server-first" and { tostring(port.number) } or nil,
+            -- they would wait for five bytes of a client that sends four and listens, or for the end of what looks like
+            -- HTTP; the address says all that this chain needs
+            tags = not common.is_http(port.protocol) and { tostring(port.number) } or nil,
             at = {
               direction = "outbound",
               namespace = namespace,

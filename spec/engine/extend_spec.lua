@@ -130,7 +130,7 @@ spec:
     local mesh = with(extension("listener", [[
       it.per_connection_buffer_limit_bytes = at.name == "outbound-listener" and 1000 + #at.tags or 2000]]), w1.PERMISSIVE)
     assert.same({}, mesh:errors())
-    assert.equal(1000, mesh:resource("red/caller-1", "listeners", "outbound-listener").per_connection_buffer_limit_bytes)
+    assert.equal(1004, mesh:resource("red/caller-1", "listeners", "outbound-listener").per_connection_buffer_limit_bytes)
     assert.equal(2000, mesh:resource("blue/shop-1", "listeners", "inbound-listener").per_connection_buffer_limit_bytes)
   end)
 

@@ -3,8 +3,9 @@
 `enter()` splits the calling process in two. The outer half stays as a supervisor: it holds the run folder, passes
 signals on and cleans up. The inner half continues as process 1 of new network, mount and pid namespaces; when it
 ends, or when the supervisor is killed (by any signal: the kernel then kills process 1), every process, interface,
-mount and rule of the run goes with it. Nothing outside has been changed, so nothing has to be undone, and two runs
-cannot meet.
+mount and rule of the run goes with it. Nothing outside has to be undone, and two runs cannot meet. One thing is
+changed for the whole machine and left so: how many inotify instances a user may have, where that is less than some
+forty sidecars need (they all run as one user, those of all runs together).
 
 A run folder whose owner died without cleaning is removed by the next run: the lock in it is free.
 
@@ -33,6 +34,8 @@ _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _PR_SET_PDEATHSIG = 1
 _PREFIX = "osm-run-"
 _ENV = "OSM_RIG_RUN"  # the run folder; set inside
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+_INSTANCES = 1024  # four for each Envoy
 _GRACE_S = 10.0  # from a signal to SIGKILL
 _WATCHED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD}
 
@@ -166,6 +169,13 @@ def _supervise(child: int, folder: Path) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def _room_for_sidecars() -> None:
+    """Envoy ends at once where it gets no inotify instance."""
+    with contextlib.suppress(OSError, ValueError):
+        if int(_INOTIFY.read_text()) < _INSTANCES:
+            _INOTIFY.write_text(str(_INSTANCES))
+
+
 def enter() -> Path:
     """Returns inside, as process 1 of the new namespaces, with the run folder. The calling process itself becomes the
     supervisor and ends with the inner half's status."""
@@ -174,6 +184,7 @@ def enter() -> Path:
     if threading.active_count() > 1:
         raise IsolationError("enter() must come before the first thread")
     sweep()
+    _room_for_sidecars()
     folder, _ = _new_run()  # the lock lives as long as its descriptor: until the supervisor has ended
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
