@@ -25,7 +25,7 @@ local function upstream_cluster(mesh, namespace, service, at)
       name = "envoy.transport_sockets.tls",
       typed_config = {
         ["@type"] = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        common_tls_context = common.tls_context(mesh, common.outbound_roots(namespace, service)),
+        common_tls_context = common.tls_context(mesh, common.outbound_roots(namespace, service), common.ALPN),
         sni = id.fqdn(namespace, service),
       },
     },

@@ -25,7 +25,8 @@ M.CIRCUIT_BREAKERS = {
 --- Everything that a proxy is told comes over the one ADS stream.
 M.ADS = { ads = {}, resource_api_version = "V3" }
 
---- The application protocol by which sidecars know each other in TLS.
+--- The application protocol by which sidecars know each other in TLS. Clients offer it, and it leads to the chain; servers
+--- choose none: a protocol that is neither HTTP/1.1 nor HTTP/2 by name would be taken for HTTP/1.1 without a look.
 M.ALPN = { "osm" }
 
 --- HTTP to the upstream is what the client spoke: HTTP/1 stays HTTP/1, HTTP/2 stays HTTP/2.
@@ -84,8 +85,9 @@ end
 --- TLS between sidecars, for both ends: versions, this proxy's certificate, and the secret that says whom to trust.
 ---@param mesh mesh.Reader
 ---@param validation string  name of a validation context
+---@param offered string[]?  application protocols
 ---@return table  CommonTlsContext
-function M.tls_context(mesh, validation)
+function M.tls_context(mesh, validation, offered)
   local tls = mesh.tls_parameters()
   return {
     tls_params = {
@@ -94,7 +96,7 @@ function M.tls_context(mesh, validation)
       cipher_suites = tls.ciphers,
       ecdh_curves = tls.curves,
     },
-    alpn_protocols = M.ALPN,
+    alpn_protocols = offered,
     tls_certificate_sds_secret_configs = { { name = "service-cert", sds_config = M.ADS } },
     validation_context_sds_secret_config = { name = validation, sds_config = M.ADS },
   }

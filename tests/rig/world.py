@@ -84,7 +84,7 @@ def free_port(address: str) -> int:
 class World:
     """One mesh. With real=False there is no network of its own: objects, daemon and raw clients on loopback only. With
     bare=True no object is written for it: neither its own namespace nor its MeshConfig. `flags`: more of the
-    daemon's."""
+    daemon's. `drain_time_s`: how long sidecars keep connections of a chain that has gone, where 45 s are too long."""
 
     def __init__(
         self,
@@ -100,13 +100,14 @@ class World:
         state: Path | None = None,
         bare: bool = False,
         flags: Sequence[str] = (),
+        drain_time_s: int | None = None,
     ) -> None:
         if folder is None:
             base = isolate.run_folder() if isolate.inside() else Path(tempfile.mkdtemp(prefix="osm-world-"))
             folder = Path(tempfile.mkdtemp(prefix="world-", dir=base))
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
-        self.folder, self.real, self._bare = folder, real, bare
+        self.folder, self.real, self._bare, self.drain_time_s = folder, real, bare, drain_time_s
         self.mesh_name, self.osm_namespace = mesh_name, osm_namespace
         self.site = Site.get() if real else None
         self.addresses = self.site.addresses if self.site else Addresses()
