@@ -1,4 +1,10 @@
 --- What traffic looks like: HTTPRouteGroup and TCPRoute of specs.smi-spec.io. Neither grants anything by itself.
+---
+--- UDPRoute is refused. A sidecar gets a connection because the pod's packets are redirected to it, and it finds out where
+--- it was meant to go from the kernel. For UDP the kernel does not keep that (SO_ORIGINAL_DST is for connections); TPROXY
+--- would, but its sockets need CAP_NET_ADMIN, which a sidecar must not have; and routes that lead Service addresses into the
+--- pod itself would take the cluster's DNS away. What is not redirected cannot be authorised: a rule that looked like a
+--- grant, and were none, would be worse than a refusal. tests/mesh/test_udp.py shows each of these.
 local list = require("mesh.list")
 local object = require("kubernetes.object")
 local older = require("smi.older")
@@ -86,6 +92,16 @@ M.kinds = {
           end
         end
       end
+    end,
+  },
+  --- Refused: the mesh carries no UDP.
+  UDPRoute = {
+    group = "specs.smi-spec.io",
+    versions = { "v1alpha4" },
+    schema = "crds/udproute.yaml",
+    accept = function(_, reject)
+      reject({ "spec" }, "UDP is not carried by the mesh and passes the sidecars by, so nothing could be granted or denied: "
+        .. "protect it by network policies")
     end,
   },
   --- Names ports of pods.
