@@ -117,8 +117,8 @@ class Applied:
 class Show:
     """State of the screen; one thread draws, one plays, one asks the control plane."""
 
-    def __init__(self, store: Bookstore, steps: list[Step]) -> None:
-        self.store, self.steps = store, steps
+    def __init__(self, store: Bookstore, steps: list[Step], pages: dict[str, str] | None = None) -> None:
+        self.store, self.steps, self.pages = store, steps, pages or {}
         self.played = 0
         self.samples: collections.deque[tuple[float, Counters]] = collections.deque(maxlen=4096)
         self.status: dict[str, Any] = {}
@@ -274,10 +274,12 @@ class Show:
         v2 = "bookstore/bookstore-v2-1" in self.store.world.pods
         rows = [
             ("bookbuyer", "bought", "bought", "bought_failed", True),
+            ("bookbuyer-2", "from v2", "tested_v2", "tested_failed", True),
             ("bookthief", "stolen", "stolen", "stolen_failed", True),
             ("bookstore-v1", "sold", "sold_v1", "", True),
             ("bookstore-v2", "sold", "sold_v2", "", v2),
             ("bookwarehouse", "restocked", "restocked", "", True),
+            ("mysql", "stored", "stored", "", True),
         ]
         out = []
         for name, verb, counter, failures, there in rows:
@@ -342,10 +344,17 @@ class Show:
         out += [
             f"   {'or edit':<15}{tail(world.files / step.file, width - 18)}",
             f"   {'or ask':<15}{osm} --socket {tail(world.daemon.socket, width - 18 - len(osm) - 17)} status",
+            *self._pages(),
             "",
             paint("   Enter", "bold") + " next step   " + paint("q", "bold") + " quit",
         ]
         return out
+
+    def _pages(self) -> list[str]:
+        if not self.pages:
+            return []
+        ports = [f"{url.rpartition(':')[2].rstrip('/')} {name}" for name, url in self.pages.items()]
+        return [f"   {'or browse':<15}http://127.0.0.1: {' · '.join(ports)}"]
 
     def draw(self) -> None:
         """Puts the screen onto the terminal."""
@@ -383,9 +392,9 @@ def _osm() -> str:
     return str(path)
 
 
-def show(store: Bookstore, steps: list[Step]) -> int:
-    """Runs until q is pressed."""
-    view = Show(store, steps)
+def show(store: Bookstore, steps: list[Step], pages: dict[str, str]) -> int:
+    """Runs until q is pressed. `pages`: addresses by name."""
+    view = Show(store, steps, pages)
     asker = threading.Thread(target=view.poll_status, daemon=True)
     asker.start()
     try:

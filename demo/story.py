@@ -1,7 +1,8 @@
 """The bookstore's story: what each document does to who may buy, on real Envoys.
 
-    story.py           one screen; a person plays the steps and edits the documents
-    story.py --once    the whole story alone, a line per step, exit status 0 or 1
+    story.py             one screen; a person plays the steps and edits the documents
+    story.py --once      the whole story alone, a line per step, exit status 0 or 1
+    story.py --browse    either of them, with the applications' pages on this machine's loopback
 
 bookbuyer and bookthief try to buy at the service `bookstore` all the time. The steps write manifests into a watched
 directory; what follows is seen in the counters of the applications themselves.
@@ -20,10 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from browse import Pages  # noqa: E402
 from rig import CommandError, Pod, World, isolate, o_clean, until  # noqa: E402
 
 MANIFESTS = ROOT / "demo" / "manifests"
-PORT = 14001
+PORT, DATABASE_PORT = 14001, 3306
 ENOUGH = 1000  # purchases per share that is checked
 TOLERANCE = 0.07  # 4.2 sigma of 1,000 at one half
 
@@ -39,6 +41,10 @@ class Counters:
     sold_v1: int = 0
     sold_v2: int = 0
     restocked: int = 0
+    stored: int = 0
+    tested_v1: int = 0
+    tested_v2: int = 0
+    tested_failed: int = 0
 
     def __sub__(self, other: Counters) -> Counters:
         fields = dataclasses.fields(self)
@@ -46,7 +52,7 @@ class Counters:
 
 
 class Bookstore:
-    """The mesh of the story: four applications, later five."""
+    """The mesh of the story: six applications, later seven."""
 
     def __init__(self, quick: bool) -> None:
         self.world = World(isolate.run_folder() / "mesh", bare=True)
@@ -57,17 +63,23 @@ class Bookstore:
         world = self.world
         for name in ("mesh.yaml", "services.yaml", "routes.yaml"):
             world.put(name, (MANIFESTS / name).read_text())
+        self.write("settings.yaml", "permissive/off.yaml")
         world.__enter__()
         place = {"BOOKSTORE": f"bookstore.bookstore:{PORT}"}
         for name in ("bookbuyer", "bookthief"):
             world.pod(name, f"{name}-1", account=name, app=f"{name}={PORT}", env={**place, **self._pace})
+        tester = {**place, **self._pace, "COHORT": "testers"}
+        world.pod("bookbuyer", "bookbuyer-2", account="bookbuyer", app=f"bookbuyer={PORT}", env=tester)
         world.pod(
             "bookwarehouse",
             "bookwarehouse-1",
             account="bookwarehouse",
             labels={"app": "bookwarehouse"},
             app=f"bookwarehouse={PORT}",
+            env={"DATABASE": f"mysql.bookwarehouse:{DATABASE_PORT}"},
         )
+        labels, named = {"app": "mysql"}, {"hostname": "mysql-0", "subdomain": "mysql"}
+        world.pod("bookwarehouse", "mysql-0", account="mysql", labels=labels, app=f"bookdb={DATABASE_PORT}", spec=named)
         self._store("v1", "bookstore")
         world.wait()
 
@@ -105,14 +117,19 @@ class Bookstore:
         """Asks every application, inside its pod."""
         buyer, thief = self._ask("bookbuyer/bookbuyer-1"), self._ask("bookthief/bookthief-1")
         v1, v2 = self._ask("bookstore/bookstore-v1-1"), self._ask("bookstore/bookstore-v2-1")
+        warehouse, tester = self._ask("bookwarehouse/bookwarehouse-1"), self._ask("bookbuyer/bookbuyer-2")
         return Counters(
-            buyer.get("booksBought", 0),
-            buyer.get("failed", 0),
-            thief.get("booksStolen", 0),
-            thief.get("failed", 0),
-            v1.get("booksSold", 0),
-            v2.get("booksSold", 0),
-            self._ask("bookwarehouse/bookwarehouse-1").get("restocked", 0),
+            bought=buyer.get("booksBought", 0),
+            bought_failed=buyer.get("failed", 0),
+            stolen=thief.get("booksStolen", 0),
+            stolen_failed=thief.get("failed", 0),
+            sold_v1=v1.get("booksSold", 0),
+            sold_v2=v2.get("booksSold", 0),
+            restocked=warehouse.get("restocked", 0),
+            stored=warehouse.get("stored", 0),
+            tested_v1=tester.get("booksBoughtV1", 0),
+            tested_v2=tester.get("booksBoughtV2", 0),
+            tested_failed=tester.get("failed", 0),
         )
 
     def watch(self, enough: Callable[[Counters], bool], what: str, timeout: float = 60.0) -> tuple[Counters, float]:
@@ -138,6 +155,12 @@ def _nobody(store: Bookstore) -> tuple[bool, str]:
     return good, f"bookbuyer 0 of {seen.bought_failed} tries, bookthief 0 of {seen.stolen_failed}" if good else str(
         seen
     )
+
+
+def _shut(store: Bookstore) -> tuple[bool, str]:
+    """What was under way has come back when each has failed once."""
+    store.watch(lambda c: c.bought_failed > 0 and c.stolen_failed > 0, "both are refused")
+    return _nobody(store)
 
 
 def _only_buyer(store: Bookstore) -> tuple[bool, str]:
@@ -180,12 +203,41 @@ def _shares(v1: int) -> Callable[[Bookstore], tuple[bool, str]]:
     return check
 
 
+def _stored(store: Bookstore) -> tuple[bool, str]:
+    seen, took = store.watch(lambda c: c.stored >= 100, "100 books are stored")
+    return True, f"{seen.stored} books stored ({seen.stored / took:.0f}/s) of {seen.restocked} restocked"
+
+
+def _not_stored(store: Bookstore) -> tuple[bool, str]:
+    """Nobody has said so yet, and books are restocked all the time."""
+    seen, _ = store.watch(lambda c: c.restocked >= 100, "100 books are restocked")
+    return seen.stored == 0, f"{seen.stored} of {seen.restocked} stored"
+
+
+def _testers(store: Bookstore) -> tuple[bool, str]:
+    store.watch(lambda c: c.tested_v2 > 0, "a tester gets v2")
+    seen, _ = store.watch(lambda c: c.tested_v2 >= 100 and c.bought >= 100, "100 bought by each")
+    good = seen.tested_v1 == 0 and seen.sold_v2 <= seen.tested_v2 + 8 and not seen.tested_failed + seen.bought_failed
+    return good, (
+        f"bookbuyer-2 bought {seen.tested_v2} from v2 and {seen.tested_v1} from v1, bookbuyer-1 {seen.bought} from v1, "
+        f"{seen.tested_failed + seen.bought_failed} failed"
+    )
+
+
+def _canary(store: Bookstore) -> None:
+    """The testers are shared out like everybody."""
+    store.write("split.yaml", "split/75-25.yaml")
+    store.world.drop("testers.yaml")
+
+
 def _writes(name: str, source: str) -> Callable[[Bookstore], None]:
     return lambda store: store.write(name, source)
 
 
 STEPS = [
-    Step("no document grants anything: nobody may buy", lambda store: None, _nobody, "access.yaml"),
+    Step("no document grants anything: nobody may buy", lambda store: None, _nobody, "settings.yaml"),
+    Step("permissive mode: everybody may", _writes("settings.yaml", "permissive/on.yaml"), _thief_too, "settings.yaml"),
+    Step("off again: nobody may", _writes("settings.yaml", "permissive/off.yaml"), _shut, "access.yaml"),
     Step(
         "a TrafficTarget lets bookbuyer in", _writes("access.yaml", "access/bookbuyer.yaml"), _only_buyer, "access.yaml"
     ),
@@ -201,8 +253,11 @@ STEPS = [
         _only_buyer,
         "access.yaml",
     ),
+    Step("the warehouse has a database, and no TCPRoute opens it", lambda store: None, _not_stored, "database.yaml"),
+    Step("a TCPRoute opens it", _writes("database.yaml", "access/database.yaml"), _stored, "database.yaml"),
     Step("bookstore-v2 arrives, all stays on v1: 100/0", Bookstore.second_version, _shares(100), "split.yaml"),
-    Step("canary: 75/25", _writes("split.yaml", "split/75-25.yaml"), _shares(75), "split.yaml"),
+    Step("who says to be a tester gets v2", _writes("testers.yaml", "split/testers.yaml"), _testers, "testers.yaml"),
+    Step("canary for everybody: 75/25", _canary, _shares(75), "split.yaml"),
     Step("half and half: 50/50", _writes("split.yaml", "split/50-50.yaml"), _shares(50), "split.yaml"),
     Step("v2 takes over: 0/100", _writes("split.yaml", "split/0-100.yaml"), _shares(0), "split.yaml"),
 ]
@@ -252,7 +307,10 @@ def main() -> int:
     """Parses the arguments, moves inside, and plays."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--once", action="store_true", help="play all steps alone, check each, exit 0 or 1")
-    alone = parser.parse_args().once or not (sys.stdin.isatty() and sys.stdout.isatty())
+    parser.add_argument("--browse", action="store_true", help="offer the applications' pages on 127.0.0.1")
+    options = parser.parse_args()
+    pages = Pages() if options.browse else None
+    alone = options.once or not (sys.stdin.isatty() and sys.stdout.isatty())
     try:
         isolate.enter()
     except isolate.IsolationError as error:
@@ -261,14 +319,18 @@ def main() -> int:
     store = Bookstore(quick=alone)
     begin = time.monotonic()
     try:
-        print("== start: osm-controller, four applications, four Envoys", flush=True)
+        print("== start: osm-controller, six applications, six Envoys", flush=True)
         store.open()
         print(f"   ready in {time.monotonic() - begin:.1f} s", flush=True)
+        if pages:
+            pages.serve(store.world, PORT)
+            for name, address in pages.addresses().items():
+                print(f"   {name:<15}{address}", flush=True)
         if alone:
             return once(store)
         import screen
 
-        return screen.show(store, STEPS)
+        return screen.show(store, STEPS, pages.addresses() if pages else {})
     except KeyboardInterrupt:
         print("\ninterrupted")
         return 130

@@ -4,6 +4,7 @@ screen, line by line, from a state that is given: every line has its place, and 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,10 +45,10 @@ def folder(run_folder: Path) -> Path:
     return made
 
 
-def _start(tmp: Path) -> subprocess.Popen[str]:
+def _start(tmp: Path, *flags: str) -> subprocess.Popen[str]:
     """The story alone, in an isolation of its own."""
     env = {k: v for k, v in os.environ.items() if k != "OSM_RIG_RUN"} | {"TMPDIR": str(tmp)}
-    command = [sys.executable, str(ROOT / "demo" / "story.py"), "--once"]
+    command = [sys.executable, str(ROOT / "demo" / "story.py"), "--once", *flags]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -62,11 +65,11 @@ def _processes_of(tmp: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_demo_plays_its_story_and_every_step_holds(folder: Path) -> None:
-    """`story.py --once`: eight steps and the state of the Envoys, each ok, exit 0."""
+    """`story.py --once`: thirteen steps and the state of the Envoys, each ok, exit 0."""
     story = _start(folder)
     out, _ = story.communicate(timeout=300)
     assert story.returncode == 0, out
-    assert out.count("\nok ") == 9, out
+    assert out.count("\nok ") == 14, out
     assert "FAIL" not in out
     assert list(folder.iterdir()) == []
     assert _processes_of(folder) == []
@@ -91,6 +94,42 @@ def test_demo_that_is_interrupted_leaves_no_process(folder: Path, number: signal
     assert story.returncode != 0
     if number == signal.SIGINT:
         assert list(folder.iterdir()) == []
+
+
+def test_demo_offers_the_applications_pages(folder: Path) -> None:
+    """On loopback, each a page that asks for its counters, which rise; one that is not there yet says so."""
+
+    def fetch(url: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    with _start(folder, "--browse") as story:
+        try:
+            assert story.stdout
+            addresses: dict[str, str] = {}
+            for line in story.stdout:
+                if found := re.fullmatch(r"   (\S+) +(http://127[.]0[.]0[.]1:\d+/)\n", line):
+                    addresses[found[1]] = found[2]
+                if line.startswith("ok "):
+                    break
+            assert addresses.keys() == {"bookbuyer", "bookthief", "bookstore-v1", "bookstore-v2", "bookwarehouse"}
+            assert fetch(addresses["bookstore-v2"])[0] == 503
+            for name in ("bookbuyer", "bookthief", "bookstore-v1", "bookwarehouse"):
+                status, page = fetch(addresses[name])
+                assert status == 200
+                assert "<!doctype html>" in page
+                assert name in page
+            first = json.loads(fetch(addresses["bookbuyer"] + "raw")[1])["booksBought"]
+            until(
+                lambda: json.loads(fetch(addresses["bookbuyer"] + "raw")[1])["booksBought"] > first,
+                "the counters rise",
+                60,
+            )
+        finally:
+            story.kill()
 
 
 @pytest.fixture

@@ -146,10 +146,9 @@ class Pod:
                 ENVOY_UID, "envoy.log", str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)
             )
         if self.app:
-            script = self.world.folder / "apps.py"
+            script = self.world.folder / "apps" / "apps.py"
             if not script.exists():
-                shutil.copy(_HERE / "apps.py", script)
-                script.chmod(0o644)
+                self._copy_apps()
             env = {"POD_NAME": self.name, "PATH": os.environ.get("PATH", ""), **self.env}
             with (self.folder / "app.log").open("ab") as log:
                 self._app = subprocess.Popen(
@@ -160,6 +159,17 @@ class Pod:
                     stderr=log,
                     text=True,
                 )
+
+    def _copy_apps(self) -> None:
+        """To where the applications' user lists and reads them; several pods may do it at once. apps.py comes last."""
+        folder = self.world.folder / "apps"
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        for source in sorted(_HERE.glob("app*.py")):
+            aside = self.folder / source.name
+            shutil.copy(source, aside)
+            aside.chmod(0o644)
+            os.replace(aside, folder / source.name)
 
     @staticmethod
     def _own_arguments(given: list[str]) -> list[str]:

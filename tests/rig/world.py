@@ -196,6 +196,15 @@ class World:
             if o:
                 self.objects[o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]] = o
 
+    def drop(self, name: str) -> None:
+        """Removes what put() has written, if it is there."""
+        path = self.files / name
+        if path.exists():
+            for o in yaml.safe_load_all(path.read_text()):
+                if o:
+                    self.objects.pop((o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]), None)
+            path.unlink()
+
     @staticmethod
     def write(path: Path, text: str) -> None:
         """Replaces a file in one step."""
