@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 import pytest
+from cast import Cast
 from rig import World, holds, o_allowed, o_blocked, until
 from rig.objects import grant_all
 
@@ -90,3 +91,26 @@ def test_a_per_03_switching_to_policies_leaves_no_gap(mesh: World) -> None:
         load.stop()
     assert load.failures == []
     o_blocked(caller2, SHOP, "no outbound")
+
+
+def test_a_per_03_switching_to_and_fro_leaves_no_gap(cast: Cast) -> None:
+    """Whoever is granted loses no request, five times on and off; whoever is not gets in only while it is on."""
+    cast.grant()
+    cast.world.wait()
+    o_allowed(cast.caller, cast.url())
+    load = cast.caller.load(cast.url(), rate=50)
+    try:
+        for _ in range(5):
+            for permissive in (True, False):
+                cast.world.mesh_config(permissive=permissive)
+                cast.world.wait()
+                wanted = "200" if permissive else "exit 7"
+                until(
+                    lambda wanted=wanted: cast.other.face(cast.url()) == wanted,
+                    f"{wanted} with permissive {permissive}",
+                )
+                sent = load.sent
+                until(lambda sent=sent: load.sent >= sent + 10, "ten more requests have been sent")
+    finally:
+        load.stop()
+    assert load.failures == []

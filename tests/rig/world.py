@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import os
 import socket
 import tempfile
@@ -174,6 +175,8 @@ class World:
 
     def path(self, kind: str, ns: str, name: str) -> Path:
         """The file of an object."""
+        if len(name) > 200:  # a file's name has less room than an object's
+            name = f"{name[:160]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         return self.files / (ns or "cluster") / f"{kind}-{name}.yaml".lower()
 
     def apply(self, what: str | Object | Iterable[Object]) -> list[Object]:
