@@ -63,8 +63,7 @@ def _processes_of(tmp: Path) -> list[str]:
     return found
 
 
-@pytest.mark.slow
-def test_demo_plays_its_story_and_every_step_holds(folder: Path) -> None:
+def test_a_acc_18_demo_plays_its_story_and_every_step_holds(folder: Path) -> None:
     """`story.py --once`: thirteen steps and the state of the Envoys, each ok, exit 0."""
     story = _start(folder)
     out, _ = story.communicate(timeout=300)
