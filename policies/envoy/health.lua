@@ -11,6 +11,10 @@ function M.check(host)
   return {
     timeout = "1s",
     interval = "10s",
+    -- a client may ask before the server has been told to answer: asked again soon, not after a minute without traffic
+    unhealthy_interval = "5s",
+    no_traffic_interval = "5s",
+    no_traffic_healthy_interval = "60s",
     healthy_threshold = 1,
     unhealthy_threshold = 3,
     http_health_check = {

@@ -1,5 +1,6 @@
 --- What the MeshConfig asks of certificates and of TLS. The daemon signs, renews and admits by `host_settings`; the
 --- sidecars' own TLS is in their configuration.
+local ciphers = require("osm.ciphers")
 local duration = require("osm.duration")
 local object = require("kubernetes.object")
 
@@ -8,8 +9,7 @@ local M = { api = 1 }
 local DEFAULT_VALIDITY_S <const> = 24 * 3600
 -- Shorter ones would be renewed all the time.
 local LEAST_VALIDITY_S <const> = 5
--- A name of a cipher or a curve, also several that are as good as each other: "[A|B]".
-local NAMES <const> = "^[%w_%-%[%]|:]+$"
+local LEAST_RSA_BITS <const> = 2048
 local VERSIONS = { TLSv1_0 = 0, TLSv1_1 = 1, TLSv1_2 = 2, TLSv1_3 = 3 }
 
 ---@param mesh mesh.Reader
@@ -46,19 +46,24 @@ local function rsa_bits(mesh, config, bits)
   return 0
 end
 
+--- The names that a proxy takes. One that it does not know makes it refuse whatever TLS is in, all clusters and chains.
 ---@param mesh mesh.Reader
 ---@param config table
 ---@param field string
 ---@param names string[]?
+---@param known fun(name: string): boolean
 ---@return string[]
-local function listed(mesh, config, field, names)
+local function listed(mesh, config, field, names, known)
+  local taken = {}
   for index, name in ipairs(names or {}) do
-    if not string.find(name, NAMES) then
-      mesh.reject(config, { "spec", "sidecar", field, index }, object.quote(name) .. " is no name; the list has no effect")
-      return {}
+    if known(name) then
+      taken[#taken + 1] = name
+    else
+      mesh.reject(config, { "spec", "sidecar", field, index }, object.quote(name) .. " is none that the proxies know; it "
+        .. "is left out")
     end
   end
-  return names or {}
+  return taken
 end
 
 -- What Open Service Mesh took, and the daemon's own words for it.
@@ -100,22 +105,42 @@ function M.rules.tls_parameters(mesh)
   return {
     minimum = minimum,
     maximum = maximum,
-    ciphers = listed(mesh, config, "cipherSuites", sidecar.cipherSuites),
-    curves = listed(mesh, config, "ecdhCurves", sidecar.ecdhCurves),
+    ciphers = listed(mesh, config, "cipherSuites", sidecar.cipherSuites, ciphers.is_known),
+    curves = listed(mesh, config, "ecdhCurves", sidecar.ecdhCurves, ciphers.is_curve),
   }
 end
 
+--- Whose keys the listed ciphers are for. TLS 1.3 has ciphers of its own, which go with any key.
+---@param mesh mesh.Reader
+---@return boolean rsa_only, boolean ecdsa_only
+local function keys_asked(mesh)
+  local rsa, ecdsa = false, false
+  for _, name in ipairs(mesh.tls_parameters().ciphers) do
+    local for_rsa, for_ecdsa = ciphers.keys_of(name)
+    rsa, ecdsa = rsa or for_rsa, ecdsa or for_ecdsa
+  end
+  return rsa and not ecdsa, ecdsa and not rsa
+end
+
 --- What the daemon itself does: how long service certificates are valid, the size of their RSA keys (0: what the flag
---- --service-cert-key says), how many proxies may be connected (0: any number), TLS towards itself, how much it logs
+--- --service-cert-key says), whether the ciphers are for RSA keys only, as those of Open Service Mesh were, how many proxies may be connected (0: any number), TLS towards itself, how much it logs
 --- ("": what its flag says), and how much a sidecar that starts now does, in Envoy's word.
 ---@param mesh mesh.Reader
----@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; tls; log_level, sidecar_log_level: texts
+---@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; rsa_only; tls; log_level, sidecar_log_level: texts
 function M.rules.host_settings(mesh)
   local config, certificate, sidecar, observability = sections(mesh)
   local level = sidecar.logLevel or ""
+  local bits = rsa_bits(mesh, config, certificate.certKeyBitSize)
+  local rsa_only, ecdsa_only = keys_asked(mesh)
+  if ecdsa_only and bits > 0 and mesh.tls_parameters().maximum ~= "TLSv1_3" then
+    mesh.reject(config, { "spec", "certificate", "certKeyBitSize" }, "asks for RSA keys, but no cipher of "
+      .. "spec.sidecar.cipherSuites is for them: keys stay P-256")
+    bits = 0
+  end
   return {
     service_cert_validity_s = validity_s(mesh, config, certificate.serviceCertValidityDuration),
-    rsa_bits = rsa_bits(mesh, config, certificate.certKeyBitSize),
+    rsa_bits = rsa_only and math.max(bits, LEAST_RSA_BITS) or bits,
+    rsa_only = rsa_only,
     proxies_max = sidecar.maxDataPlaneConnections or 0,
     tls = mesh.tls_parameters(),
     log_level = log_level(mesh, config, observability.osmLogLevel),

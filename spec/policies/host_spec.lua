@@ -103,9 +103,35 @@ describe("TLS of the sidecars", function()
     assert.same({}, mesh:rejects())
   end)
 
-  it("refuses what is no name of a cipher", function()
-    local mesh = with("{cipherSuites: [AES128-GCM-SHA256, 'a b']}")
-    assert.is_nil(parameters(mesh).cipher_suites)
+  it("leaves out what the proxies do not know: they would refuse all that has TLS in it", function()
+    local mesh = with("{cipherSuites: [AES128-GCM-SHA256, 'a b', FOO, TLS_AES_128_GCM_SHA256, '[AES128-SHA|FOO]', HIGH, '[]'], "
+      .. "ecdhCurves: [P-256, P-224, secp384r1]}")
+    assert.same({ "AES128-GCM-SHA256" }, parameters(mesh).cipher_suites)
+    assert.same({ "P-256", "secp384r1" }, parameters(mesh).ecdh_curves)
+    assert.equal(7, #mesh:rejects())
     assert.matches("spec.sidecar.cipherSuites[1]: ", mesh:rejects()[1], 1, true)
+    assert.is_nil(parameters(with("{cipherSuites: [FOO]}")).cipher_suites)
+  end)
+
+  it("has RSA keys where no other key goes with its ciphers, as in Open Service Mesh", function()
+    for list, expected in pairs({
+      ["ECDHE-RSA-AES128-GCM-SHA256, AES128-SHA"] = { true, 2048 },
+      ["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"] = { true, 2048 },
+      ["ECDHE-RSA-AES128-GCM-SHA256, ECDHE-ECDSA-AES128-GCM-SHA256"] = { false, 0 },
+      ["'[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-RSA-AES128-GCM-SHA256]'"] = { false, 0 },
+      ["ECDHE-ECDSA-AES128-GCM-SHA256"] = { false, 0 },
+      [""] = { false, 0 },
+    }) do
+      local asked = settings(with("{cipherSuites: [" .. list .. "]}"))
+      assert.same(expected, { asked.rsa_only, asked.rsa_bits }, list)
+    end
+  end)
+
+  it("has no RSA keys where no cipher goes with them", function()
+    local mesh = w1.world()
+    mesh:apply(config("{sidecar: {cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256], tlsMaxProtocolVersion: TLSv1_2}, "
+      .. "certificate: {certKeyBitSize: 4096}}"))
+    assert.equal(0, settings(mesh).rsa_bits)
+    assert.matches("spec.certificate.certKeyBitSize: ", mesh:rejects()[1], 1, true)
   end)
 end)

@@ -164,6 +164,8 @@ static struct osm_leaves_rules leaves_rules(const struct osm_app *app)
     };
 }
 
+static void renew_ads_leaf(void *ud);
+
 static void take_settings(struct osm_app *app, const struct osm_snapshot *snapshot)
 {
     struct osm_err err = {0};
@@ -180,6 +182,8 @@ static void take_settings(struct osm_app *app, const struct osm_snapshot *snapsh
     osm_leaves_set_rules(app->leaves, &rules);
     if (app->ads)
         osm_ads_set_limit(app->ads, app->settings.proxies_max);
+    if (app->ads && app->ads_leaf_is_rsa != app->settings.rsa_only)
+        renew_ads_leaf(app); /* on the loop: a new RSA key, once, when the ciphers ask for it */
 }
 
 static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *error)
@@ -282,14 +286,15 @@ static void proxies_changed(void *ud)
 static int issue_ads_leaf(struct osm_app *app, struct osm_err *err)
 {
     struct osm_leaf *leaf;
-    int rc = osm_ca_issue(app->ca,
-                          &(struct osm_leaf_request){.kind = OSM_LEAF_ADS,
-                                                     .validity_s = app->config.ads_cert_validity_s},
-                          &leaf, err);
+    struct osm_leaf_request request = {.kind = OSM_LEAF_ADS,
+                                       .validity_s = app->config.ads_cert_validity_s,
+                                       .rsa_bits = app->settings.rsa_only ? OSM_RSA_BITS_MIN : 0};
+    int rc = osm_ca_issue(app->ca, &request, &leaf, err);
     if (rc)
         return rc;
     osm_leaf_unref(app->ads_leaf);
     app->ads_leaf = leaf;
+    app->ads_leaf_is_rsa = app->settings.rsa_only;
     osm_timer_start(app->ads_leaf_timer,
                     (uint64_t)(osm_leaf_not_after(leaf) - osm_wall_s()) * 1000 / 3 * 2, 0);
     return 0;

@@ -32,6 +32,7 @@ struct osm_app {
     struct osm_control *control;
     struct osm_leaves *leaves;
     struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */
+    bool ads_leaf_is_rsa;
     struct osm_timer *ads_leaf_timer;
     struct osm_timer *policy_restart;
     struct osm_host_settings settings; /* what the policies ask of the daemon */

@@ -29,6 +29,15 @@ static int integer(const json_t *in, const char *name, int64_t low, int64_t high
     return 0;
 }
 
+static int flag(const json_t *in, const char *name, bool *out, struct osm_err *err)
+{
+    const json_t *value = json_object_get(in, name);
+    if (value && !json_is_boolean(value))
+        return osm_fail(err, OSM_EINVAL, "%s: expected true or false", name);
+    *out = json_is_true(value);
+    return 0;
+}
+
 /* Absent: NULL. */
 static int text(const json_t *in, const char *name, const char **out, struct osm_err *err)
 {
@@ -96,6 +105,8 @@ int osm_host_settings_take(struct osm_host_settings *settings, json_t *answer, s
         rc = integer(answer, "rsa_bits", 0, OSM_RSA_BITS_MAX, &bits, err);
     if (!rc && bits && bits < OSM_RSA_BITS_MIN)
         rc = osm_fail(err, OSM_EINVAL, "rsa_bits: expected 0 or at least %d", OSM_RSA_BITS_MIN);
+    if (!rc)
+        rc = flag(answer, "rsa_only", &made.rsa_only, err);
     if (!rc)
         rc = integer(answer, "proxies_max", 0, UINT32_MAX, &proxies, err);
     if (!rc)

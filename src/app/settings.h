@@ -5,12 +5,14 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct osm_host_settings {
     json_t *owned;                   /* what the texts and lists below lie in; NULL: the defaults */
     int64_t service_cert_validity_s; /* 24 h */
     int rsa_bits;                    /* 0: as the flag says */
+    bool rsa_only;                   /* clients take no other key of a server */
     uint32_t proxies_max;            /* 0: any number */
     const char *tls_minimum, *tls_maximum;     /* Envoy's names; NULL: the bootstrap's own */
     const json_t *cipher_suites, *ecdh_curves; /* arrays of texts, may be empty */

@@ -17,6 +17,7 @@ import pytest
 from rig import dns, isolate, until
 from rig.client import curl, tally
 from rig.net import APP_UID, ENVOY_UID, Netns
+from rig.pod import copy_apps
 from rig.world import Site
 
 RIG = Path(isolate.__file__).resolve().parent
@@ -222,9 +223,7 @@ def two_pods(run_folder: Path) -> Iterator[tuple[_HandMade, _HandMade]]:
     Site.get()
     folder = Path(tempfile.mkdtemp(prefix="two-", dir=run_folder))
     folder.chmod(0o711)
-    apps = folder / "apps.py"
-    apps.write_text((RIG / "apps.py").read_text())
-    apps.chmod(0o644)
+    apps = copy_apps(folder)
     client, server = (_HandMade(folder / str(n), f"10.244.50.{n}") for n in (1, 2))
     server.run(APP_UID, os.path.realpath(sys.executable), str(apps), "http=8080", env={"POD_NAME": "server-1"})
     server.envoy(name="inbound", port=15003, discovery="STATIC", address="127.0.0.1", target=8080)

@@ -294,6 +294,35 @@ def test_a_crt_09_sidecars_of_a_tls_version_that_the_control_plane_takes_work(ma
 
 
 @pytest.mark.mesh
+@pytest.mark.parametrize(
+    ("ciphers", "used"),
+    [
+        (["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"], "ECDHE-RSA-AES128-GCM-SHA256"),
+        (["ECDHE-ECDSA-AES256-GCM-SHA384"], "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        (["NO-CIPHER", "ECDHE-ECDSA-AES256-GCM-SHA384", "TLS_AES_128_GCM_SHA256"], "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ],
+    ids=["rsa", "ecdsa", "partly unknown"],
+)
+def test_a_crt_09_ciphers_of_the_mesh_config_are_spoken(ciphers: list[str], used: str) -> None:
+    """Up to TLS 1.2, by new sidecars to the control plane and to each other; keys are of the kind that goes with them.
+    A name that no proxy knows is left out: it would make them refuse everything."""
+    with World(drain_time_s=1) as world:
+        world.mesh_config(sidecar={"cipherSuites": ciphers, "tlsMaxProtocolVersion": "TLSv1_2"})
+        world.daemon.applied()
+        world.namespace("red")
+        world.namespace("blue")
+        caller = world.pod("red", "caller-1", account="caller")
+        world.pod("blue", "shop-1", account="shop", labels={"app": "shop"}, app="http=8080")
+        world.service("blue", "shop", HTTP_8080, {"app": "shop"})
+        world.apply(grant_all("blue", "shop", "red/caller"))
+        world.wait()
+        until(lambda: caller.face("http://shop.blue/") == "200", "the call is answered")
+        for cluster in ("osm-controller", "blue/shop|8080"):
+            spoken = caller.envoy.stats(rf"^cluster\.{cluster.replace('|', '.')}\.ssl\.ciphers\.")
+            assert {name.rpartition(".ssl.ciphers.")[2] for name, count in spoken.items() if count} == {used}
+        o_clean(world)
+
+
 def test_a_crt_09_sidecar_of_an_older_tls_version_never_connects() -> None:
     """The control plane takes TLS 1.2 at least: a sidecar that may not speak it gets nothing, its pod no answer."""
     with World() as world:

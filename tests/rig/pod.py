@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid as uuids
 from pathlib import Path
@@ -27,6 +28,22 @@ def _give(path: Path, uid: int) -> None:
     """Hands a folder and what is in it to a user."""
     for entry in [path, *path.rglob("*")]:
         os.chown(entry, uid, uid)
+
+
+def copy_apps(folder: Path) -> Path:
+    """apps.py and what it needs, where the applications' user may list and read them; once for a folder."""
+    apps = folder / "apps"
+    if not (apps / "apps.py").exists():
+        aside = Path(tempfile.mkdtemp(dir=folder))
+        for source in _HERE.glob("app*.py"):
+            (aside / source.name).write_text(source.read_text())
+            (aside / source.name).chmod(0o644)
+        aside.chmod(0o755)
+        try:
+            aside.rename(apps)
+        except OSError:  # another one was faster
+            shutil.rmtree(aside)
+    return apps / "apps.py"
 
 
 class Pod:
@@ -146,9 +163,7 @@ class Pod:
                 ENVOY_UID, "envoy.log", str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)
             )
         if self.app:
-            script = self.world.folder / "apps" / "apps.py"
-            if not script.exists():
-                self._copy_apps()
+            script = copy_apps(self.world.folder)
             env = {"POD_NAME": self.name, "PATH": os.environ.get("PATH", ""), **self.env}
             with (self.folder / "app.log").open("ab") as log:
                 self._app = subprocess.Popen(
@@ -159,17 +174,6 @@ class Pod:
                     stderr=log,
                     text=True,
                 )
-
-    def _copy_apps(self) -> None:
-        """To where the applications' user lists and reads them; several pods may do it at once. apps.py comes last."""
-        folder = self.world.folder / "apps"
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o755)
-        for source in sorted(_HERE.glob("app*.py")):
-            aside = self.folder / source.name
-            shutil.copy(source, aside)
-            aside.chmod(0o644)
-            os.replace(aside, folder / source.name)
 
     @staticmethod
     def _own_arguments(given: list[str]) -> list[str]:
