@@ -97,6 +97,52 @@ local function server_of(asked, port)
   return host, asked.port or port
 end
 
+-- Every field there is, by section; a table: the fields of one that has some of its own.
+local FIELDS = {
+  sidecar = {
+    enablePrivilegedInitContainer = true, logLevel = true, maxDataPlaneConnections = true, envoyImage = true,
+    envoyWindowsImage = true, initContainerImage = true, resources = true, configResyncInterval = true,
+    tlsMinProtocolVersion = true, tlsMaxProtocolVersion = true, cipherSuites = true, ecdhCurves = true,
+    localProxyMode = true,
+  },
+  traffic = {
+    enableEgress = true, outboundIPRangeExclusionList = true, outboundIPRangeInclusionList = true,
+    outboundPortExclusionList = true, inboundPortExclusionList = true, networkInterfaceExclusionList = true,
+    enablePermissiveTrafficPolicyMode = true,
+    inboundExternalAuthorization = {
+      enable = true, address = true, port = true, statPrefix = true, timeout = true, failureModeAllow = true,
+    },
+  },
+  observability = {
+    osmLogLevel = true, enableDebugServer = true,
+    tracing = { enable = true, port = true, address = true, endpoint = true },
+  },
+  certificate = { serviceCertValidityDuration = true, certKeyBitSize = true, ingressGateway = true },
+  featureFlags = {
+    enableWASMStats = true, enableEgressPolicy = true, enableIngressBackendPolicy = true, enableSnapshotCacheMode = true,
+    enableAsyncProxyServiceMapping = true, enableEnvoyActiveHealthChecks = true, enableRetryPolicy = true,
+    enableMulticlusterMode = true, enableMeshRootCertificate = true,
+  },
+}
+
+--- A mistyped switch would stay as it is, in silence.
+---@param mesh mesh.Reader
+---@param config table
+---@param value table
+---@param known table
+---@param path string[]
+local function report_unknown(mesh, config, value, known, path)
+  for _, name in ipairs(list.keys(value)) do
+    local here = list.map(path, function(step) return step end)
+    here[#here + 1] = name
+    if not known[name] then
+      mesh.reject(config, here, "is no field of MeshConfig and has no effect")
+    elseif type(known[name]) == "table" and type(value[name]) == "table" then
+      report_unknown(mesh, config, value[name], known[name], here)
+    end
+  end
+end
+
 M.rules = {}
 
 --- The one MeshConfig that counts.
@@ -113,6 +159,7 @@ function M.rules.mesh_config(mesh)
   local config = mesh.mesh_config_object()
   local spec = config and config.spec or {}
   report_ranges(mesh, config, spec.traffic or {})
+  report_unknown(mesh, config, spec, FIELDS, { "spec" })
   for _, field in ipairs(NOT_YET) do
     local value = at(spec, field.path)
     if asks(value, field.quiet) then

@@ -126,4 +126,15 @@ describe("a field of MeshConfig that is not honoured yet", function()
       assert.same({}, mesh:rejects(), field[2])
     end
   end)
+
+  it("that nobody knows is reported too: a mistyped switch stays as it is", function()
+    local mesh = w1.world(config("{traffic: {enablePermisiveTrafficPolicyMode: true, inboundExternalAuthorization: {enabled: true}}, "
+      .. "sidecars: {logLevel: debug}, observability: {tracing: {enable: false}}}"))
+    assert.same({}, mesh:allowed("blue/shop-1"))
+    local found = {}
+    for index, text in ipairs(mesh:rejects()) do found[index] = string.match(text, "(spec%S+): is no field") end
+    assert.same({
+      "spec.sidecars", "spec.traffic.enablePermisiveTrafficPolicyMode", "spec.traffic.inboundExternalAuthorization.enabled",
+    }, found)
+  end)
 end)

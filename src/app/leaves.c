@@ -154,9 +154,9 @@ static void signed_back(void *ud)
         osm_ca_unref(ca);
         return;
     }
-    char version[128];
-    (void)snprintf(version, sizeof version, "%s.%lld", osm_ca_fingerprint(ca),
-                   (long long)osm_leaf_not_after(leaf));
+    /* By the serial: two that are made within a second end at the same time. */
+    char version[160];
+    (void)snprintf(version, sizeof version, "%s.%s", osm_ca_fingerprint(ca), osm_leaf_serial(leaf));
     osm_ca_unref(ca);
     struct osm_resource *secret = osm_secret_certificate(
         "service-cert", version, osm_leaf_chain_pem(leaf), osm_leaf_key_pem(leaf));
@@ -189,9 +189,21 @@ static void sign(struct entry *e)
     }
 }
 
+static void sign_all(struct osm_leaves *l)
+{
+    osm_map_each (&l->entries, at) {
+        struct entry *e = at->value;
+        e->again = e->signing;
+        sign(e);
+    }
+}
+
 void osm_leaves_set_rules(struct osm_leaves *l, const struct osm_leaves_rules *rules)
 {
+    bool other_keys = (rules->rsa_bits > 0) != (l->rules.rsa_bits > 0);
     l->rules = *rules;
+    if (other_keys)
+        sign_all(l);
 }
 
 void osm_leaves_set_ca(struct osm_leaves *l, const struct osm_ca *ca)
@@ -199,13 +211,8 @@ void osm_leaves_set_ca(struct osm_leaves *l, const struct osm_ca *ca)
     bool same_root = !strcmp(osm_ca_fingerprint(ca), osm_ca_fingerprint(l->ca));
     osm_ca_unref(l->ca);
     l->ca = osm_ca_ref(ca);
-    if (same_root)
-        return;
-    osm_map_each (&l->entries, at) {
-        struct entry *e = at->value;
-        e->again = e->signing;
-        sign(e);
-    }
+    if (!same_root)
+        sign_all(l);
 }
 
 void osm_leaves_want(struct osm_leaves *l, const char *ns, const char *account)

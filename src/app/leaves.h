@@ -19,7 +19,9 @@ struct osm_leaves_callbacks {
     bool (*in_use)(void *ud, const char *ns, const char *account);
 };
 
-/* How certificates are made from now on; those that are there stay until their renewal. */
+/* How certificates are made from now on; those that are there stay until their renewal. But keys of
+ * another kind (RSA, P-256) are made at once: the ciphers may have changed to such as go with them.
+ */
 struct osm_leaves_rules {
     int64_t validity_s;
     int64_t lead_s; /* they are renewed so long before they end, earlier by some jitter; 0: a third

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from rig import Pod, World, o_clean, until
+from rig import Pod, World, holds, o_clean, until
 from rig.client import Connection
 from rig.daemon import CommandError
 from rig.objects import HTTP_8080, grant_all
@@ -320,6 +320,36 @@ def test_a_crt_09_ciphers_of_the_mesh_config_are_spoken(ciphers: list[str], used
         for cluster in ("osm-controller", "blue/shop|8080"):
             spoken = caller.envoy.stats(rf"^cluster\.{cluster.replace('|', '.')}\.ssl\.ciphers\.")
             assert {name.rpartition(".ssl.ciphers.")[2] for name, count in spoken.items() if count} == {used}
+        o_clean(world)
+
+
+def test_a_crt_09_ciphers_change_while_traffic_runs() -> None:
+    """To such as are for RSA keys only, and back: every account gets a key that goes with them, at once. Connections of
+    the old kind end; new ones work."""
+    with World(drain_time_s=1) as world:
+        world.mesh_config(sidecar={"tlsMaxProtocolVersion": "TLSv1_2"})
+        world.daemon.applied()
+        world.namespace("red")
+        world.namespace("blue")
+        caller = world.pod("red", "caller-1", account="caller")
+        world.pod("blue", "shop-1", account="shop", labels={"app": "shop"}, app="http=8080")
+        world.service("blue", "shop", HTTP_8080, {"app": "shop"})
+        world.apply(grant_all("blue", "shop", "red/caller"))
+        world.wait()
+        until(lambda: caller.face("http://shop.blue/") == "200", "the call is answered")
+        for ciphers, used in (
+            (["ECDHE-RSA-AES256-GCM-SHA384"], "ECDHE-RSA-AES256-GCM-SHA384"),
+            (["ECDHE-ECDSA-CHACHA20-POLY1305"], "ECDHE-ECDSA-CHACHA20-POLY1305"),
+        ):
+            world.mesh_config(sidecar={"tlsMaxProtocolVersion": "TLSv1_2", "cipherSuites": ciphers})
+            world.wait()
+
+            def spoken(name: str = used) -> bool:
+                good = caller.face("http://shop.blue/") == "200"
+                return good and caller.envoy.stat(f"cluster.blue/shop|8080.ssl.ciphers.{name}") > 0
+
+            until(spoken, f"{used} is spoken", 30)
+            holds(lambda: caller.face("http://shop.blue/") == "200", "calls are answered", 10)
         o_clean(world)
 
 

@@ -166,7 +166,7 @@ def test_two_splits_of_one_apex_and_splits_in_a_circle(cast: Cast) -> None:
 @pytest.mark.parametrize("permissive", [False, True])
 def test_split_of_some_requests(cast: Cast, permissive: bool) -> None:
     """By header and by path: testers get v2, everybody else what they got before; the rest of a header or of a path
-    does not count; taken away, all is as before. Not one request is lost on the way."""
+    does not count; taken away, all is as before."""
     for name in (cast.shop, cast.v2):
         cast.grant(name)
     cast.world.mesh_config(permissive=permissive)
