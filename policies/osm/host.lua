@@ -10,6 +10,7 @@ local DEFAULT_VALIDITY_S <const> = 24 * 3600
 -- Shorter ones would be renewed all the time.
 local LEAST_VALIDITY_S <const> = 5
 local LEAST_RSA_BITS <const> = 2048
+local MOST_PROXIES <const> = 4294967295 -- what the daemon can count
 local VERSIONS = { TLSv1_0 = 0, TLSv1_1 = 1, TLSv1_2 = 2, TLSv1_3 = 3 }
 
 ---@param mesh mesh.Reader
@@ -141,7 +142,7 @@ function M.rules.host_settings(mesh)
     service_cert_validity_s = validity_s(mesh, config, certificate.serviceCertValidityDuration),
     rsa_bits = rsa_only and math.max(bits, LEAST_RSA_BITS) or bits,
     rsa_only = rsa_only,
-    proxies_max = sidecar.maxDataPlaneConnections or 0,
+    proxies_max = math.min(sidecar.maxDataPlaneConnections or 0, MOST_PROXIES),
     tls = mesh.tls_parameters(),
     log_level = log_level(mesh, config, observability.osmLogLevel),
     sidecar_log_level = level == "warn" and "warning" or level ~= "" and level or "error",

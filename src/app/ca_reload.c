@@ -37,6 +37,13 @@ static void take_over(void *ud)
     if (!rc && app->stopping) {
         osm_ca_unref(r->ca);
         rc = osm_fail(&r->err, OSM_EBUSY, "the daemon is stopping");
+    } else if (!rc && !osm_ca_same(app->ca, r->ca) &&
+               (app->roots_due || !osm_ads_secrets_applied(app->ads))) {
+        osm_ca_unref(r->ca);
+        rc =
+            osm_fail(&r->err, OSM_EBUSY,
+                     "not every connected proxy has the roots and certificates of the step before: "
+                     "`osm wait --applied`, then again");
     } else if (!rc) {
         rc = osm_app_set_ca(app, r->ca, &r->err);
     }

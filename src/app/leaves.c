@@ -9,13 +9,14 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RETRY_MS = 2000 };
+enum { RETRY_MS = 2000, LOOK_MS = 10 * 1000 };
 
 struct entry {
     struct osm_leaves *leaves;
     char *key, *ns, *account, *common_name;
     struct osm_resource *secret; /* NULL until the first is signed */
     struct osm_timer *renew;
+    int64_t renew_at_s;     /* wall clock */
     bool signing, orphaned; /* orphaned: freed when the pool returns it */
     bool again;             /* the root has changed while it was signed */
     /* The pool's, while `signing`: what it needs is its own, it may sign on while osm_leaves_free
@@ -33,6 +34,7 @@ struct osm_leaves {
     struct osm_leaves_rules rules;
     struct osm_leaves_callbacks callbacks;
     struct osm_map entries; /* "ns/account" -> struct entry */
+    struct osm_timer *look;
 };
 
 static void entry_free(struct entry *e)
@@ -61,6 +63,8 @@ static void drop(struct entry *e)
     }
 }
 
+static void look_at_the_clock(void *ud);
+
 struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca,
                                   const char *trust_domain, const struct osm_leaves_rules *rules,
                                   const struct osm_leaves_callbacks *callbacks)
@@ -72,7 +76,18 @@ struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca
         osm_free(domain);
         return NULL;
     }
-    *l = (struct osm_leaves){loop, osm_ca_ref(ca), domain, *rules, *callbacks, OSM_MAP_INIT};
+    *l = (struct osm_leaves){.loop = loop,
+                             .ca = osm_ca_ref(ca),
+                             .trust_domain = domain,
+                             .rules = *rules,
+                             .callbacks = *callbacks,
+                             .entries = OSM_MAP_INIT,
+                             .look = osm_timer_new(loop, look_at_the_clock, l)};
+    if (!l->look) {
+        osm_leaves_free(l);
+        return NULL;
+    }
+    osm_timer_start(l->look, LOOK_MS, LOOK_MS);
     return l;
 }
 
@@ -83,6 +98,7 @@ void osm_leaves_free(struct osm_leaves *l)
     osm_map_each (&l->entries, e)
         drop(e->value);
     osm_map_clear(&l->entries);
+    osm_timer_free(l->look);
     osm_ca_unref(l->ca);
     osm_free(l->trust_domain);
     osm_free(l);
@@ -154,9 +170,11 @@ static void signed_back(void *ud)
         osm_ca_unref(ca);
         return;
     }
-    /* By the serial: two that are made within a second end at the same time. */
-    char version[160];
-    (void)snprintf(version, sizeof version, "%s.%s", osm_ca_fingerprint(ca), osm_leaf_serial(leaf));
+    /* Root and end are for a server that the proxy comes to with it, the serial for two that are
+     * made within a second. */
+    char version[192];
+    (void)snprintf(version, sizeof version, "%s.%s.%lld", osm_ca_fingerprint(ca),
+                   osm_leaf_serial(leaf), (long long)osm_leaf_not_after(leaf));
     osm_ca_unref(ca);
     struct osm_resource *secret = osm_secret_certificate(
         "service-cert", version, osm_leaf_chain_pem(leaf), osm_leaf_key_pem(leaf));
@@ -164,7 +182,9 @@ static void signed_back(void *ud)
         if (e->secret)
             osm_resource_unref(e->secret);
         e->secret = secret;
-        osm_timer_start(e->renew, renewal_delay_ms(&e->rules, osm_leaf_not_after(leaf)), 0);
+        uint64_t delay_ms = renewal_delay_ms(&e->rules, osm_leaf_not_after(leaf));
+        e->renew_at_s = osm_wall_s() + (int64_t)(delay_ms / 1000) + 1;
+        osm_timer_start(e->renew, delay_ms, 0);
         osm_log(OSM_LOG_CA, OSM_LOG_INFO, "service certificate issued", OSM_S("account", e->key),
                 OSM_S("serial", osm_leaf_serial(leaf)),
                 OSM_I("not_after", osm_leaf_not_after(leaf)));
@@ -187,6 +207,20 @@ static void sign(struct entry *e)
         osm_ca_unref(osm_take_ptr(&e->ca));
         osm_timer_start(e->renew, RETRY_MS, 0);
     }
+}
+
+/* By the wall clock: timers stand still while it jumps, and go on while the machine sleeps. */
+static bool is_due(const struct entry *e)
+{
+    return e->secret && e->renew_at_s <= osm_wall_s();
+}
+
+static void look_at_the_clock(void *ud)
+{
+    struct osm_leaves *l = ud;
+    osm_map_each (&l->entries, at)
+        if (is_due(at->value))
+            on_renew(at->value);
 }
 
 static void sign_all(struct osm_leaves *l)
@@ -220,9 +254,11 @@ void osm_leaves_want(struct osm_leaves *l, const char *ns, const char *account)
     char *key = osm_strf("%s/%s", ns, account);
     struct entry *e = key ? osm_map_get(&l->entries, key) : NULL;
     if (e) {
-        if (e->secret)
-            l->callbacks.ready(l->callbacks.ud, ns, account, e->secret);
         osm_free(key);
+        if (is_due(e))
+            sign(e); /* what is due is not handed out: its account may have been away for long */
+        else if (e->secret)
+            l->callbacks.ready(l->callbacks.ud, ns, account, e->secret);
         return; /* or it is under way */
     }
     e = osm_alloc(sizeof *e);

@@ -85,6 +85,16 @@ int osm__ca_check_root(X509 *cert, EVP_PKEY *key, struct osm_err *err)
     if (X509_check_ca(cert) != 1 || !(X509_get_key_usage(cert) & KU_KEY_CERT_SIGN))
         return osm_fail(err, OSM_EREJECTED,
                         "is not a CA certificate (CA:TRUE, key usage certificate sign)");
+    /* What proxies would hold against every certificate that it signs. */
+    uint32_t usage = X509_get_extended_key_usage(cert);
+    if (usage != UINT32_MAX && !(usage & XKU_ANYEKU) &&
+        (usage & (XKU_SSL_SERVER | XKU_SSL_CLIENT)) != (XKU_SSL_SERVER | XKU_SSL_CLIENT))
+        return osm_fail(err, OSM_EREJECTED,
+                        "has an extended key usage that is not for servers and clients both");
+    if (X509_get_ext_by_NID(cert, NID_name_constraints, -1) >= 0)
+        return osm_fail(err, OSM_EREJECTED,
+                        "has name constraints; names of the mesh's certificates are accounts, not "
+                        "the hosts that constraints are about");
     if (X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) ||
         X509_verify(cert, key) != 1) {
         ERR_clear_error();

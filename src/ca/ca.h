@@ -45,6 +45,8 @@ int64_t osm_ca_not_after(const struct osm_ca *ca);
 size_t osm_ca_passive_count(const struct osm_ca *ca);
 const char *osm_ca_passive_fingerprint(const struct osm_ca *ca, size_t i);
 int64_t osm_ca_passive_not_after(const struct osm_ca *ca, size_t i);
+/** Whether the same root signs and the same ones are trusted. */
+bool osm_ca_same(const struct osm_ca *a, const struct osm_ca *b);
 /** Whether proxies that trust what @p before trusts get through while @p next takes over: the root
  * that signs next is trusted already, and the one that has signed stays trusted. Errors:
  * OSM_EREJECTED with what to do first. */

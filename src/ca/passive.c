@@ -5,6 +5,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 #include <string.h>
 
 static bool is_known(const struct osm_ca *ca, const char *fingerprint)
@@ -15,6 +16,28 @@ static bool is_known(const struct osm_ca *ca, const char *fingerprint)
         if (!strcmp(ca->passive[i].fingerprint, fingerprint))
             return true;
     return false;
+}
+
+/* A verifier that finds two roots of one name looks at their key ids; without them it may take the
+ * wrong one, and give up. */
+static int told_apart(X509 *a, X509 *b)
+{
+    return X509_NAME_cmp(X509_get_subject_name(a), X509_get_subject_name(b)) != 0 ||
+           (X509_get0_subject_key_id(a) && X509_get0_subject_key_id(b));
+}
+
+static int check_told_apart(const struct osm_ca *ca, X509 *cert, const char *fingerprint,
+                            struct osm_err *err)
+{
+    bool ok = !strcmp(ca->fingerprint, fingerprint) || told_apart(ca->cert, cert);
+    for (size_t i = 0; ok && i < ca->passive_len; i++)
+        ok = !strcmp(ca->passive[i].fingerprint, fingerprint) ||
+             told_apart(ca->passive[i].cert, cert);
+    return ok ? 0
+              : osm_fail(
+                    err, OSM_EREJECTED,
+                    "has the name of another root that is trusted, and not both have a subject "
+                    "key id: proxies could not tell them apart");
 }
 
 /* Takes @p cert, or frees it. */
@@ -28,6 +51,8 @@ static int add(struct osm_ca *ca, X509 *cert, int64_t now, struct osm_err *err)
     EVP_PKEY_free(key);
     if (!rc)
         rc = osm__ca_fingerprint(made.fingerprint, cert, err);
+    if (!rc)
+        rc = check_told_apart(ca, cert, made.fingerprint, err);
     bool ended = !rc && made.not_after <= now;
     if (ended)
         osm_log(OSM_LOG_CA, OSM_LOG_WARN, "a passive root has expired and is not trusted",
@@ -99,6 +124,14 @@ const char *osm_ca_passive_fingerprint(const struct osm_ca *ca, size_t i)
 int64_t osm_ca_passive_not_after(const struct osm_ca *ca, size_t i)
 {
     return i < ca->passive_len ? ca->passive[i].not_after : 0;
+}
+
+bool osm_ca_same(const struct osm_ca *a, const struct osm_ca *b)
+{
+    bool same = !strcmp(a->fingerprint, b->fingerprint) && a->passive_len == b->passive_len;
+    for (size_t i = 0; same && i < a->passive_len; i++)
+        same = !strcmp(a->passive[i].fingerprint, b->passive[i].fingerprint);
+    return same;
 }
 
 int osm_ca_may_follow(const struct osm_ca *before, const struct osm_ca *next, struct osm_err *err)

@@ -332,6 +332,9 @@ grpc_server *osm__ads_make_server(uint32_t age_s)
         int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
         int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
         int_arg(GRPC_ARG_TSI_MAX_FRAME_SIZE, TLS_FRAME_BYTES),
+        /* None but the identity: the limit above is looked at when a message is unpacked already.
+         * Envoy packs nothing. */
+        int_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1U << GRPC_COMPRESS_NONE),
     };
     grpc_channel_args args = {sizeof list / sizeof list[0], list};
     return grpc_server_create(&args, NULL);
@@ -443,13 +446,21 @@ bool osm_ads_applied(const struct osm_ads *ads, size_t *streams, size_t *nacked)
             continue;
         n++;
         refused += osm_stream_refused(conn->stream);
-        applied = applied && !osm__conn_due(conn);
+        applied = applied && (!osm__conn_counts(conn) || !osm__conn_due(conn));
     }
     if (streams)
         *streams = n;
     if (nacked)
         *nacked = refused;
     return applied;
+}
+
+bool osm_ads_secrets_applied(const struct osm_ads *ads)
+{
+    for (const struct osm__conn *conn = ads->first; conn; conn = conn->next)
+        if (osm__conn_counts(conn) && !osm__conn_has_secrets(conn))
+            return false;
+    return true;
 }
 
 struct row {

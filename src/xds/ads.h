@@ -62,8 +62,12 @@ void osm_ads_drop(struct osm_ads *ads, const char *uuid, const char *reason);
  * newest that it has applied whole), "types": {"CDS": {"acked": version or null, "nacked": version
  * or null, "error": text, "due": bool}}}]. */
 json_t *osm_ads_status(const struct osm_ads *ads);
-/** True when each connected stream has ACKed all that the current snapshot has for it and nothing
- * is due. A NACK counts as an answer; *nacked says how many streams have one outstanding. */
+/** Every connected proxy has accepted the roots that it was told to trust, and the certificate that
+ * it asks for is of the root that signs now. */
+bool osm_ads_secrets_applied(const struct osm_ads *ads);
+/** True when each proxy's newest stream has ACKed all that the current snapshot has for it and
+ * nothing is due. A stream whose pod is in no snapshot holds nobody up. A NACK counts as an answer;
+ * *nacked says how many streams have one outstanding. */
 bool osm_ads_applied(const struct osm_ads *ads, size_t *streams, size_t *nacked);
 /** Stops listening, ends streams, joins the thread; then done(ud) on the loop. At most 3 s. */
 void osm_ads_stop(struct osm_ads *ads, osm_task_fn *done, void *ud);

@@ -541,6 +541,12 @@ void osm__conn_sweep(struct osm__conn *conn, uint64_t now_ms, int64_t now_s)
         osm__conn_finish(conn, GRPC_STATUS_UNAUTHENTICATED, "the client certificate has expired");
         return;
     }
+    /* It comes again, and by then its pod may be there: until then it must not take the place of
+     * one that is. */
+    if (conn->ads->snapshot && !conn->seen && now_ms - conn->opened_ms >= OSM__ADS_UNSEEN_MS) {
+        osm__conn_finish(conn, GRPC_STATUS_PERMISSION_DENIED, "no pod of the mesh has this uuid");
+        return;
+    }
     if (!conn->account->leaf && needs_leaf(conn))
         osm__account_want(conn->ads, conn->account);
     if (!osm_stream_waits(conn->stream)) {
@@ -554,6 +560,21 @@ void osm__conn_sweep(struct osm__conn *conn, uint64_t now_ms, int64_t now_s)
         osm_stream_stop_waiting(conn->stream);
         osm__conn_mark(conn);
     }
+}
+
+bool osm__conn_counts(const struct osm__conn *conn)
+{
+    const struct osm_ads *ads = conn->ads;
+    if (!conn->admitted || osm_map_get(&ads->by_uuid, conn->peer.id.uuid) != conn)
+        return false;
+    return conn->seen || !ads->snapshot || osm_snapshot_find(ads->snapshot, conn->peer.id.uuid);
+}
+
+bool osm__conn_has_secrets(const struct osm__conn *conn)
+{
+    const struct osm_snapshot *snapshot = conn->ads->snapshot;
+    return snapshot && conn->view_number == snapshot->number && !needs_leaf(conn) &&
+           !osm_stream_type_state(conn->stream, OSM_XDS_SDS).due;
 }
 
 bool osm__conn_due(const struct osm__conn *conn)

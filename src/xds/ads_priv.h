@@ -24,6 +24,7 @@ enum {
     OSM__ADS_STREAMS_PER_UUID = 2, /* newest win */
     OSM__ADS_SWEEP_MS = 1000,
     OSM__ADS_PATIENCE_MS = 10 * 1000, /* for the answer to a CDS, before LDS and RDS go anyway */
+    OSM__ADS_UNSEEN_MS = 15 * 1000,   /* for its pod to appear in a snapshot */
     OSM__ADS_FINISH_MS = 2000,        /* for the write in progress, before a stream is cut */
     OSM__ADS_ASK_AGAIN_S = 5,         /* for a leaf that has not come */
     OSM__ADS_FORGET_S = 600,          /* an account without streams is forgotten */
@@ -44,6 +45,8 @@ struct osm__ads_tls {
     uint64_t generation, delivered;
     struct x509_store_st *roots; /* loop thread */
     char root_fingerprint[65];   /* loop thread; SHA-256 of the first root, hex */
+    struct osm_map peers; /* loop thread; SHA-256 of a peer's certificates -> struct osm__peer:
+                             those that today's roots have verified */
 };
 
 struct osm__peer {
@@ -149,7 +152,7 @@ OSM_MUST_USE grpc_server_credentials *osm__ads_tls_credentials(struct osm__ads_t
 OSM_MUST_USE int osm__ads_tls_no_tickets(struct osm_err *err);
 /** Who is at the other end: verifies its certificate against today's roots and the clock. Errors:
  * OSM_EACCES and why. */
-OSM_MUST_USE int osm__ads_tls_peer(const struct osm__ads_tls *tls, grpc_call *call,
+OSM_MUST_USE int osm__ads_tls_peer(struct osm__ads_tls *tls, grpc_call *call,
                                    const char *trust_domain, struct osm__peer *out,
                                    struct osm_err *err);
 
@@ -161,6 +164,9 @@ void osm__conn_mark(struct osm__conn *conn);
 /** Brings the view up to date and sends what may go. */
 void osm__conn_serve(struct osm__conn *conn);
 void osm__conn_sweep(struct osm__conn *conn, uint64_t now_ms, int64_t now_s);
+/** Whether it says what its proxy has: the newest stream of a pod that is in the snapshot. */
+bool osm__conn_counts(const struct osm__conn *conn);
+bool osm__conn_has_secrets(const struct osm__conn *conn);
 bool osm__conn_due(const struct osm__conn *conn);
 json_t *osm__conn_status(const struct osm__conn *conn);
 

@@ -3,7 +3,8 @@
  *
  * gRPC verifies a client certificate when a connection is made; a stream may come hours later, or
  * on a resumed session. So at every stream start the certificate is verified again, against the
- * roots and the clock of that moment. */
+ * roots and the clock of that moment. Certificates that today's roots have verified are remembered:
+ * a client that opens and resets streams as fast as it can must not cost a signature each. */
 #include "xds/ads_priv.h"
 
 #include "base/buf.h"
@@ -18,6 +19,10 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+
+enum { PEERS_MAX = 16384 };
+
+static void forget_peers(struct osm__ads_tls *tls);
 
 static int crypto_fail(struct osm_err *err, int code, const char *what)
 {
@@ -111,6 +116,7 @@ void osm__ads_tls_clear(struct osm__ads_tls *tls)
     free_key(tls->key_pem);
     osm_free(tls->roots_pem);
     X509_STORE_free(tls->roots);
+    forget_peers(tls);
     pthread_mutex_destroy(&tls->lock);
 }
 
@@ -146,6 +152,7 @@ int osm__ads_tls_set(struct osm__ads_tls *tls, const char *chain_pem, const char
         tls->generation++;
         pthread_mutex_unlock(&tls->lock);
         X509_STORE_free(tls->roots);
+        forget_peers(tls);
         tls->roots = store;
         store = NULL;
         memcpy(tls->root_fingerprint, fingerprint, sizeof fingerprint);
@@ -303,18 +310,75 @@ static int check_leaf(const struct osm__ads_tls *tls, X509 *leaf, STACK_OF(X509)
     return rc;
 }
 
-int osm__ads_tls_peer(const struct osm__ads_tls *tls, grpc_call *call, const char *trust_domain,
+/* What a peer has shown, as a key; "" where it cannot be made. */
+static void digest_of(const char *leaf_pem, const char *chain_pem, char out[2 * 32 + 1])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok =
+        ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
+        EVP_DigestUpdate(ctx, leaf_pem, strlen(leaf_pem) + 1) == 1 &&
+        EVP_DigestUpdate(ctx, chain_pem ? chain_pem : "", chain_pem ? strlen(chain_pem) : 0) == 1 &&
+        EVP_DigestFinal_ex(ctx, digest, &len) == 1;
+    EVP_MD_CTX_free(ctx);
+    out[0] = '\0';
+    for (unsigned i = 0; ok && i < 32; i++)
+        (void)snprintf(out + 2 * (size_t)i, 3, "%02x", digest[i]);
+}
+
+static void forget_peers(struct osm__ads_tls *tls)
+{
+    osm_map_each (&tls->peers, e)
+        osm_free(e->value);
+    osm_map_clear(&tls->peers);
+}
+
+static void remember(struct osm__ads_tls *tls, const char *digest, const struct osm__peer *peer)
+{
+    struct osm__peer *copy = osm_alloc(sizeof *copy);
+    if (!copy)
+        return;
+    *copy = *peer;
+    if (tls->peers.count >= PEERS_MAX)
+        forget_peers(tls);
+    if (osm_map_put(&tls->peers, digest, copy, NULL))
+        osm_free(copy);
+}
+
+static int read_peer(const struct osm__ads_tls *tls, const char *leaf_pem, const char *chain_pem,
+                     const char *trust_domain, struct osm__peer *out, struct osm_err *err)
+{
+    X509 *leaf = read_certificate(leaf_pem);
+    STACK_OF(X509) *chain = read_chain(chain_pem);
+    int rc = leaf ? check_leaf(tls, leaf, chain, trust_domain, out, err)
+                  : osm_fail(err, OSM_EACCES, "the client certificate cannot be read");
+    sk_X509_pop_free(chain, X509_free);
+    X509_free(leaf);
+    return rc;
+}
+
+int osm__ads_tls_peer(struct osm__ads_tls *tls, grpc_call *call, const char *trust_domain,
                       struct osm__peer *out, struct osm_err *err)
 {
     grpc_auth_context *context = grpc_call_auth_context(call);
     char *leaf_pem = context ? property(context, GRPC_X509_PEM_CERT_PROPERTY_NAME) : NULL;
     char *chain_pem = context ? property(context, GRPC_X509_PEM_CERT_CHAIN_PROPERTY_NAME) : NULL;
-    X509 *leaf = leaf_pem ? read_certificate(leaf_pem) : NULL;
-    STACK_OF(X509) *chain = read_chain(chain_pem);
-    int rc = leaf ? check_leaf(tls, leaf, chain, trust_domain, out, err)
-                  : osm_fail(err, OSM_EACCES, "the connection has no client certificate");
-    sk_X509_pop_free(chain, X509_free);
-    X509_free(leaf);
+    char digest[2 * 32 + 1] = "";
+    int rc = 0;
+    if (!leaf_pem) {
+        rc = osm_fail(err, OSM_EACCES, "the connection has no client certificate");
+    } else {
+        digest_of(leaf_pem, chain_pem, digest);
+        const struct osm__peer *known = *digest ? osm_map_get(&tls->peers, digest) : NULL;
+        if (known && known->not_after > osm_wall_s()) {
+            *out = *known;
+        } else {
+            rc = read_peer(tls, leaf_pem, chain_pem, trust_domain, out, err);
+            if (!rc && *digest && !known)
+                remember(tls, digest, out);
+        }
+    }
     osm_free(leaf_pem);
     osm_free(chain_pem);
     grpc_auth_context_release(context);
