@@ -27,6 +27,13 @@ struct osm__account *osm__account_get(struct osm_ads *ads, const char *ns, const
     char key[OSM_NS_SIZE + OSM_DNS_NAME_SIZE + 1];
     (void)snprintf(key, sizeof key, "%s/%s", ns, name);
     struct osm__account *account = osm_map_get(&ads->accounts, key);
+    if (account && !account->conns && account->leaf &&
+        !osm__leaf_current(ads, account->leaf->version, osm_wall_s())) {
+        /* Nobody has been here to have it renewed: it may have ended. */
+        osm_resource_unref(osm_take_ptr(&account->leaf));
+        osm_resource_unref(osm_take_ptr(&account->named_leaf));
+        account->renew_s = 0;
+    }
     if (account)
         return account;
     account = osm_alloc(sizeof *account);

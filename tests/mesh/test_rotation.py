@@ -553,6 +553,7 @@ def test_a_client_of_either_root_is_admitted_while_both_are_trusted() -> None:
             world.daemon.osm("ca", "reload")
             with Sotw(world, pod, credentials=Credentials(old.chain, old.key, both)) as client:
                 client.fetch_all(SDS, ["service-cert"])
+            until(lambda: not world.proxy_known(pod), "its stream is forgotten: the next step waits for what it has")
         _put(state, signs=b, trusts=None)
         world.daemon.osm("ca", "reload")
         with Sotw(world, pod, credentials=Credentials(old.chain, old.key, both)) as client:

@@ -61,8 +61,11 @@ def certificate(
     ca: bool | None = False,
     begin: datetime.datetime | None = None,
     end: datetime.datetime | None = None,
+    only_below: str | None = None,
+    key_id: bool = False,
 ) -> Signer:
-    """Signed by `signer` (None: by itself). `usage` None: no extension; `ca` None: none either."""
+    """Signed by `signer` (None: by itself). `usage` None: no extension; `ca` None: none either. `only_below`: a name
+    constraint; `key_id`: with the id of its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = name(*common_names)
     made = (
@@ -81,6 +84,11 @@ def certificate(
         made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if usage is not None and usage:
         made = made.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+    if only_below:
+        constraint = x509.NameConstraints([x509.DNSName(only_below)], None)
+        made = made.add_extension(constraint, critical=True)
+    if key_id:
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     if ca is not None:
         made = made.add_extension(x509.BasicConstraints(ca, None), critical=True)
     if ca:
