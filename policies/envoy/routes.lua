@@ -4,6 +4,7 @@ local common = require("envoy.common")
 local id = require("mesh.id")
 local list = require("mesh.list")
 local rbac = require("envoy.rbac")
+local str = require("mesh.str")
 
 local M = { api = 1 }
 
@@ -94,6 +95,18 @@ local function inbound_domains(mesh, namespace, name, numbers)
   return domains
 end
 
+---@param domains string[]
+---@param name string?
+---@return string[]  without this name, alone and with a port
+local function without(domains, name)
+  if not name then return domains end
+  local left = {}
+  for _, domain in ipairs(domains) do
+    if domain ~= name and not str.starts_with(domain, name .. ":") then left[#left + 1] = domain end
+  end
+  return left
+end
+
 --- Says where requests for a host name go, to all who may know.
 ---@param out mesh.Out
 ---@param at mesh.At               namespace, service, port
@@ -101,7 +114,8 @@ end
 ---@param name string              the Service, or one pod of it
 ---@param bare boolean             whether its namespace may leave itself out of the name
 ---@param routes table[]
-local function say_host(out, at, callers, name, bare, routes)
+---@param taken string?            a name that is another Service's
+local function say_host(out, at, callers, name, bare, routes, taken)
   local own, others = common.by_namespace(callers, at.namespace)
   for _, side in ipairs({ { audience = own, bare = bare }, { audience = others, bare = false } }) do
     if #side.audience > 0 then
@@ -110,7 +124,7 @@ local function say_host(out, at, callers, name, bare, routes)
         name = "outbound_virtual-host|" .. id.fqdn(at.namespace, name),
         audience = side.audience,
         at = at,
-        message = { domains = common.domains(at.namespace, name, { at.port }, side.bare), routes = routes },
+        message = { domains = without(common.domains(at.namespace, name, { at.port }, side.bare), taken), routes = routes },
       }
     end
   end
@@ -158,8 +172,9 @@ M.emit = {
           local cluster = { cluster = id.cluster(namespace, member.name, port.target), weight = 100 }
           local route = outbound_route(match_of(".*", ".*", {}), { cluster })
           local at = { direction = "outbound", namespace = namespace, service = service, port = port.number }
-          local bare = not mesh.Service(service, member.hostname)
-          say_host(out, at, callers, member.name, bare, { route })
+          local other = mesh.Service(service, member.hostname)
+          local qualified = other and namespace == "svc" and member.name .. ".svc" or nil -- "pod-0.db.svc" is its, too
+          say_host(out, at, callers, member.name, not other, { route }, qualified)
         end
       end
     end,

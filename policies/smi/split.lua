@@ -194,6 +194,9 @@ function M.rules.apexes_of(mesh, namespace, name)
     local apex = local_service(split.spec.service, namespace)
     if list.contains(mesh.carriers(namespace, apex), name) then apexes[#apexes + 1] = apex end
   end
+  -- what its own splits leave to it, though none of them names it
+  local own = #mesh.splits_of(namespace, name) > 0 and mesh.carriers(namespace, name) or {}
+  if list.contains(own, name) then apexes[#apexes + 1] = name end
   return list.unique(list.sorted(apexes))
 end
 

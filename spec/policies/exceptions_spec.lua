@@ -126,6 +126,16 @@ spec: {matches: [{name: m, pathRegex: /x}]}
     assert.same({}, mesh:allowed("blue/v2-1"))
   end)
 
+  it("leaves what it does not take to a Service that the caller may not reach: told of it, without endpoints", function()
+    local mesh = w1.world(GRANTS .. "---\n" .. grant("shop-v2"), split("s", "shop", "shop-v2", MATCHES))
+    assert.same({}, mesh:errors())
+    assert.equal(3, #routes(mesh, "shop"))
+    assert.same({}, mesh:endpoints("red/caller-1", "blue/shop|8080"))
+    mesh = w1.world(GRANTS .. "---\n" .. grant("shop-v2"), split("s", "shop-apex", "shop-v2", MATCHES))
+    assert.same({}, mesh:errors())
+    assert.same({}, mesh:endpoints("red/caller-1", "blue/shop-apex|8080"))
+  end)
+
   it("leaves connections that are no HTTP to the Service itself", function()
     local mesh = w1.world(GRANTED, w1.service("echo-2", "10.96.2.77", "app: echo", "{port: 9000, appProtocol: tcp}"), [[
 apiVersion: access.smi-spec.io/v1alpha3

@@ -46,6 +46,16 @@ describe("a pod with a name of its own (a_rte_11)", function()
     assert.same({}, mesh:errors())
   end)
 
+  it("leaves its name with \"svc\" to such a Service, where its own namespace is called so", function()
+    local pod = w1.pod("svc", "db-0", "db", "10.244.9.80", "app: db")
+    pod = string.gsub(pod, "spec:\n", "spec:\n  hostname: db-0\n  subdomain: db\n", 1)
+    local mesh = w1.world(w1.PERMISSIVE, w1.service("db", "None", "app: db", PORTS, "svc"), pod,
+      w1.service("db-0", "10.96.2.70", "app: x", "{port: 8080}", "db"))
+    assert.same({}, mesh:errors())
+    assert.equal(8, #mesh:virtual_host("red/caller-1", "rds-outbound.8080", "db-0", "db").domains)
+    assert.equal(6, #mesh:virtual_host("red/caller-1", "rds-outbound.8080", "db-0.db", "svc").domains)
+  end)
+
   it("keeps the TCP connections that are made to its address", function()
     local chain = world():chain("red/caller-1", "outbound-listener", "outbound_blue/db-1.db_5432_tcp")
     assert.same({ { address_prefix = "10.244.2.81", prefix_len = 32 } }, chain.filter_chain_match.prefix_ranges)
