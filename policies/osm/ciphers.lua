@@ -5,6 +5,8 @@ local str = require("mesh.str")
 local M = {}
 
 local BULKS = { "AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA" }
+-- The same by the names of the standards.
+local STANDARD_BULKS = { "AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "AES_128_CBC_SHA", "AES_256_CBC_SHA" }
 local CURVES = {
   X25519 = true, ["P-256"] = true, ["P-384"] = true, ["P-521"] = true, X25519MLKEM768 = true,
   prime256v1 = true, secp384r1 = true, secp521r1 = true,
@@ -16,14 +18,10 @@ for _, key in ipairs({ "ECDSA", "RSA" }) do
   for _, bulk in ipairs(BULKS) do KEYS["ECDHE-" .. key .. "-" .. bulk] = key end
   KEYS["ECDHE-" .. key .. "-CHACHA20-POLY1305"] = key
   KEYS["ECDHE-" .. key .. "-AES128-SHA256"] = key
-  for _, bulk in ipairs({ "AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "AES_128_CBC_SHA", "AES_256_CBC_SHA" }) do
-    KEYS["TLS_ECDHE_" .. key .. "_WITH_" .. bulk] = key
-  end
+  for _, bulk in ipairs(STANDARD_BULKS) do KEYS["TLS_ECDHE_" .. key .. "_WITH_" .. bulk] = key end
 end
 for _, bulk in ipairs(BULKS) do KEYS[bulk] = "RSA" end
-for _, bulk in ipairs({ "AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "AES_128_CBC_SHA", "AES_256_CBC_SHA" }) do
-  KEYS["TLS_RSA_WITH_" .. bulk] = "RSA"
-end
+for _, bulk in ipairs(STANDARD_BULKS) do KEYS["TLS_RSA_WITH_" .. bulk] = "RSA" end
 
 --- The alternatives of "[A|B]", which are as good as each other; a plain name is the only one.
 ---@param name string

@@ -124,10 +124,11 @@ local function keys_asked(mesh)
 end
 
 --- What the daemon itself does: how long service certificates are valid, the size of their RSA keys (0: what the flag
---- --service-cert-key says), whether the ciphers are for RSA keys only, as those of Open Service Mesh were, how many proxies may be connected (0: any number), TLS towards itself, how much it logs
---- ("": what its flag says), and how much a sidecar that starts now does, in Envoy's word.
+--- --service-cert-key says), whether the ciphers are for RSA keys only, as those of Open Service Mesh were, how many
+--- proxies may be connected (0: any number), TLS towards itself, how much it logs ("": what its flag says), and how much
+--- a sidecar that starts now does, in Envoy's word.
 ---@param mesh mesh.Reader
----@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; rsa_only; tls; log_level, sidecar_log_level: texts
+---@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; rsa_only; tls; log_level, sidecar_log_level
 function M.rules.host_settings(mesh)
   local config, certificate, sidecar, observability = sections(mesh)
   local level = sidecar.logLevel or ""

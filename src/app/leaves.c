@@ -16,9 +16,9 @@ struct entry {
     char *key, *ns, *account, *common_name;
     struct osm_resource *secret; /* NULL until the first is signed */
     struct osm_timer *renew;
-    int64_t renew_at_s;     /* wall clock */
-    bool signing, orphaned; /* orphaned: freed when the pool returns it */
-    bool again;             /* the root has changed while it was signed */
+    int64_t renew_at_s, ends_at_s; /* wall clock */
+    bool signing, orphaned;        /* orphaned: freed when the pool returns it */
+    bool again;                    /* the root has changed while it was signed */
     /* The pool's, while `signing`: what it needs is its own, it may sign on while osm_leaves_free
      * runs. */
     struct osm_ca *ca;
@@ -183,6 +183,7 @@ static void signed_back(void *ud)
             osm_resource_unref(e->secret);
         e->secret = secret;
         uint64_t delay_ms = renewal_delay_ms(&e->rules, osm_leaf_not_after(leaf));
+        e->ends_at_s = osm_leaf_not_after(leaf);
         e->renew_at_s = osm_wall_s() + (int64_t)(delay_ms / 1000) + 1;
         osm_timer_start(e->renew, delay_ms, 0);
         osm_log(OSM_LOG_CA, OSM_LOG_INFO, "service certificate issued", OSM_S("account", e->key),
@@ -256,8 +257,9 @@ void osm_leaves_want(struct osm_leaves *l, const char *ns, const char *account)
     if (e) {
         osm_free(key);
         if (is_due(e))
-            sign(e); /* what is due is not handed out: its account may have been away for long */
-        else if (e->secret)
+            sign(e);
+        /* What has ended is not handed out: its account may have been away for long. */
+        if (e->secret && e->ends_at_s > osm_wall_s())
             l->callbacks.ready(l->callbacks.ud, ns, account, e->secret);
         return; /* or it is under way */
     }

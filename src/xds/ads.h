@@ -52,7 +52,8 @@ void osm_ads_set_tls(struct osm_ads *ads, const char *chain_pem, const char *key
 void osm_ads_publish(struct osm_ads *ads, struct osm_snapshot *snapshot);
 /** The leaf of an account, as a complete SDS resource named "service-cert" (bytes secret), replaced
  * for all streams of that account. Takes a reference of its own. Its version should be
- * "<root fingerprint>.<notAfter>": then a client that comes with a current one is left alone. */
+ * "<root fingerprint>.<serial>.<notAfter>": then a client that comes with a current one is left
+ * alone. */
 void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account,
                       struct osm_resource *secret);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */

@@ -50,7 +50,7 @@ struct osm__account *osm__account_get(struct osm_ads *ads, const char *ns, const
     return account;
 }
 
-/* "<root fingerprint>.<notAfter>" */
+/* "<root fingerprint>.<serial>.<notAfter>" */
 static int64_t version_not_after(const char *version)
 {
     const char *dot = strrchr(version, '.');

@@ -543,7 +543,8 @@ void osm__conn_sweep(struct osm__conn *conn, uint64_t now_ms, int64_t now_s)
     }
     /* It comes again, and by then its pod may be there: until then it must not take the place of
      * one that is. */
-    if (conn->ads->snapshot && !conn->seen && now_ms - conn->opened_ms >= OSM__ADS_UNSEEN_MS) {
+    if (conn->ads->snapshot && !conn->seen && now_ms - conn->opened_ms >= OSM__ADS_UNSEEN_MS &&
+        !osm_snapshot_find(conn->ads->snapshot, conn->peer.id.uuid)) { /* or it is served soon */
         osm__conn_finish(conn, GRPC_STATUS_PERMISSION_DENIED, "no pod of the mesh has this uuid");
         return;
     }
