@@ -145,6 +145,18 @@ def test_a_packed_message_is_not_unpacked(plain: World, caller: Pod) -> None:
     assert plain.daemon.figures()["rss_kb"] < before + (64 << 10)
 
 
+def test_streams_that_are_opened_and_reset_hold_up_nobody(plain: World, caller: Pod) -> None:
+    """Twenty thousand on one connection, as fast as they can be written; the limit of streams does not count them. All
+    of it is forgotten after. A client that never reads, in a test below, then shows whether TLS has suffered."""
+    with h2.Connection(plain.daemon.ads, caller.etc, window=2**31 - 1) as connection:
+        connection.greet()
+        for _ in range(20000):
+            connection.frame(h2.RST_STREAM, struct.pack(">I", 8), stream=connection.open())
+        with Sotw(plain, plain.pods["blue/shop-2"]) as client:
+            assert client.fetch(CDS).resources
+    _gone(plain, caller)
+
+
 def test_ten_thousand_acknowledgements_in_a_row(plain: World, caller: Pod) -> None:
     """Each says the same again: none is answered, and the next change is."""
     with Sotw(plain, caller) as client:
