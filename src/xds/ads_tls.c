@@ -20,7 +20,7 @@
 #include <strings.h>
 #include <time.h>
 
-enum { PEERS_MAX = 16384 };
+enum { PEERS_MAX = 16384, DIGEST_BYTES = 32 /* SHA-256 */ };
 
 static void forget_peers(struct osm__ads_tls *tls);
 
@@ -74,7 +74,7 @@ static X509_STORE *read_roots(const char *pem, char fingerprint[65])
     X509_STORE *store = X509_STORE_new();
     size_t n = 0;
     for (X509 *cert; bio && store && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)); n++) {
-        unsigned char digest[32];
+        unsigned char digest[DIGEST_BYTES];
         if (!n && X509_digest(cert, EVP_sha256(), digest, NULL))
             for (size_t i = 0; i < sizeof digest; i++)
                 (void)snprintf(fingerprint + 2 * i, 3, "%02x", digest[i]);
@@ -310,21 +310,17 @@ static int check_leaf(const struct osm__ads_tls *tls, X509 *leaf, STACK_OF(X509)
     return rc;
 }
 
-/* What a peer has shown, as a key; "" where it cannot be made. */
-static void digest_of(const char *leaf_pem, const char *chain_pem, char out[2 * 32 + 1])
+/* What a peer has shown, as a key. */
+static bool digest_of(const char *leaf_pem, const char *chain_pem, unsigned char out[DIGEST_BYTES])
 {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned len = 0;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok =
-        ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
-        EVP_DigestUpdate(ctx, leaf_pem, strlen(leaf_pem) + 1) == 1 &&
-        EVP_DigestUpdate(ctx, chain_pem ? chain_pem : "", chain_pem ? strlen(chain_pem) : 0) == 1 &&
-        EVP_DigestFinal_ex(ctx, digest, &len) == 1;
+    const char *chain = chain_pem ? chain_pem : "";
+    bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
+              EVP_DigestUpdate(ctx, leaf_pem, strlen(leaf_pem) + 1) == 1 &&
+              EVP_DigestUpdate(ctx, chain, strlen(chain)) == 1 &&
+              EVP_DigestFinal_ex(ctx, out, NULL) == 1;
     EVP_MD_CTX_free(ctx);
-    out[0] = '\0';
-    for (unsigned i = 0; ok && i < 32; i++)
-        (void)snprintf(out + 2 * (size_t)i, 3, "%02x", digest[i]);
+    return ok;
 }
 
 static void forget_peers(struct osm__ads_tls *tls)
@@ -334,7 +330,8 @@ static void forget_peers(struct osm__ads_tls *tls)
     osm_map_clear(&tls->peers);
 }
 
-static void remember(struct osm__ads_tls *tls, const char *digest, const struct osm__peer *peer)
+static void remember(struct osm__ads_tls *tls, const unsigned char digest[DIGEST_BYTES],
+                     const struct osm__peer *peer)
 {
     struct osm__peer *copy = osm_alloc(sizeof *copy);
     if (!copy)
@@ -342,7 +339,7 @@ static void remember(struct osm__ads_tls *tls, const char *digest, const struct 
     *copy = *peer;
     if (tls->peers.count >= PEERS_MAX)
         forget_peers(tls);
-    if (osm_map_put(&tls->peers, digest, copy, NULL))
+    if (osm_map_putn(&tls->peers, digest, DIGEST_BYTES, copy, NULL))
         osm_free(copy);
 }
 
@@ -364,18 +361,19 @@ int osm__ads_tls_peer(struct osm__ads_tls *tls, grpc_call *call, const char *tru
     grpc_auth_context *context = grpc_call_auth_context(call);
     char *leaf_pem = context ? property(context, GRPC_X509_PEM_CERT_PROPERTY_NAME) : NULL;
     char *chain_pem = context ? property(context, GRPC_X509_PEM_CERT_CHAIN_PROPERTY_NAME) : NULL;
-    char digest[2 * 32 + 1] = "";
+    unsigned char digest[DIGEST_BYTES];
     int rc = 0;
     if (!leaf_pem) {
         rc = osm_fail(err, OSM_EACCES, "the connection has no client certificate");
     } else {
-        digest_of(leaf_pem, chain_pem, digest);
-        const struct osm__peer *known = *digest ? osm_map_get(&tls->peers, digest) : NULL;
+        bool has_key = digest_of(leaf_pem, chain_pem, digest);
+        const struct osm__peer *known =
+            has_key ? osm_map_getn(&tls->peers, digest, sizeof digest) : NULL;
         if (known && known->not_after > osm_wall_s()) {
             *out = *known;
         } else {
             rc = read_peer(tls, leaf_pem, chain_pem, trust_domain, out, err);
-            if (!rc && *digest && !known)
+            if (!rc && has_key && !known)
                 remember(tls, digest, out);
         }
     }

@@ -6,12 +6,12 @@ import contextlib
 import json
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 
 import pytest
 from rig import Pod, World
 from rig.client import Connection, curl
+from rig.listening import Listener
 from rig.net import APP_UID, ENVOY_UID
 
 pytestmark = pytest.mark.mesh
@@ -19,52 +19,30 @@ pytestmark = pytest.mark.mesh
 _SO_ORIGINAL_DST = 80
 
 
-class _Listener:
+def _stub(pod: Pod, port: int, address: str = "0.0.0.0") -> Listener:
     """Answers each connection with the port on which it arrived, and where it was meant to go."""
 
-    def __init__(self, pod: Pod, port: int, address: str = "0.0.0.0") -> None:
-        self._port = port
-        self._socket = pod.netns.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((address, port))
-        self._socket.listen(8)
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+    def serve(connection: socket.socket) -> None:
+        connection.settimeout(5)
+        connection.recv(65536)
+        body = json.dumps({"landed": port, "meant": _meant(connection)}).encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            connection.settimeout(5)
-            with connection, contextlib.suppress(OSError):
-                connection.recv(65536)
-                body = json.dumps({"landed": self._port, "meant": self._meant(connection)}).encode()
-                connection.sendall(
-                    b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-                )
+    return Listener(pod, port, serve, address)
 
-    @staticmethod
-    def _meant(connection: socket.socket) -> str:
-        try:
-            raw = connection.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
-        except OSError:
-            return ""  # not redirected
-        port, address = struct.unpack_from("!2xH4s", raw)
-        return f"{socket.inet_ntoa(address)}:{port}"
 
-    def close(self) -> None:
-        """Stops."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
+def _meant(connection: socket.socket) -> str:
+    try:
+        raw = connection.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
+    except OSError:
+        return ""  # not redirected
+    port, address = struct.unpack_from("!2xH4s", raw)
+    return f"{socket.inet_ntoa(address)}:{port}"
 
 
 @contextlib.contextmanager
 def _listeners(pod: Pod, *ports: int) -> Iterator[None]:
-    made = [_Listener(pod, port) for port in ports]
+    made = [_stub(pod, port) for port in ports]
     try:
         yield
     finally:
@@ -122,7 +100,7 @@ def test_a_ipt_02_pod_ip_mode_sends_the_sidecars_loopback_to_the_pods_address(me
     mesh.daemon.applied()
     pod = mesh.pod("red", "stub-2", account="caller", envoy=False)
     mesh.start()
-    listener = _Listener(pod, 8080, pod.address)
+    listener = _stub(pod, 8080, pod.address)
     try:
         assert _from(pod, ENVOY_UID, "http://127.0.0.1:8080/")[0] == 8080
         assert curl(pod.netns, "http://127.0.0.1:8080/", uid=APP_UID, timeout=3).face == "exit 7"

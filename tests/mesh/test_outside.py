@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from cast import Cast, seed_of_run
 from rig import Pod, World, o_allowed, o_blocked, o_clean, until
+from rig.listening import Listener
 from rig.objects import match
 from test_grpc import grpc_program
 from worlds import tracked
@@ -109,22 +109,10 @@ class _Collector:
 
     def __init__(self, pod: Pod, port: int) -> None:
         self.spans: list[dict[str, Any]] = []
-        self._socket = pod.netns.socket()
-        self._socket.bind(("0.0.0.0", port))
-        self._socket.listen(8)
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._take, args=(connection,), daemon=True).start()
+        self._listener = Listener(pod, port, self._take)
 
     def _take(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as reader:
+        with connection.makefile("rb") as reader:
             while line := reader.readline():
                 headers, path = {}, line.split(b" ")[1].decode()
                 while (header := reader.readline()) not in (b"\r\n", b""):
@@ -147,8 +135,7 @@ class _Collector:
 
     def close(self) -> None:
         """Stops."""
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        self._listener.close()
 
 
 def test_tracing_reaches_the_collector(cast: Cast) -> None:

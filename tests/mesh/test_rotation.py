@@ -43,10 +43,16 @@ def _leaf(world: World, pod: Pod) -> bytes:
 
 
 @contextlib.contextmanager
-def _mesh(*flags: str, certificate: dict[str, object] | None = None) -> Iterator[World]:
-    """One caller, one server with an HTTP and a TCP port, and leave to call it."""
-    with World(flags=flags) as world:
-        world.mesh_config(certificate=certificate or {})
+def _mesh(
+    *flags: str,
+    certificate: dict[str, object] | None = None,
+    sidecar: dict[str, object] | None = None,
+    drain_time_s: int | None = None,
+) -> Iterator[World]:
+    """One caller, one server with an HTTP and a TCP port, and leave to call it; sidecars start by this MeshConfig."""
+    with World(flags=flags, drain_time_s=drain_time_s) as world:
+        world.mesh_config(certificate=certificate or {}, sidecar=sidecar or {})
+        world.daemon.applied()
         world.namespace("red")
         world.namespace("blue")
         world.pod("red", "caller-1", account="caller")
@@ -306,36 +312,19 @@ def test_a_crt_09_sidecars_of_a_tls_version_that_the_control_plane_takes_work(ma
 def test_a_crt_09_ciphers_of_the_mesh_config_are_spoken(ciphers: list[str], used: str) -> None:
     """Up to TLS 1.2, by new sidecars to the control plane and to each other; keys are of the kind that goes with them.
     A name that no proxy knows is left out: it would make them refuse everything."""
-    with World(drain_time_s=1) as world:
-        world.mesh_config(sidecar={"cipherSuites": ciphers, "tlsMaxProtocolVersion": "TLSv1_2"})
-        world.daemon.applied()
-        world.namespace("red")
-        world.namespace("blue")
-        caller = world.pod("red", "caller-1", account="caller")
-        world.pod("blue", "shop-1", account="shop", labels={"app": "shop"}, app="http=8080")
-        world.service("blue", "shop", HTTP_8080, {"app": "shop"})
-        world.apply(grant_all("blue", "shop", "red/caller"))
-        world.wait()
+    with _mesh(sidecar={"cipherSuites": ciphers, "tlsMaxProtocolVersion": "TLSv1_2"}) as world:
+        caller = world.pods["red/caller-1"]
         until(lambda: caller.face("http://shop.blue/") == "200", "the call is answered")
         for cluster in ("osm-controller", "blue/shop|8080"):
             spoken = caller.envoy.stats(rf"^cluster\.{cluster.replace('|', '.')}\.ssl\.ciphers\.")
             assert {name.rpartition(".ssl.ciphers.")[2] for name, count in spoken.items() if count} == {used}
-        o_clean(world)
 
 
 def test_a_crt_09_ciphers_change_while_traffic_runs() -> None:
     """To such as are for RSA keys only, and back: every account gets a key that goes with them, at once. Connections of
     the old kind end; new ones work."""
-    with World(drain_time_s=1) as world:
-        world.mesh_config(sidecar={"tlsMaxProtocolVersion": "TLSv1_2"})
-        world.daemon.applied()
-        world.namespace("red")
-        world.namespace("blue")
-        caller = world.pod("red", "caller-1", account="caller")
-        world.pod("blue", "shop-1", account="shop", labels={"app": "shop"}, app="http=8080")
-        world.service("blue", "shop", HTTP_8080, {"app": "shop"})
-        world.apply(grant_all("blue", "shop", "red/caller"))
-        world.wait()
+    with _mesh(sidecar={"tlsMaxProtocolVersion": "TLSv1_2"}, drain_time_s=1) as world:
+        caller = world.pods["red/caller-1"]
         until(lambda: caller.face("http://shop.blue/") == "200", "the call is answered")
         for ciphers, used in (
             (["ECDHE-RSA-AES256-GCM-SHA384"], "ECDHE-RSA-AES256-GCM-SHA384"),
@@ -350,7 +339,6 @@ def test_a_crt_09_ciphers_change_while_traffic_runs() -> None:
 
             until(spoken, f"{used} is spoken", 30)
             holds(lambda: caller.face("http://shop.blue/") == "200", "calls are answered", 10)
-        o_clean(world)
 
 
 def test_a_crt_09_sidecar_of_an_older_tls_version_never_connects() -> None:
