@@ -139,16 +139,14 @@ M.emit = {
       local readers = list.map(mesh.local_cluster_readers(namespace, service), function(reader)
         return { service = id.name(namespace, reader) }
       end)
-      for _, at in ipairs(mesh.targets(namespace, service)) do
-        if at.target > 0 then
-          local name = id.local_cluster(namespace, service, at.target)
-          out.cluster {
-            name = name,
-            audience = readers,
-            at = { direction = "inbound", namespace = namespace, service = service, target = at.target },
-            message = local_cluster(name, at.target),
-          }
-        end
+      for _, at in ipairs(mesh.pod_targets(namespace, service)) do
+        local name = id.local_cluster(namespace, service, at.target)
+        out.cluster {
+          name = name,
+          audience = readers,
+          at = { direction = "inbound", namespace = namespace, service = service, target = at.target },
+          message = local_cluster(name, at.target),
+        }
       end
     end,
   },

@@ -226,43 +226,41 @@ M.emit = {
   inbound_chains = {
     each = "workloads",
     run = function(mesh, out, namespace, service, account)
-      for _, at in ipairs(mesh.targets(namespace, service)) do
-        if at.target > 0 then
-          out.filter_chain {
-            listener = "inbound-listener",
-            name = "inbound_" .. id.name(namespace, service) .. "_" .. at.target .. "_" .. at.protocol,
-            audience = { { service = id.name(namespace, service), account = id.name(namespace, account) } },
-            authorises = true,
-            at = {
-              direction = "inbound",
-              namespace = namespace,
-              service = service,
-              account = account,
-              target = at.target,
-              protocol = at.protocol,
+      for _, at in ipairs(mesh.pod_targets(namespace, service)) do
+        out.filter_chain {
+          listener = "inbound-listener",
+          name = "inbound_" .. id.name(namespace, service) .. "_" .. at.target .. "_" .. at.protocol,
+          audience = { { service = id.name(namespace, service), account = id.name(namespace, account) } },
+          authorises = true,
+          at = {
+            direction = "inbound",
+            namespace = namespace,
+            service = service,
+            account = account,
+            target = at.target,
+            protocol = at.protocol,
+          },
+          message = {
+            filter_chain_match = {
+              destination_port = at.target,
+              transport_protocol = "tls",
+              server_names = { id.fqdn(namespace, service) },
+              application_protocols = common.ALPN,
             },
-            message = {
-              filter_chain_match = {
-                destination_port = at.target,
-                transport_protocol = "tls",
-                server_names = { id.fqdn(namespace, service) },
-                application_protocols = common.ALPN,
-              },
-              filters = inbound_filters(mesh, namespace, service, account, at),
-              transport_socket = {
-                name = "envoy.transport_sockets.tls",
-                typed_config = {
-                  ["@type"] = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                  common_tls_context = common.tls_context(mesh, common.inbound_roots(namespace, account)),
-                  require_client_certificate = true,
-                  -- a resumed session would skip the check of the client's certificate, its expiry too
-                  disable_stateless_session_resumption = true,
-                  disable_stateful_session_resumption = true,
-                },
+            filters = inbound_filters(mesh, namespace, service, account, at),
+            transport_socket = {
+              name = "envoy.transport_sockets.tls",
+              typed_config = {
+                ["@type"] = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                common_tls_context = common.tls_context(mesh, common.inbound_roots(namespace, account)),
+                require_client_certificate = true,
+                -- a resumed session would skip the check of the client's certificate, its expiry too
+                disable_stateless_session_resumption = true,
+                disable_stateful_session_resumption = true,
               },
             },
-          }
-        end
+          },
+        }
       end
     end,
   },

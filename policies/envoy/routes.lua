@@ -184,8 +184,8 @@ M.emit = {
   inbound_tables = {
     each = "Service",
     run = function(mesh, out, namespace, service)
-      for _, at in ipairs(mesh.targets(namespace, service)) do
-        if at.target > 0 and common.is_http(at.protocol) then
+      for _, at in ipairs(mesh.pod_targets(namespace, service)) do
+        if common.is_http(at.protocol) then
           out.route_configuration {
             name = "rds-inbound." .. at.target,
             audience = { { service = id.name(namespace, service) } },
@@ -203,7 +203,7 @@ M.emit = {
     each = "workloads",
     run = function(mesh, out, namespace, service, account)
       local mine = {}
-      for _, at in ipairs(mesh.targets(namespace, service)) do mine[at.target] = common.is_http(at.protocol) end
+      for _, at in ipairs(mesh.pod_targets(namespace, service)) do mine[at.target] = common.is_http(at.protocol) end
       for _, host in ipairs(mesh.hosts_at(namespace, service)) do
         for _, at in ipairs(mesh.inbound_hosts(namespace, account, host)) do
           if mine[at.target] then

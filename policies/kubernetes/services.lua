@@ -12,10 +12,12 @@ local M = { api = 1 }
 --- One port of a Service.
 ---@class services.Port
 ---@field number integer     the Service's own port
----@field target integer     the port of the pods; 0 where a named one is found in no pod
+---@field target integer     the port of the pods, the least where a named one is another number in some pods; 0 where it
+--- is found in no pod
+---@field targets integer[]  all of these numbers, ascending; { 8080 }
 ---@field protocol string    "http", "grpc", "tcp" or "tcp-server-first"
 
---- The ports of a Service that lead to one port of its pods. They share one cluster and one inbound filter chain.
+--- The ports of a Service that lead to one port of its pods: one cluster of a client, one filter chain of a server.
 ---@class services.Target
 ---@field target integer     as in services.Port
 ---@field protocol string    one for all of them
@@ -91,23 +93,9 @@ M.indexes = {
 
 M.rules = {}
 
---- Says so where the name of a target port means one port in some pods and another in others.
----@param mesh mesh.Reader
----@param service table
----@param index integer  of the port
-local function report_ambiguous(mesh, service, index)
-  local port = service.spec.ports[index]
-  if type(port.targetPort) ~= "string" then return end
-  local found = mesh.target_ports(object.namespace(service), service.metadata.name, port.port)
-  if #found > 1 then
-    mesh.reject(service, { "spec", "ports", index, "targetPort" }, object.quote(port.targetPort) .. " is port "
-      .. table.concat(found, " and ", 1, 2) .. (#found > 2 and " and others" or "") .. " in different pods; the "
-      .. "mesh lets requests in at " .. found[1] .. " only")
-  end
-end
-
 --- The ports that the mesh carries. Of two ports on one target port with two protocols the first by name stays: one
---- filter chain cannot speak both.
+--- filter chain cannot speak both. A named target port may be another number in each pod, as it is while an application
+--- moves from one to another.
 ---@param mesh mesh.Reader
 ---@param namespace string
 ---@param name string
@@ -128,43 +116,68 @@ function M.rules.ports(mesh, namespace, name)
     if (port.protocol or "TCP") == "TCP" then
       local protocol, field = protocol_of(port)
       local path = { "spec", "ports", index, field }
-      local target = mesh.target_port(namespace, name, port.port)
+      local targets, other = mesh.target_ports(namespace, name, port.port), nil
+      local free = list.map(targets, function(target)
+        if (spoken[target] or protocol) == protocol then return target end
+        other = other or target
+        return nil
+      end)
       if not PROTOCOLS[protocol] then
         mesh.reject(service, path, object.quote(protocol) .. " is not carried by the mesh; use http, grpc, tcp or "
           .. "tcp-server-first")
       elseif taken[port.port] then
         mesh.reject(service, { "spec", "ports", index, "port" }, "is given twice; the first by name is used")
-      elseif target > 0 and (spoken[target] or protocol) ~= protocol then
-        mesh.reject(service, path, object.quote(protocol) .. " cannot share target port " .. target .. " with "
-          .. object.quote(spoken[target]) .. "; the first by name is used")
       else
-        taken[port.port] = true
-        spoken[target] = protocol
-        report_ambiguous(mesh, service, index)
-        ports[#ports + 1] = { number = port.port, target = target, protocol = protocol }
+        if other then
+          mesh.reject(service, path, object.quote(protocol) .. " cannot share target port " .. other .. " with "
+            .. object.quote(spoken[other]) .. "; the first by name is used")
+        end
+        if #free > 0 or not other then
+          taken[port.port] = true
+          for _, target in ipairs(free) do spoken[target] = protocol end
+          ports[#ports + 1] = { number = port.port, target = free[1] or 0, targets = free, protocol = protocol }
+        end
       end
     end
   end
   return list.sorted(ports, function(a, b) return a.number < b.number end)
 end
 
---- The same ports, grouped by the port of the pods that they lead to.
+---@param ports services.Port[]
+---@param numbers_of fun(port: services.Port): integer[]  ports of the pods
+---@return services.Target[]  by target
+local function grouped(ports, numbers_of)
+  local by_target, targets = {}, {}
+  for _, port in ipairs(ports) do
+    for _, number in ipairs(numbers_of(port)) do
+      local target = by_target[number]
+      if not target then
+        target = { target = number, protocol = port.protocol, numbers = {} }
+        by_target[number] = target
+        targets[#targets + 1] = target
+      end
+      target.numbers[#target.numbers + 1] = port.number
+    end
+  end
+  return list.sorted(targets, function(a, b) return a.target < b.target end)
+end
+
+--- The same ports as clients know them: one target for each, the least.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return services.Target[]  by target; 0 is that of ports that are found in no pod
+function M.rules.targets(mesh, namespace, name)
+  return grouped(mesh.ports(namespace, name), function(port) return { port.target } end)
+end
+
+--- The same ports as servers know them: each number that some pod listens at.
 ---@param mesh mesh.Reader
 ---@param namespace string
 ---@param name string
 ---@return services.Target[]  by target
-function M.rules.targets(mesh, namespace, name)
-  local by_target, targets = {}, {}
-  for _, port in ipairs(mesh.ports(namespace, name)) do
-    local target = by_target[port.target]
-    if not target then
-      target = { target = port.target, protocol = port.protocol, numbers = {} }
-      by_target[port.target] = target
-      targets[#targets + 1] = target
-    end
-    target.numbers[#target.numbers + 1] = port.number
-  end
-  return list.sorted(targets, function(a, b) return a.target < b.target end)
+function M.rules.pod_targets(mesh, namespace, name)
+  return grouped(mesh.ports(namespace, name), function(port) return port.targets end)
 end
 
 --- The addresses that clients connect to: the ClusterIP, or each ready endpoint of a headless Service. An API server

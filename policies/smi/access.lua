@@ -189,7 +189,9 @@ local function report_unreachable(mesh, target, grant)
   for _, service in ipairs(mesh.services_of(namespace, target.spec.destination.name)) do
     for _, port in ipairs(mesh.ports(namespace, service)) do
       if port.protocol == "http" or port.protocol == "grpc" then
-        if list.contains(grant.ports, port.target) then return end
+        for _, at in ipairs(port.targets) do
+          if list.contains(grant.ports, at) then return end
+        end
         carried = true
       end
     end

@@ -65,11 +65,12 @@ function M.rules.inbound_hosts(mesh, namespace, account, host)
       for _, port in ipairs(mesh.ports(namespace, carrier)) do reached[port.number] = port end
       for _, port in ipairs(mesh.ports(namespace, host)) do
         local at = reached[port.number]
-        if at and at.target > 0 and (at.protocol == "http" or at.protocol == "grpc") then
-          local entry = by_target[at.target]
+        local http = at and (at.protocol == "http" or at.protocol == "grpc")
+        for _, target in ipairs(http and at.targets or {}) do
+          local entry = by_target[target]
           if not entry then
-            entry = { target = at.target, numbers = {}, service = carrier }
-            by_target[at.target] = entry
+            entry = { target = target, numbers = {}, service = carrier }
+            by_target[target] = entry
             hosts[#hosts + 1] = entry
           end
           entry.numbers[#entry.numbers + 1] = port.number

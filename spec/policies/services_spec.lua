@@ -170,20 +170,49 @@ describe("a target port", function()
     end
   end)
 
-  it("that is one port in some pods and another in others is the least of them, and is reported", function()
-    local function pod(name, port)
-      return string.gsub(w1.pod("blue", name, "named", "10.244.2.9" .. #name, "app: named"), "{name: app}",
-        "{name: app, ports: [{name: web, containerPort: " .. port .. "}]}")
-    end
+  local function pod(name, port)
+    return (string.gsub(w1.pod("blue", name, "named", "10.244.2.9" .. #name, "app: named"), "{name: app}",
+      "{name: app, ports: [{name: web, containerPort: " .. port .. "}]}"))
+  end
+
+  it("that is one port in some pods and another in others is let in at each, and clients know it by the least", function()
     local service = w1.service("named", "10.96.2.77", "app: named", "{name: http, port: 80, targetPort: web}")
-    local mesh = w1.world(w1.PERMISSIVE, service, (pod("a", 8081)))
+    local mesh = w1.world(w1.PERMISSIVE, service, pod("a", 8081))
+    local function chains_of(proxy)
+      local found = {}
+      for _, chain in ipairs(mesh:chains(proxy, "inbound-listener")) do found[#found + 1] = chain end
+      return table.concat(found, " ")
+    end
+    assert.equal("inbound_blue/named_8081_http", chains_of("blue/a"))
+    mesh:apply(pod("bb", 8080))
     assert.same({}, mesh:rejects())
-    mesh:apply((pod("bb", 8080)))
-    assert.same({ 'Service blue/named spec.ports[0].targetPort: "web" is port 8080 and 8081 in different pods; the mesh '
-      .. "lets requests in at 8080 only" }, mesh:rejects())
-    assert.equal(8080, mesh.at:ask("target_port", "blue", "named", 80))
-    mesh:apply((pod("a", 8080)))
-    assert.same({}, mesh:rejects())
+    assert.same({}, mesh:errors())
+    for _, proxy in ipairs({ "blue/a", "blue/bb" }) do
+      assert.equal("inbound_blue/named_8080_http inbound_blue/named_8081_http", chains_of(proxy))
+      for _, port in ipairs({ 8080, 8081 }) do
+        assert.is_not_nil(mesh:clusters(proxy)["blue/named|" .. port .. "|local"])
+        assert.is_not_nil(mesh:virtual_host(proxy, "rds-inbound." .. port, "named"))
+      end
+    end
+    assert.is_not_nil(mesh:endpoints("red/caller-1", "blue/named|8080"))
+    assert.is_nil(mesh:endpoints("red/caller-1", "blue/named|8081"))
+    mesh:apply(pod("a", 8080))
+    assert.equal("inbound_blue/named_8080_http", chains_of("blue/a"))
+  end)
+
+  it("whose number in some pods has another protocol already is let in at the others", function()
+    local service = w1.service("named", "10.96.2.77", "app: named", "{name: http-a, port: 80, targetPort: web}, "
+      .. "{name: tcp-b, port: 81, targetPort: 8081}")
+    local mesh = w1.world(w1.PERMISSIVE, service, pod("a", 8081), pod("bb", 8080))
+    assert.same({ 'Service blue/named spec.ports[1].name: "tcp" cannot share target port 8081 with "http"; the first by '
+      .. "name is used" }, mesh:rejects())
+    service = w1.service("named", "10.96.2.77", "app: named", "{name: tcp-a, port: 81, targetPort: 8081}, "
+      .. "{name: tcp-b, port: 82, targetPort: 8082}, {name: x, port: 80, targetPort: web, appProtocol: http}")
+    mesh:apply(service)
+    assert.same({ 'Service blue/named spec.ports[2].appProtocol: "http" cannot share target port 8081 with "tcp"; the '
+      .. "first by name is used" }, mesh:rejects())
+    assert.is_not_nil(mesh:clusters("blue/bb")["blue/named|8080|local"])
+    assert.is_not_nil(mesh:endpoints("red/caller-1", "blue/named|8080"))
   end)
 
   it("is the port itself where it is absent", function()

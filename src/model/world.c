@@ -334,32 +334,17 @@ static json_t *names_to_json(const struct osm__bag *bag)
     return out;
 }
 
-static int find_target_ports(struct osm_world *world, const char *ns, const char *service, int port,
-                             struct osm__numbers *out)
-{
-    struct osm__facts *facts = NULL;
-    if (linked(world, ns, &facts))
-        return OSM_ENOMEM;
-    const struct osm__service_node *node = osm__facts_service(facts, service);
-    const struct osm__service_port *found = node ? osm__facts_port(node, port) : NULL;
-    if (found)
-        osm__facts_target_ports(node, found, out);
-    return 0;
-}
-
-int osm_world_target_port(struct osm_world *world, const char *ns, const char *service, int port)
-{
-    struct osm__numbers numbers = {.len = 0};
-    return find_target_ports(world, ns, service, port, &numbers) || !numbers.len ? 0
-                                                                                 : numbers.list[0];
-}
-
 json_t *osm_world_target_ports(struct osm_world *world, const char *ns, const char *service,
                                int port)
 {
     struct osm__numbers numbers = {.len = 0};
-    if (find_target_ports(world, ns, service, port, &numbers))
+    struct osm__facts *facts = NULL;
+    if (linked(world, ns, &facts))
         return NULL;
+    const struct osm__service_node *node = osm__facts_service(facts, service);
+    const struct osm__service_port *found = node ? osm__facts_port(node, port) : NULL;
+    if (found)
+        osm__facts_target_ports(node, found, &numbers);
     json_t *list = json_array();
     for (size_t i = 0; list && i < numbers.len; i++)
         if (json_array_append_new(list, json_integer(numbers.list[i]))) {

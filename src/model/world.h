@@ -53,11 +53,9 @@ bool osm_world_monitored(const struct osm_world *world, const char *ns);
 uint64_t osm_world_revision(const struct osm_world *world);
 
 /* --- facts; each is a function of its key --- */
-/** Numeric target port of a Service port: a number as it stands; a name through slices or
- * Endpoints, else containerPort of any selected pod, ready or not (several: the least); not found:
- * 0. @p port is the service port number. */
-int osm_world_target_port(struct osm_world *world, const char *ns, const char *service, int port);
-/** All that are found, ascending: [8080, 8081]; of more than sixteen the least. */
+/** Numeric target ports of a Service port, ascending: [8080]. A number as it stands; a name through
+ * slices or Endpoints, else containerPort of all selected pods, ready or not; [] where it is not
+ * found; of more than sixteen the least. @p port is the service port number. */
 json_t *osm_world_target_ports(struct osm_world *world, const char *ns, const char *service,
                                int port);
 /** Accounts of the pods that a Service selects (or that its slices/Endpoints name): ["shop", ...],

@@ -70,6 +70,31 @@ def test_a_rte_03_named_target_port(cast: Cast) -> None:
     assert f"{cast.servers}/{name}|{cast.target}" in cast.caller.envoy.clusters()
 
 
+def test_a_rte_03_named_target_port_that_moves(cast: Cast) -> None:
+    """An application's next version listens elsewhere: pods of both answer, and none asks for a grant of its own."""
+    world, name, account = cast.world, cast.names.name(), cast.names.name()
+    numbers = [cast.target, cast.names.port(1024)]
+    pods = [
+        world.pod(
+            cast.servers,
+            f"{name}-{n}",
+            account=account,
+            labels={"app": name},
+            app=f"http={number}",
+            ports=[{"name": "web", "containerPort": number}],
+        )
+        for n, number in enumerate(numbers)
+    ]
+    ports = [{"name": "http", "port": cast.port, "targetPort": "web", "appProtocol": "http"}]
+    world.service(cast.servers, name, ports, {"app": name})
+    cast.grant(account)
+    world.wait()
+    o_allowed(cast.caller, cast.url(name), times=10)
+    for pod, number in zip(pods, numbers, strict=True):
+        assert pod.counters(number)["total"] > 0
+    o_blocked(cast.other, cast.url(name), "no outbound")
+
+
 def test_a_rte_04_two_ports_of_one_service(cast: Cast) -> None:
     """Each leads to its own application."""
     world, name = cast.world, cast.names.name()

@@ -10,14 +10,6 @@ static json_t *settings(struct osm_engine *e, const struct osm_key *key)
     return json_incref(e->settings);
 }
 
-static json_t *target_port(struct osm_engine *e, const struct osm_key *key)
-{
-    int64_t port = key->at[2].i;
-    if (port < 1 || port > 65535)
-        return json_integer(0);
-    return json_integer(osm_world_target_port(e->world, key->at[0].str, key->at[1].str, (int)port));
-}
-
 static json_t *target_ports(struct osm_engine *e, const struct osm_key *key)
 {
     int64_t port = key->at[2].i;
@@ -64,10 +56,10 @@ static const struct {
     const char *params, *returns, *doc; /* LuaCATS; params in the signature's order */
 } facts[] = {
     {"settings", "", settings, "", "mesh.Settings", "How the mesh is called, and where."},
-    {"target_port", "ssi", target_port, "namespace, service, port", "integer",
-     "The port of the pods behind a Service's port; 0 where a named one is found in no pod."},
     {"target_ports", "ssi", target_ports, "namespace, service, port", "integer[]",
-     "All ports that a named target port means in the pods behind a Service's port, ascending."},
+     "The ports of the pods behind a Service's port, ascending: several where a named one is "
+     "another "
+     "number in some pods, {} where it is found in none."},
     {"accounts_behind", "ss", accounts_behind, "namespace, service", "string[]",
      "The accounts of the pods behind a Service, sorted: plain names, in the Service's namespace."},
     {"services_of", "ss", services_of, "namespace, account", "string[]",

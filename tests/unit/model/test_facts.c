@@ -127,15 +127,15 @@ static void test_ports(void **state)
            "spec: {containers: ["
            "{}, {ports: [{containerPort: 1}, {name: http, containerPort: 8001}]}]}, "
            "status: {podIP: 10.0.0.2, conditions: [{type: Ready, status: 'False'}]}}");
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 80), 80);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 81), 81);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 82),
+    assert_int_equal(first_target_port(f->world, "shop", "web", 80), 80);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 81), 81);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 82),
                      8001); /* of any pod, ready or not */
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 83), 0);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 53), 0);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 54), 5354);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "none", 80), 0);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", -1), 0);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 83), 0);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 53), 0);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 54), 5354);
+    assert_int_equal(first_target_port(f->world, "shop", "none", 80), 0);
+    assert_int_equal(first_target_port(f->world, "shop", "web", -1), 0);
     assert_string_equal(endpoints_of(f, "web", 82), "10.0.0.1:8002=default");
     assert_string_equal(endpoints_of(f, "web", 83), "");
     assert_string_equal(endpoints_of(f, "web", 53), "");
@@ -149,7 +149,7 @@ static void test_a_named_port_comes_from_slices_first(void **state)
            "spec: {selector: {app: web}, ports: [{name: p, port: 80, targetPort: http}, {name: q, "
            "port: 81, targetPort: http}]}}");
     put(f, pod_a);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 80), 8081);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 80), 8081);
     put(f, "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s1, namespace: "
            "shop, labels: "
            "{kubernetes.io/service-name: web}}, addressType: IPv4, ports: [{name: p, port: 7002}], "
@@ -158,9 +158,8 @@ static void test_a_named_port_comes_from_slices_first(void **state)
         "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s2, namespace: "
         "shop, labels: "
         "{kubernetes.io/service-name: web}}, addressType: IPv4, ports: [{name: p, port: 7001}]}");
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 80), 7001);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 81),
-                     8081); /* no slice names it */
+    assert_int_equal(first_target_port(f->world, "shop", "web", 80), 7001);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 81), 8081); /* no slice names it */
     assert_string_equal(endpoints_of(f, "web", 80), "");
 }
 
@@ -196,7 +195,7 @@ static void test_slices_win_over_endpoints_and_pods(void **state)
     assert_string_equal(
         endpoints_of(f, "web", 80),
         "10.0.0.1:9090=seller 10.0.0.5:9090= 10.0.0.6:9090= 10.0.0.7:9090= 10.0.0.9:9090=seller");
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 80),
+    assert_int_equal(first_target_port(f->world, "shop", "web", 80),
                      8080); /* a number stands as it is */
     del(f, "discovery.k8s.io/EndpointSlice/shop/web-1");
     assert_string_equal(endpoints_of(f, "web", 80), "10.1.1.1:5000=");

@@ -161,7 +161,7 @@ static void test_wrong_types_elsewhere_never_crash(void **state)
             (void)endpoints_of(f, "web", 80);
             put(f, monitored);
             put(f, web); /* the next good one counts again */
-            assert_int_equal(osm_world_target_port(f->world, "shop", "web", 80), 8080);
+            assert_int_equal(first_target_port(f->world, "shop", "web", 80), 8080);
         }
 }
 

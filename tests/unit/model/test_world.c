@@ -21,8 +21,8 @@ static void test_facts_follow_service_and_pods(void **state)
     put(f, monitored);
     put(f, web);
     put(f, pod_a);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 80), 8080);
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 81), 0);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 80), 8080);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 81), 0);
     expect(osm_world_accounts_behind(f->world, "shop", "web"), "[\"seller\"]");
     expect(osm_world_services_of(f->world, "shop", "seller"), "[\"web\"]");
     expect(osm_world_workloads(f->world), "[[\"shop\",\"web\",\"seller\"]]");
@@ -137,7 +137,7 @@ static void test_unmonitored_namespaces_have_no_facts(void **state)
     expect(osm_world_accounts_behind(f->world, "shop", "web"), "[]");
     expect(osm_world_workloads(f->world), "[]");
     expect(osm_world_accounts(f->world), "[]");
-    assert_int_equal(osm_world_target_port(f->world, "shop", "web", 80), 0);
+    assert_int_equal(first_target_port(f->world, "shop", "web", 80), 0);
     assert_string_equal(endpoints_of(f, "web", 80), "");
     put(f, monitored);
     expect(osm_world_workloads(f->world), "[[\"shop\",\"web\",\"seller\"]]");

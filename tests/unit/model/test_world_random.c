@@ -103,7 +103,7 @@ static json_t *everything(struct osm_world *world)
                     json_pack("[ssi]", list[k].address, list[k].account, (int)list[k].port));
             osm_free(list);
             (void)json_array_append_new(
-                all, json_pack("[iooooo]", osm_world_target_port(world, spaces[i], names[j], 80),
+                all, json_pack("[oooooo]", osm_world_target_ports(world, spaces[i], names[j], 80),
                                osm_world_accounts_behind(world, spaces[i], names[j]),
                                osm_world_members(world, spaces[i], names[j]),
                                osm_world_addresses(world, spaces[i], names[j]), endpoints,

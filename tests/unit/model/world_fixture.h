@@ -15,6 +15,17 @@ struct fixture {
     char last[128];
 };
 
+/* 0: none. */
+static inline int first_target_port(struct osm_world *world, const char *ns, const char *service,
+                                    int port)
+{
+    json_t *list = osm_world_target_ports(world, ns, service, port);
+    assert_non_null(list);
+    int first = (int)json_integer_value(json_array_get(list, 0));
+    json_decref(list);
+    return first;
+}
+
 static inline void on_visible(void *ud, struct osm_object *old, struct osm_object *now)
 {
     struct fixture *f = ud;
