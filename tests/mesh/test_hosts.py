@@ -129,6 +129,33 @@ def test_a_rte_05_two_services_on_one_pod_and_port(cast: Cast) -> None:
     o_allowed(cast.caller, cast.url())
 
 
+@pytest.mark.parametrize(
+    ("port", "protocol"),
+    [
+        ({"name": "http-x", "appProtocol": "tcp"}, "tcp"),
+        ({"name": "tcp-x", "appProtocol": "HTTP"}, "http"),
+        ({"name": "tcp-x"}, "tcp"),
+        ({"name": "http-x"}, "http"),
+        ({"name": "grpc-x"}, "grpc"),
+        ({"name": "x"}, "http"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
+)
+def test_a_rte_06_protocol_choice(cast: Cast, port: dict[str, str], protocol: str) -> None:
+    """appProtocol, else the port's name, else http: a port that is http counts requests, one that is not connections,
+    and only the former answers 404 to a name that is not its own."""
+    world, name = cast.world, cast.names.name()
+    world.pod(cast.servers, name, account=name, labels={"app": name}, app=f"http={cast.target}")
+    world.service(cast.servers, name, [{"port": cast.port, "targetPort": cast.target, **port}], {"app": name})
+    world.mesh_config(permissive=True)
+    world.wait()
+    o_allowed(cast.caller, cast.url(name), times=2)
+    face = cast.caller.face(cast.url(name), headers={"host": "somebody.else"})
+    assert face == ("200" if protocol == "tcp" else "404")
+    chains = cast.caller.envoy.get("/config_dump?resource=dynamic_listeners")
+    assert f'"outbound_{cast.servers}/{name}_{cast.port}_{protocol}"' in chains
+
+
 def test_a_rte_09_websocket(cast: Cast) -> None:
     """101 through both sidecars, and then bytes both ways."""
     cast.grant()

@@ -114,3 +114,22 @@ def test_a_per_03_switching_to_and_fro_leaves_no_gap(cast: Cast) -> None:
     finally:
         load.stop()
     assert load.failures == []
+
+
+def test_a_per_04_a_new_service_is_known_to_every_proxy(cast: Cast) -> None:
+    """Its cluster and its host names are with every sidecar as soon as the barrier is passed, and calls succeed."""
+    world, name = cast.world, cast.names.name()
+    world.mesh_config(permissive=True)
+    world.wait()
+    cluster, host = f"{cast.servers}/{name}|{cast.target}", f"outbound_virtual-host|{name}.{cast.servers}."
+    sidecars = list(world.sidecars())
+    for pod in sidecars:
+        assert cluster not in pod.envoy.clusters()
+    cast.backend(name)
+    world.wait()
+    for pod in world.sidecars():
+        until(lambda pod=pod: cluster in pod.envoy.clusters(), f"{pod} has the cluster")
+        until(lambda pod=pod: host in pod.envoy.get("/config_dump?resource=dynamic_route_configs"), f"{pod} knows the name")
+    assert len(sidecars) >= 6
+    o_allowed(cast.caller, cast.url(name))
+    o_allowed(cast.other, cast.url(name))
