@@ -40,24 +40,8 @@ static int make_header(void *ud, const struct osm_item *header, const char *cons
                        size_t tags_len, struct osm_bytes **out, void **token);
 static void drop_header(void *ud, void *token);
 
-static int copy_dirs(struct osm_engine *e, const char *const *dirs)
-{
-    size_t n = 0;
-    while (dirs[n])
-        n++;
-    e->policies_dirs = osm_alloc_array(n + 1, sizeof *e->policies_dirs);
-    for (size_t i = 0; e->policies_dirs && i < n; i++) {
-        e->policies_dirs[i] = osm_strdup(dirs[i]);
-        if (!e->policies_dirs[i])
-            return OSM_ENOMEM;
-    }
-    return e->policies_dirs ? 0 : OSM_ENOMEM;
-}
-
 static int copy_config(struct osm_engine *e, const struct osm_engine_config *config)
 {
-    if (copy_dirs(e, config->policies_dirs))
-        return OSM_ENOMEM;
     e->mesh_name = osm_strdup(config->mesh_name);
     e->osm_namespace = osm_strdup(config->osm_namespace);
     e->trust_domain = osm_strdup(config->trust_domain);
@@ -90,8 +74,13 @@ int osm_engine_new(struct osm_engine **out, const struct osm_engine_config *conf
         (void)osm_fail(err, rc, "out of memory");
         goto out;
     }
+    if (config->files)
+        e->files = osm_policy_files_ref(config->files);
+    else
+        rc = osm_policy_files_read(&e->files, config->policies_dirs, err);
     e->deadline_ms = e->now_ms() + OSM_WALL_MAX_MS;
-    rc = osm_sandbox_open(e, err);
+    if (!rc)
+        rc = osm_sandbox_open(e, err);
     if (!rc)
         rc = osm_facts_declare(e, err);
     if (!rc)
@@ -129,9 +118,7 @@ void osm_engine_free(struct osm_engine *e)
     json_decref(e->cell_errors);
     json_decref(e->settings);
     json_decref(e->warnings);
-    for (size_t i = 0; e->policies_dirs && e->policies_dirs[i]; i++)
-        osm_free(e->policies_dirs[i]);
-    osm_free(e->policies_dirs);
+    osm_policy_files_unref(e->files);
     osm_free(e->mesh_name);
     osm_free(e->osm_namespace);
     osm_free(e->trust_domain);

@@ -10,24 +10,26 @@
 #pragma once
 
 #include "model/object.h"
+#include "policy/files.h"
 #include "xds/snapshot.h"
 
 struct osm_engine;
 
 struct osm_engine_config {
-    /* The bundle: every *.lua below these directories, NULL-terminated. Each lies over those before
-     * it: a file of the same path replaces theirs. */
-    const char *const *policies_dirs;
-    const char *mesh_name;     /* "osm" */
-    const char *osm_namespace; /* "osm-system" */
-    const char *trust_domain;  /* "cluster.local" */
-    const char *roots_pem;     /* trusted CA certificates, public; fills validation contexts */
-    size_t memory_max_bytes;   /* of the Lua state and the memo; 0: 512 MiB */
-    uint64_t (*now_ms)(void);  /* monotonic; NULL: the system's */
-    bool thorough;             /* whether rules keep state is looked for after every run, not after
-                                  the first and one in 64 */
-    uint64_t numbers_after;    /* snapshots are numbered from the next on: an engine that replaces
-                                  another never gives one of its numbers again */
+    /* The bundle; a reference of the engine's own is taken. NULL: it is read from the directories
+     * below. */
+    struct osm_policy_files *files;
+    const char *const *policies_dirs; /* NULL-terminated; each lies over those before it */
+    const char *mesh_name;            /* "osm" */
+    const char *osm_namespace;        /* "osm-system" */
+    const char *trust_domain;         /* "cluster.local" */
+    const char *roots_pem;    /* trusted CA certificates, public; fills validation contexts */
+    size_t memory_max_bytes;  /* of the Lua state and the memo; 0: 512 MiB */
+    uint64_t (*now_ms)(void); /* monotonic; NULL: the system's */
+    bool thorough;            /* whether rules keep state is looked for after every run, not after
+                                 the first and one in 64 */
+    uint64_t numbers_after;   /* snapshots are numbered from the next on: an engine that replaces
+                                 another never gives one of its numbers again */
 };
 
 /** Loads and checks the bundle. Errors: OSM_ELUA "file:line: text"; nothing of the bundle runs

@@ -209,7 +209,7 @@ enum osm_abort {
 };
 
 struct osm_engine {
-    char **policies_dirs; /* NULL-terminated */
+    struct osm_policy_files *files;
     char *mesh_name, *osm_namespace, *trust_domain, *roots_pem;
     json_t *settings;
     uint64_t roots_version; /* grows with osm_engine_set_roots */
@@ -237,7 +237,6 @@ struct osm_engine {
     struct osm_module *modules;
     size_t modules_len;
     struct osm_map modules_by_name;
-    char digest[OSM_HASH_HEX_SIZE];
     json_t *warnings; /* of the load; entries as those of a snapshot's errors */
     struct osm_decl **decls;
     size_t decls_len, decls_cap;

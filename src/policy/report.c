@@ -202,7 +202,7 @@ static int gather(struct osm_engine *e)
 json_t *osm_engine_figures(const struct osm_engine *e)
 {
     json_t *figures = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "digest", e->digest, "modules",
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "digest", e->files->digest, "modules",
         (json_int_t)e->modules_len, "rules_run", (json_int_t)e->rules_run, "cells_verified",
         (json_int_t)e->cells_verified, "cells", (json_int_t)e->cells.count, "items",
         (json_int_t)osm_compose_items(e->compose), "lua_bytes", (json_int_t)e->memory, "run_us",

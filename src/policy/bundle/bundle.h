@@ -1,5 +1,5 @@
-/* A bundle: every *.lua below one or several folders, each a module named by its path without the
- * ending. Reading, loading, declaring.
+/* A bundle: its files (policy/files.h), of which every *.lua is a module named by its path without
+ * the ending. Loading, declaring.
  *
  * Loading runs module-level code only. A module that declares says `api = 1`; what it declares is
  * collected in declare.c after all modules are loaded. A name asked for as `mesh.name` is looked up
@@ -8,22 +8,19 @@
 
 #include "policy/engine_priv.h"
 
-/** Reads, loads, declares, checks. Errors: OSM_ELUA "smi/split.lua:12: text"; OSM_EIO; OSM_ELIMIT.
- */
+/** Loads engine->files, declares, checks. Errors: OSM_ELUA "smi/split.lua:12: text"; OSM_ELIMIT. */
 OSM_MUST_USE int osm_bundle_load(struct osm_engine *e, struct osm_err *err);
 void osm_bundle_free(struct osm_engine *e);
 
 /* --- between the files of the bundle --- */
-/** bundle_read.c: fills engine->modules (sorted by path) and the digest. */
+/** bundle_read.c: fills engine->modules (sorted by path). */
 OSM_MUST_USE int osm_bundle_read(struct osm_engine *e, struct osm_err *err);
 /** bundle_read.c: what nobody has to fix now but should know, for the snapshot's policy section. */
 OSM_MUST_USE int osm_bundle_warn(struct osm_engine *e, const char *module, int line,
                                  const char *message);
-/** bundle_read.c: warns where the file (its @p text) lies over another and does not say that it was
- * written against what lies there today. @p below: that file's content, NULL where there is none;
- * @p layer: of the directory that has it. */
-OSM_MUST_USE int osm_bundle_check_replaced(struct osm_engine *e, size_t layer, const char *path,
-                                           const char *text, const struct osm_buf *below,
+/** bundle_read.c: warns where the file lies over another and does not say that it was written
+ * against what lies there today. */
+OSM_MUST_USE int osm_bundle_check_replaced(struct osm_engine *e, const struct osm_policy_file *file,
                                            struct osm_err *err);
 /** declare.c: reads what a loaded module declares. Errors: OSM_ELUA. */
 OSM_MUST_USE int osm_bundle_declare_module(struct osm_engine *e, struct osm_module *module,

@@ -13,9 +13,8 @@
 
 #include <ctype.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { SCHEMA_MAX_BYTES = 512 * 1024, VERSIONS_MAX = 8 };
+enum { VERSIONS_MAX = 8 };
 
 int osm__declare_line(const struct osm_module *m, const char *word)
 {
@@ -197,75 +196,30 @@ static void read_from(lua_State *L, struct osm__reading *r, const char *version)
         lua_pushfstring(L, "%s: from.%s: versions does not list it", r->what, version));
 }
 
-/* The last directory of the bundle that has the file, and the last before it. */
-static int find_schema_file(struct osm_engine *e, const char *path, char **full, char **below,
-                            size_t *below_layer)
-{
-    size_t n = 0;
-    while (e->policies_dirs[n])
-        n++;
-    while (n-- > 0 && !*below) {
-        char *name = osm_strf("%s/%s", e->policies_dirs[n], path);
-        if (!name)
-            return OSM_ENOMEM;
-        bool here = !access(name, F_OK) || (!n && !*full); /* the error names the first's */
-        if (here && *full)
-            *below_layer = n;
-        *(!here ? &name : *full ? below : full) = name;
-        if (!here)
-            osm_free(name);
-    }
-    return 0;
-}
-
-static int check_replaced(struct osm_engine *e, const char *path, const struct osm_buf *text,
-                          const char *below_path, size_t layer, struct osm_err *err)
-{
-    struct osm_buf below = OSM_BUF_INIT(SCHEMA_MAX_BYTES);
-    int rc = osm_buf_read_file(&below, below_path, err);
-    if (!rc)
-        rc = osm_bundle_check_replaced(e, layer, path, text->data ? text->data : "", &below, err);
-    osm_buf_clear(&below);
-    return rc;
-}
-
 static int parse_schema_file(struct osm__reading *r, const char *path, json_t **out,
                              struct osm_err *err)
 {
-    int rc = 0;
-    size_t below_layer = 0;
-    struct osm_buf text = OSM_BUF_INIT(SCHEMA_MAX_BYTES);
     struct osm_yaml_docs docs = {0};
     struct osm_yaml_place place = {0};
-    char *full = NULL, *below = NULL;
-    if (path[0] == '/' || strstr(path, "..")) {
-        rc = osm_fail(err, OSM_EINVAL, "%s: is not below the bundle's folder", path);
-        goto out;
-    }
-    if (find_schema_file(r->e, path, &full, &below, &below_layer))
-        rc = osm_fail(err, OSM_ENOMEM, "out of memory");
+    const struct osm_policy_file *file = osm_policy_files_find(r->e->files, path);
+    int rc = 0;
+    if (path[0] == '/' || strstr(path, ".."))
+        rc = osm_fail(err, OSM_EINVAL, "is not below the bundle's folder");
+    else if (!file)
+        rc = osm_fail(err, OSM_ENOENT, "no such file in the bundle (its name ends in .yaml)");
+    else if (!file->text)
+        rc = osm_fail(err, OSM_ELIMIT, "has more than %d bytes", OSM_POLICY_FILE_MAX_BYTES);
     else
-        rc = osm_buf_read_file(&text, full, err);
-    if (!rc && below)
-        rc = check_replaced(r->e, path, &text, below, below_layer, err);
+        rc = osm_bundle_check_replaced(r->e, file, err);
     if (!rc)
-        rc = osm_yaml_parse(text.data ? text.data : "", text.len, &docs, &place, err);
+        rc = osm_yaml_parse(file->text, file->len, &docs, &place, err);
     if (!rc && docs.len != 1)
         rc = osm_fail(err, OSM_EINVAL, "holds %zu documents instead of one", docs.len);
     if (rc)
         osm_err_prepend(err, "%s: ", path);
     else
         *out = json_incref(docs.list[0].value);
-    if (!rc) {
-        struct osm_hash parts[2] = {osm_hash_bytes(text.data, text.len),
-                                    osm_hash_bytes(r->e->digest, strlen(r->e->digest))};
-        (void)osm_hash_hex(osm_hash_bytes(parts, sizeof parts), r->e->digest);
-    }
-out:
     osm_yaml_docs_clear(&docs);
-    osm_buf_clear(&text);
-    osm_free(full);
-    osm_free(below);
     return rc;
 }
 

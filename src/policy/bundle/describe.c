@@ -316,8 +316,8 @@ static int describe_runtime(json_t *out)
 int osm_engine_describe(struct osm_engine *e, json_t **out, struct osm_err *err)
 {
     json_t *made = json_pack("{s:s, s:[], s:[], s:[], s:[], s:[], s:[], s:[], s:[]}", "digest",
-                             e->digest, "modules", "kinds", "indexes", "facts", "rules", "emitters",
-                             "wraps", "extensions");
+                             e->files->digest, "modules", "kinds", "indexes", "facts", "rules",
+                             "emitters", "wraps", "extensions");
     json_t *forms = osm_emit_describe();
     int rc = made && forms && !json_object_set(made, "out", forms) ? 0 : OSM_ENOMEM;
     json_decref(forms);
