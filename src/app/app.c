@@ -24,7 +24,7 @@ void osm_app_flush(struct osm_app *app)
     if (app->stopping || !app->synced || !app->policy || app->policy_lost ||
         osm_policy_busy(app->policy))
         return;
-    struct osm_changes *changes = osm_store_take_changes(app->store);
+    struct osm_changes *changes = osm_store_reader_take(app->reader);
     if (app->roots_due) {
         if (!changes)
             changes = osm_alloc(sizeof *changes); /* roots alone are a batch too */
@@ -39,7 +39,7 @@ bool osm_app_settled(const struct osm_app *app)
 {
     return app->synced && app->source && !osm_source_failure(app->source) && app->policy &&
            !app->policy_error && !app->roots_due && app->snapshot &&
-           !osm_policy_busy(app->policy) && !osm_store_dirty(app->store);
+           !osm_policy_busy(app->policy) && !osm_store_reader_dirty(app->reader);
 }
 
 static void flush_posted(void *ud)
@@ -93,7 +93,7 @@ static int start_policy(struct osm_app *app, struct osm_err *err)
     };
     int rc = osm_policy_start(&app->policy, app->loop, &config,
                               &(struct osm_policy_callbacks){app, policy_done}, err);
-    if (!rc && osm_policy_watch_status(app->policy, app->store))
+    if (!rc && osm_policy_watch_status(app->policy, app->reader))
         rc = osm_fail(err, OSM_ENOMEM, "policy engine: %s", osm_code_text(OSM_ENOMEM));
     return rc;
 }
@@ -132,7 +132,7 @@ static void restart_policy(void *ud)
     if (app->stopping)
         return;
     osm_policy_stop(osm_take_ptr(&app->policy));
-    if (osm_store_mark_all(app->store) || start_policy(app, &err)) {
+    if (osm_store_reader_restart(app->reader) || start_policy(app, &err)) {
         lose_policy(app, err.msg[0] ? err.msg : "out of memory");
         return;
     }
@@ -363,13 +363,14 @@ static int start(struct osm_app *app, struct osm_err *err)
     if (rc)
         return rc;
     app->store = osm_store_new();
+    app->reader = app->store ? osm_store_reader_new(app->store) : NULL;
     app->ads_leaf_timer = osm_timer_new(app->loop, renew_ads_leaf, app);
     app->policy_restart = osm_timer_new(app->loop, restart_policy, app);
     app->settings = osm_host_settings_default();
     struct osm_leaves_rules rules = leaves_rules(app);
     app->leaves = osm_leaves_new(app->loop, app->ca, config->trust_domain, &rules,
                                  &(struct osm_leaves_callbacks){app, leaf_ready, leaf_in_use});
-    if (!app->store || !app->ads_leaf_timer || !app->policy_restart || !app->leaves)
+    if (!app->reader || !app->ads_leaf_timer || !app->policy_restart || !app->leaves)
         return osm_fail(err, OSM_ENOMEM, "start");
     rc = osm_app_control_start(app, err);
     if (!rc)
@@ -446,6 +447,7 @@ int osm_app_run(const struct osm_app_config *config)
     int open_handles = osm_loop_run(app.loop);
     osm_loop_free(app.loop); /* runs what was posted late, before what it may touch goes */
     osm_snapshot_unref(app.snapshot);
+    osm_store_reader_free(app.reader);
     osm_store_free(app.store);
     osm_leaf_unref(app.ads_leaf);
     osm_ca_unref(app.ca);

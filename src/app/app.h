@@ -26,6 +26,7 @@ struct osm_app {
     struct osm_loop *loop;
     struct osm_ca *ca;
     struct osm_store *store;
+    struct osm_store_reader *reader; /* the policy engine's */
     struct osm_source *source;
     struct osm_policy *policy;
     struct osm_ads *ads;

@@ -21,6 +21,7 @@ struct check {
     const struct osm_cli *cli;
     const struct osm__dirs *dirs;
     struct osm_store *store;
+    struct osm_store_reader *reader;
     json_t *errors, *rejects, *warnings; /* findings */
     json_t *description;                 /* NULL: it does not load */
     size_t proxies;
@@ -193,7 +194,7 @@ static int count_hidden(struct check *c, const struct osm_changes *changes)
 
 static int run(struct osm_engine *engine, struct check *c, struct osm_err *err)
 {
-    struct osm_changes none = {NULL, 0}, *changes = osm_store_take_changes(c->store);
+    struct osm_changes none = {NULL, 0}, *changes = osm_store_reader_take(c->reader);
     struct osm_snapshot *snapshot = NULL;
     int rc = changes && count_hidden(c, changes) ? osm_fail(err, OSM_ENOMEM, "out of memory") : 0;
     if (!rc)
@@ -320,7 +321,8 @@ int osm__policy_check(const struct osm_cli *cli, const struct osm__dirs *dirs)
                       .warnings = json_array()};
     struct osm_err err = {0};
     int code = OSM_EXIT_FINE;
-    if (!c.store || !c.errors || !c.rejects || !c.warnings) {
+    c.reader = c.store ? osm_store_reader_new(c.store) : NULL;
+    if (!c.reader || !c.errors || !c.rejects || !c.warnings) {
         (void)osm_fail(&err, OSM_ENOMEM, "out of memory");
         code = osm__policy_complain(&err);
     } else if (cli->objects_dir &&
@@ -336,6 +338,7 @@ int osm__policy_check(const struct osm_cli *cli, const struct osm__dirs *dirs)
     } else {
         code = tell(&c);
     }
+    osm_store_reader_free(c.reader);
     osm_store_free(c.store);
     json_decref(c.errors);
     json_decref(c.rejects);

@@ -31,7 +31,7 @@ struct osm_object {
      * every other kind. A Pod that becomes ready is a change although its content is equal. */
     struct osm_hash live;
     /* of the canonical status; zero where there is none. It counts only for kinds whose policies
-     * read it, see osm_store_watch_status. */
+     * read it, see osm_store_reader_watch_status. */
     struct osm_hash status;
 };
 

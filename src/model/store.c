@@ -1,21 +1,30 @@
 #include "model/store.h"
 
+#include "base/check.h"
 #include "base/map.h"
 #include "model/names.h"
 
 #include <string.h>
 
-/* What happened to a key since the last take. */
+/* What happened to a key since the reader's last take. */
 struct pending {
-    struct osm_object *base; /* what readers hold: one reference, NULL if the key is new to them */
+    struct osm_object
+        *base; /* what the reader holds: one reference, NULL if the key is new to it */
     struct osm_object *last; /* one reference; the last object, where it is deleted now */
 };
 
-struct osm_store {
-    struct osm_map objects;     /* key -> one reference */
+struct osm_store_reader {
+    struct osm_store *store;
+    struct osm_store_reader *next;
     struct osm_map pending;     /* key -> struct pending * */
-    struct osm_map by_uuid;     /* uuid -> struct osm_map *: key -> object (borrowed) */
-    struct osm_map with_status; /* "group/Kind" -> the store: its status counts */
+    struct osm_map with_status; /* "group/Kind" -> the reader: its status counts */
+};
+
+struct osm_store {
+    struct osm_map objects; /* key -> one reference */
+    struct osm_map by_uuid; /* uuid -> struct osm_map *: key -> object (borrowed) */
+    struct osm_store_reader *readers;
+    uint64_t revision;
 };
 
 struct osm_store *osm_store_new(void)
@@ -38,16 +47,13 @@ void osm_store_free(struct osm_store *store)
         return;
     osm_map_each (&store->objects, e)
         osm_object_unref(e->value);
-    osm_map_each (&store->pending, e)
-        pending_free(e->value);
     osm_map_each (&store->by_uuid, e) {
         osm_map_clear(e->value);
         osm_free(e->value);
     }
     osm_map_clear(&store->objects);
-    osm_map_clear(&store->pending);
     osm_map_clear(&store->by_uuid);
-    osm_map_clear(&store->with_status);
+    (void)OSM_CHECK(!store->readers);
     osm_free(store);
 }
 
@@ -101,13 +107,13 @@ static int add_to_index(struct osm_store *store, struct osm_object *object)
     return rc;
 }
 
-/* Notes that @p key, which has @p old now (NULL: nothing), is about to change. */
-static int note(struct osm_store *store, const char *key, struct osm_object *old)
+/* Notes for a reader that @p key, which has @p old now (NULL: nothing), is about to change. */
+static int note(struct osm_store_reader *reader, const char *key, struct osm_object *old)
 {
-    if (osm_map_get(&store->pending, key))
+    if (osm_map_get(&reader->pending, key))
         return 0;
     struct pending *p = osm_alloc(sizeof *p);
-    if (!p || osm_map_put(&store->pending, key, p, NULL)) {
+    if (!p || osm_map_put(&reader->pending, key, p, NULL)) {
         osm_free(p);
         return OSM_ENOMEM;
     }
@@ -115,33 +121,39 @@ static int note(struct osm_store *store, const char *key, struct osm_object *old
     return 0;
 }
 
-int osm_store_watch_status(struct osm_store *store, const char *type)
-{
-    return osm_map_put(&store->with_status, type, store, NULL);
-}
-
-/* Whether nobody who reads the one would answer differently for the other. */
-static bool is_same(const struct osm_store *store, const struct osm_object *a,
+/* Whether this reader would not answer differently for the one and the other. */
+static bool is_same(const struct osm_store_reader *reader, const struct osm_object *a,
                     const struct osm_object *b)
 {
     if (!osm_object_same(a, b))
         return false;
-    if (!store->with_status.count || osm_hash_equal(a->status, b->status))
+    if (!reader->with_status.count || osm_hash_equal(a->status, b->status))
         return true;
     size_t len = strcspn(a->key, "/"); /* the key begins with group/Kind/ */
     len += 1 + strcspn(a->key + len + 1, "/");
-    return !osm_map_getn(&store->with_status, a->key, len);
+    return !osm_map_getn(&reader->with_status, a->key, len);
 }
 
-/* Forgets a note that says nothing (any more). */
+/* Forgets notes that say nothing (any more). */
 static void settle(struct osm_store *store, const char *key)
 {
-    struct pending *p = osm_map_get(&store->pending, key);
     const struct osm_object *now = osm_map_get(&store->objects, key);
-    if (p && ((!now && !p->base) || (now && p->base && is_same(store, now, p->base)))) {
-        (void)osm_map_del(&store->pending, key);
-        pending_free(p);
+    for (struct osm_store_reader *reader = store->readers; reader; reader = reader->next) {
+        struct pending *p = osm_map_get(&reader->pending, key);
+        if (p && ((!now && !p->base) || (now && p->base && is_same(reader, now, p->base)))) {
+            (void)osm_map_del(&reader->pending, key);
+            pending_free(p);
+        }
     }
+}
+
+/* For all readers. Errors: OSM_ENOMEM; settle then takes back what was noted. */
+static int note_all(struct osm_store *store, const char *key, struct osm_object *old)
+{
+    int rc = 0;
+    for (struct osm_store_reader *reader = store->readers; reader && !rc; reader = reader->next)
+        rc = note(reader, key, old);
+    return rc;
 }
 
 int osm_store_put(struct osm_store *store, struct osm_object *object)
@@ -153,7 +165,7 @@ int osm_store_put(struct osm_store *store, struct osm_object *object)
     }
     /* Only a key that is new to a map needs memory, so once the index has it nothing has to be put
      * back for an old one. */
-    int rc = note(store, object->key, old);
+    int rc = note_all(store, object->key, old);
     if (!rc)
         rc = add_to_index(store, object);
     if (!rc) {
@@ -164,6 +176,7 @@ int osm_store_put(struct osm_store *store, struct osm_object *object)
     if (!rc && old)
         unindex(store, old);
     settle(store, object->key);
+    store->revision += !rc;
     osm_object_unref(rc ? object : old);
     return rc;
 }
@@ -173,12 +186,17 @@ int osm_store_delete(struct osm_store *store, const char *key)
     struct osm_object *old = osm_map_get(&store->objects, key);
     if (!old)
         return OSM_ENOENT;
-    int rc = note(store, key, old);
-    if (rc)
+    int rc = note_all(store, key, old);
+    if (rc) {
+        settle(store, old->key);
         return rc;
-    struct pending *p = osm_map_get(&store->pending, key);
-    osm_object_unref(p->last);
-    p->last = osm_object_ref(old);
+    }
+    for (struct osm_store_reader *reader = store->readers; reader; reader = reader->next) {
+        struct pending *p = osm_map_get(&reader->pending, key);
+        osm_object_unref(p->last);
+        p->last = osm_object_ref(old);
+    }
+    store->revision++;
     unindex(store, old);
     (void)osm_map_del(&store->objects, old->key);
     settle(store, old->key);
@@ -206,41 +224,83 @@ struct osm_object *osm_store_pod_by_uuid(const struct osm_store *store, const ch
     return NULL;
 }
 
-bool osm_store_dirty(const struct osm_store *store)
+uint64_t osm_store_revision(const struct osm_store *store)
 {
-    return store->pending.count > 0;
+    return store->revision;
 }
 
-int osm_store_mark_all(struct osm_store *store)
+/* --- readers --- */
+
+struct osm_store_reader *osm_store_reader_new(struct osm_store *store)
 {
-    /* A base that readers no longer have is forgotten: whatever the object is now is news to them.
+    struct osm_store_reader *reader = osm_alloc(sizeof *reader);
+    if (!reader)
+        return NULL;
+    reader->store = store;
+    reader->next = store->readers;
+    store->readers = reader;
+    if (osm_store_reader_restart(reader)) {
+        osm_store_reader_free(reader);
+        return NULL;
+    }
+    return reader;
+}
+
+void osm_store_reader_free(struct osm_store_reader *reader)
+{
+    if (!reader)
+        return;
+    struct osm_store_reader **at = &reader->store->readers;
+    while (*at != reader)
+        at = &(*at)->next;
+    *at = reader->next;
+    osm_map_each (&reader->pending, e)
+        pending_free(e->value);
+    osm_map_clear(&reader->pending);
+    osm_map_clear(&reader->with_status);
+    osm_free(reader);
+}
+
+int osm_store_reader_watch_status(struct osm_store_reader *reader, const char *type)
+{
+    return osm_map_put(&reader->with_status, type, reader, NULL);
+}
+
+bool osm_store_reader_dirty(const struct osm_store_reader *reader)
+{
+    return reader->pending.count > 0;
+}
+
+int osm_store_reader_restart(struct osm_store_reader *reader)
+{
+    /* A base that the reader no longer has is forgotten: whatever the object is now is news to it.
      * What is deleted meanwhile is no news to a reader that never knew it, so its note may stay. */
-    osm_map_each (&store->objects, e) {
-        int rc = note(store, e->key, NULL);
+    osm_map_each (&reader->store->objects, e) {
+        int rc = note(reader, e->key, NULL);
         if (rc)
             return rc;
-        struct pending *p = osm_map_get(&store->pending, e->key);
+        struct pending *p = osm_map_get(&reader->pending, e->key);
         osm_object_unref(p->base);
         p->base = NULL;
     }
     return 0;
 }
 
-struct osm_changes *osm_store_take_changes(struct osm_store *store)
+struct osm_changes *osm_store_reader_take(struct osm_store_reader *reader)
 {
-    if (!store->pending.count)
+    if (!reader->pending.count)
         return NULL;
     struct osm_changes *batch = osm_alloc(sizeof *batch);
-    struct osm_change *list = osm_alloc_array(store->pending.count, sizeof *list);
+    struct osm_change *list = osm_alloc_array(reader->pending.count, sizeof *list);
     if (!batch || !list) {
         osm_free(batch);
         osm_free(list);
         return NULL;
     }
     batch->list = list;
-    osm_map_each (&store->pending, e) {
+    osm_map_each (&reader->pending, e) {
         struct pending *p = e->value;
-        struct osm_object *now = osm_map_get(&store->objects, e->key);
+        struct osm_object *now = osm_map_get(&reader->store->objects, e->key);
         struct osm_change *change = &list[batch->len++];
         if (now)
             change->now = osm_object_ref(now);
@@ -248,6 +308,6 @@ struct osm_changes *osm_store_take_changes(struct osm_store *store)
             change->gone = osm_take_ptr(&p->last);
         pending_free(p);
     }
-    osm_map_clear(&store->pending);
+    osm_map_clear(&reader->pending);
     return batch;
 }

@@ -1,6 +1,6 @@
-/* The object store of the loop thread: every object that the source holds, by key, and what has
- * changed since the policy thread last took a batch (one entry per key, newest state: a burst
- * collapses into one). Thread: loop. */
+/* The object store of the loop thread: every object that the source holds, by key, and for each of
+ * its readers (policy engines, each on a thread of its own) what has changed since it last took a
+ * batch: one entry per key, newest state, so a burst collapses into one. Thread: loop. */
 #pragma once
 
 #include "model/object.h"
@@ -8,6 +8,7 @@
 struct osm_store;
 
 OSM_MUST_USE struct osm_store *osm_store_new(void);
+/** Its readers have been freed. */
 void osm_store_free(struct osm_store *store);
 /** Adds or replaces. An object that is osm_object_same as the current one replaces it without
  * becoming a change: readers keep the old one, of which only origin, resourceVersion or the like
@@ -15,9 +16,6 @@ void osm_store_free(struct osm_store *store);
  * before they took the change, takes the change back. Owns: takes the reference in every case.
  * Errors: OSM_ENOMEM, nothing changed. */
 OSM_MUST_USE int osm_store_put(struct osm_store *store, struct osm_object *object);
-/** From now on a new status of an object of this type ("group/Kind") is a change, too. Of other
- * kinds it is none: statuses change every few seconds. Errors: OSM_ENOMEM. */
-OSM_MUST_USE int osm_store_watch_status(struct osm_store *store, const char *type);
 /** Errors: OSM_ENOENT where absent; OSM_ENOMEM, nothing changed. */
 int osm_store_delete(struct osm_store *store, const char *key);
 /** Borrowed until the next change. */
@@ -26,9 +24,22 @@ size_t osm_store_count(const struct osm_store *store);
 /** The pod with this osm-proxy-uuid label (lower case); NULL: none, or more than one (then nobody
  * gets in). Borrowed. */
 struct osm_object *osm_store_pod_by_uuid(const struct osm_store *store, const char *uuid);
-bool osm_store_dirty(const struct osm_store *store);
-/** Makes a change of every object: for a reader that starts anew. Errors: OSM_ENOMEM, some are
- * marked. */
-OSM_MUST_USE int osm_store_mark_all(struct osm_store *store);
-/** Moves the changes since the last take into a new batch. NULL: none or no memory (they stay). */
-OSM_MUST_USE struct osm_changes *osm_store_take_changes(struct osm_store *store);
+/** Grows with each change of an object. */
+uint64_t osm_store_revision(const struct osm_store *store);
+
+/* --- readers --- */
+struct osm_store_reader;
+
+/** A reader that knows nothing yet: every object is news to it. NULL: no memory. */
+OSM_MUST_USE struct osm_store_reader *osm_store_reader_new(struct osm_store *store);
+/** NULL is accepted. */
+void osm_store_reader_free(struct osm_store_reader *reader);
+/** From now on a new status of an object of this type ("group/Kind") is a change for this reader,
+ * too. Of other kinds it is none: statuses change every few seconds. Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm_store_reader_watch_status(struct osm_store_reader *reader, const char *type);
+bool osm_store_reader_dirty(const struct osm_store_reader *reader);
+/** It starts anew: every object is news to it again. Errors: OSM_ENOMEM, some are marked. */
+OSM_MUST_USE int osm_store_reader_restart(struct osm_store_reader *reader);
+/** Moves what has changed since the last take into a new batch. NULL: nothing, or no memory (it
+ * stays). */
+OSM_MUST_USE struct osm_changes *osm_store_reader_take(struct osm_store_reader *reader);

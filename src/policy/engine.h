@@ -38,10 +38,11 @@ OSM_MUST_USE int osm_engine_new(struct osm_engine **out, const struct osm_engine
                                 struct osm_err *err);
 void osm_engine_free(struct osm_engine *engine);
 
-/** Tells the store whose status this bundle's rules see. Thread: the store's, while no run is under
- * way. Errors: OSM_ENOMEM. */
-struct osm_store;
-OSM_MUST_USE int osm_engine_watch_status(const struct osm_engine *engine, struct osm_store *store);
+/** Tells the reader whose status this bundle's rules see. Thread: the store's, while no run is
+ * under way. Errors: OSM_ENOMEM. */
+struct osm_store_reader;
+OSM_MUST_USE int osm_engine_watch_status(const struct osm_engine *engine,
+                                         struct osm_store_reader *reader);
 
 /** Applies a batch of object changes (not taken), runs what is dirty and asked for, composes. *out
  * is a new reference to the snapshot, numbered one above the last; NULL when nothing that is served

@@ -177,9 +177,9 @@ fail:
 }
 
 /* The bundle does not change after its load, which osm_policy_start has waited for. */
-int osm_policy_watch_status(const struct osm_policy *p, struct osm_store *store)
+int osm_policy_watch_status(const struct osm_policy *p, struct osm_store_reader *reader)
 {
-    return osm_engine_watch_status(p->engine, store);
+    return osm_engine_watch_status(p->engine, reader);
 }
 
 /* The thread cleans up at most, which does not look at them; a batch brings them over. */

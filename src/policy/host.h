@@ -20,8 +20,9 @@ OSM_MUST_USE int osm_policy_start(struct osm_policy **out, struct osm_loop *loop
                                   const struct osm_policy_callbacks *callbacks,
                                   struct osm_err *err);
 /** As osm_engine_watch_status. Only while not busy. Thread: loop. */
-struct osm_store;
-OSM_MUST_USE int osm_policy_watch_status(const struct osm_policy *policy, struct osm_store *store);
+struct osm_store_reader;
+OSM_MUST_USE int osm_policy_watch_status(const struct osm_policy *policy,
+                                         struct osm_store_reader *reader);
 /** Roots for validation contexts, from the next batch on. Only while not busy. Thread: loop.
  * Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm_policy_set_roots(struct osm_policy *policy, const char *roots_pem);

@@ -25,6 +25,7 @@
 struct spec {
     struct osm_engine *engine;
     struct osm_store *store;
+    struct osm_store_reader *reader;
     struct osm_snapshot *snapshot;
     struct osm_map keys; /* "Kind/ns/name" -> key of the store */
 };
@@ -42,6 +43,7 @@ static int l_free(lua_State *L)
 {
     struct spec *s = spec_of(L);
     osm_engine_free(s->engine);
+    osm_store_reader_free(s->reader);
     osm_store_free(s->store);
     osm_snapshot_unref(s->snapshot);
     osm_map_each (&s->keys, e)
@@ -99,11 +101,12 @@ static int l_new(lua_State *L)
     *s = (struct spec){0};
     luaL_setmetatable(L, type_name);
     s->store = osm_store_new();
-    if (!s->store)
+    s->reader = s->store ? osm_store_reader_new(s->store) : NULL;
+    if (!s->reader)
         return luaL_error(L, "out of memory");
     if (osm_engine_new(&s->engine, &config, &err))
         return fail(L, &err);
-    if (osm_engine_watch_status(s->engine, s->store))
+    if (osm_engine_watch_status(s->engine, s->reader))
         return luaL_error(L, "out of memory");
     return 1;
 }
@@ -187,9 +190,9 @@ static struct spec *run(lua_State *L)
     struct spec *s = spec_of(L);
     struct osm_err err = {0};
     struct osm_snapshot *snapshot = NULL;
-    if (s->snapshot && !osm_store_dirty(s->store))
+    if (s->snapshot && !osm_store_reader_dirty(s->reader))
         return s;
-    struct osm_changes none = {NULL, 0}, *changes = osm_store_take_changes(s->store);
+    struct osm_changes none = {NULL, 0}, *changes = osm_store_reader_take(s->reader);
     int rc = osm_engine_run(s->engine, changes ? changes : &none, &snapshot, &err);
     osm_changes_free(changes);
     if (rc)

@@ -89,6 +89,7 @@ struct mesh {
     struct osm_object **objects;
     size_t objects_len;
     struct osm_store *store;
+    struct osm_store_reader *reader;
     struct osm_engine *engine;
 };
 
@@ -113,7 +114,7 @@ static void run(struct mesh *m, struct times *t)
 {
     struct osm_err err = {0};
     struct osm_snapshot *snapshot = NULL;
-    struct osm_changes none = {NULL, 0}, *changes = osm_store_take_changes(m->store);
+    struct osm_changes none = {NULL, 0}, *changes = osm_store_reader_take(m->reader);
     double cpu = cpu_ms();
     uint64_t start = osm_now_us();
     if (osm_engine_run(m->engine, changes ? changes : &none, &snapshot, &err))
@@ -147,7 +148,7 @@ static void from_scratch(struct mesh *m, size_t runs, struct times *t)
     for (size_t r = 0; r < runs; r++) {
         osm_engine_free(m->engine);
         m->engine = fresh_engine();
-        if (osm_store_mark_all(m->store))
+        if (osm_store_reader_restart(m->reader))
             give_up("store", "out of memory");
         run(m, t);
     }
@@ -268,7 +269,8 @@ static struct outcome measure(size_t n)
                                  : 20,
            floors = n >= 10000 ? 10 : 30, runs = n >= 10000 ? 150 : 300;
     struct times t = {.n = 0};
-    if (!m.store)
+    m.reader = m.store ? osm_store_reader_new(m.store) : NULL;
+    if (!m.reader)
         give_up("store", "out of memory");
     bench_world(n, &m.objects, &m.objects_len);
     for (size_t i = 0; i < m.objects_len; i++)
@@ -298,6 +300,7 @@ static struct outcome measure(size_t n)
     (void)changes(&m, "one service: another address", runs, another_service_address);
     (void)changes(&m, "one pod: another address", runs, another_pod_address);
     osm_engine_free(m.engine);
+    osm_store_reader_free(m.reader);
     osm_store_free(m.store);
     for (size_t i = 0; i < m.objects_len; i++)
         osm_object_unref(m.objects[i]);

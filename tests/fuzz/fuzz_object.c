@@ -41,6 +41,7 @@ static const char mesh[] =
 
 struct bench {
     struct osm_store *store;
+    struct osm_store_reader *reader;
     struct osm_engine *engine;
     struct osm_snapshot *snapshot, *before;
 };
@@ -49,7 +50,7 @@ static void run(struct bench *b)
 {
     struct osm_snapshot *made = NULL;
     struct osm_err err = {0};
-    struct osm_changes none = {NULL, 0}, *changes = osm_store_take_changes(b->store);
+    struct osm_changes none = {NULL, 0}, *changes = osm_store_reader_take(b->reader);
     int rc = osm_engine_run(b->engine, changes ? changes : &none, &made, &err);
     osm_changes_free(changes);
     OSM_REQUIRE(!rc);
@@ -84,7 +85,8 @@ static struct bench *bench(void)
         return &b;
     osm_log_set_level(OSM_LOG_TOPIC_COUNT, OSM_LOG_ERROR);
     b.store = osm_store_new();
-    OSM_REQUIRE(b.store && !osm_engine_new(&b.engine, &config, NULL));
+    b.reader = b.store ? osm_store_reader_new(b.store) : NULL;
+    OSM_REQUIRE(b.reader && !osm_engine_new(&b.engine, &config, NULL));
     put_all(&b, mesh);
     run(&b);
     OSM_REQUIRE(b.snapshot->proxies_len == 2 && !json_array_size(b.snapshot->errors));

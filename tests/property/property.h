@@ -100,6 +100,7 @@ enum bundle {
 struct replay {
     struct osm_store *truth; /* what there is */
     struct osm_store *told;  /* what the engine is told of; the same unless a fault is asked for */
+    struct osm_store_reader *reader; /* the engine's */
     struct osm_engine *engine;
     struct osm_snapshot *snapshot, *before; /* the newest and the one before the last run */
     struct osm_map kept; /* fragile resources whose emitter fails: name -> osm_bytes, last good */

@@ -44,11 +44,11 @@ size_t engine_cells(const struct osm_engine *engine)
     return engine->cells.count;
 }
 
-static bool run(struct osm_engine *engine, struct osm_store *store, struct osm_snapshot **out,
-                struct osm_buf *why)
+static bool run(struct osm_engine *engine, struct osm_store_reader *reader,
+                struct osm_snapshot **out, struct osm_buf *why)
 {
     struct osm_err err = {0};
-    struct osm_changes none = {NULL, 0}, *changes = osm_store_take_changes(store);
+    struct osm_changes none = {NULL, 0}, *changes = osm_store_reader_take(reader);
     *out = NULL;
     int rc = osm_engine_run(engine, changes ? changes : &none, out, &err);
     osm_changes_free(changes);
@@ -62,8 +62,10 @@ struct osm_snapshot *fresh_snapshot(struct osm_store *store, enum bundle bundle,
 {
     struct osm_engine *engine = engine_open(bundle);
     struct osm_snapshot *snapshot = NULL;
-    OSM_REQUIRE(!osm_store_mark_all(store));
-    (void)run(engine, store, &snapshot, why);
+    struct osm_store_reader *reader = osm_store_reader_new(store);
+    OSM_REQUIRE(reader);
+    (void)run(engine, reader, &snapshot, why);
+    osm_store_reader_free(reader);
     *cells = has_cut_chain(engine) ? SIZE_MAX : engine_cells(engine);
     osm_engine_free(engine);
     return snapshot;
@@ -130,6 +132,8 @@ void replay_open(struct replay *p, enum bundle bundle)
 {
     *p = (struct replay){.truth = osm_store_new(), .told = osm_store_new(), .bundle = bundle};
     OSM_REQUIRE(p->truth && p->told);
+    p->reader = osm_store_reader_new(p->told);
+    OSM_REQUIRE(p->reader);
     p->engine = engine_open(bundle);
 }
 
@@ -139,6 +143,7 @@ void replay_close(struct replay *p)
     osm_snapshot_unref(p->snapshot);
     osm_snapshot_unref(p->before);
     osm_engine_free(p->engine);
+    osm_store_reader_free(p->reader);
     osm_store_free(p->truth);
     osm_store_free(p->told);
     *p = (struct replay){0};
@@ -179,13 +184,13 @@ bool replay_apply(struct replay *p, const struct op *op, struct osm_buf *why)
         kept_clear(&p->kept);
         osm_snapshot_unref(p->snapshot);
         p->snapshot = NULL;
-        OSM_REQUIRE(!osm_store_mark_all(p->told));
+        OSM_REQUIRE(!osm_store_reader_restart(p->reader));
         return true;
     case OP_RUN:
     default:
         break;
     }
-    if (!run(p->engine, p->told, &made, why))
+    if (!run(p->engine, p->reader, &made, why))
         return false;
     osm_snapshot_unref(p->before);
     p->before = p->snapshot;

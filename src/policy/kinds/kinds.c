@@ -493,12 +493,12 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     return rc;
 }
 
-int osm_engine_watch_status(const struct osm_engine *e, struct osm_store *store)
+int osm_engine_watch_status(const struct osm_engine *e, struct osm_store_reader *reader)
 {
     int rc = 0;
     osm_map_each (&e->kinds_by_type, entry)
         if (!rc && ((const struct osm_decl *)entry->value)->status)
-            rc = osm_store_watch_status(store, entry->key);
+            rc = osm_store_reader_watch_status(reader, entry->key);
     return rc;
 }
 

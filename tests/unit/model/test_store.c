@@ -6,6 +6,8 @@
 
 #define UUID "0a1b2c3d-1111-4222-8333-0123456789ab"
 
+static struct osm_store_reader *reader; /* of the test's store */
+
 static struct osm_object *service(const char *name, int port, const char *origin)
 {
     struct osm_object *object = NULL;
@@ -32,10 +34,10 @@ static void put(struct osm_store *store, struct osm_object *object)
 
 /* Takes the changes as text: "+key=port" or "-key", sorted by key since there is one in most tests.
  */
-static const char *take(struct osm_store *store)
+static const char *take_of(struct osm_store_reader *of)
 {
     static char text[512];
-    struct osm_changes *changes = osm_store_take_changes(store);
+    struct osm_changes *changes = osm_store_reader_take(of);
     text[0] = '\0';
     for (size_t i = 0; changes && i < changes->len; i++) {
         const struct osm_change *c = &changes->list[i];
@@ -54,11 +56,13 @@ static const char *take(struct osm_store *store)
 static int set_up(void **state)
 {
     *state = osm_store_new();
-    return *state ? 0 : -1;
+    reader = *state ? osm_store_reader_new(*state) : NULL;
+    return reader ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
+    osm_store_reader_free(reader);
     osm_store_free(*state);
     return 0;
 }
@@ -66,14 +70,14 @@ static int tear_down(void **state)
 static void test_a_burst_becomes_one_change(void **state)
 {
     struct osm_store *s = *state;
-    assert_false(osm_store_dirty(s));
+    assert_false(osm_store_reader_dirty(reader));
     put(s, service("a", 1, ""));
     put(s, service("a", 2, ""));
     put(s, service("a", 3, ""));
-    assert_true(osm_store_dirty(s));
-    assert_string_equal(take(s), "+/Service/default/a=3");
-    assert_false(osm_store_dirty(s));
-    assert_string_equal(take(s), "");
+    assert_true(osm_store_reader_dirty(reader));
+    assert_string_equal(take_of(reader), "+/Service/default/a=3");
+    assert_false(osm_store_reader_dirty(reader));
+    assert_string_equal(take_of(reader), "");
     assert_int_equal(osm_store_count(s), 1);
 }
 
@@ -81,9 +85,9 @@ static void test_equal_content_is_no_change_but_is_kept(void **state)
 {
     struct osm_store *s = *state;
     put(s, service("a", 1, "x.yaml:1"));
-    assert_string_equal(take(s), "+/Service/default/a=1");
+    assert_string_equal(take_of(reader), "+/Service/default/a=1");
     put(s, service("a", 1, "x.yaml:9"));
-    assert_false(osm_store_dirty(s));
+    assert_false(osm_store_reader_dirty(reader));
     assert_string_equal(osm_store_get(s, "/Service/default/a")->origin, "x.yaml:9");
 }
 
@@ -91,10 +95,10 @@ static void test_delete_and_put_in_one_batch_is_one_change(void **state)
 {
     struct osm_store *s = *state;
     put(s, service("a", 1, ""));
-    (void)take(s);
+    (void)take_of(reader);
     assert_int_equal(osm_store_delete(s, "/Service/default/a"), 0);
     put(s, service("a", 2, ""));
-    assert_string_equal(take(s), "+/Service/default/a=2");
+    assert_string_equal(take_of(reader), "+/Service/default/a=2");
 }
 
 static void test_what_comes_and_goes_unseen_is_no_change(void **state)
@@ -102,27 +106,27 @@ static void test_what_comes_and_goes_unseen_is_no_change(void **state)
     struct osm_store *s = *state;
     put(s, service("a", 1, ""));
     assert_int_equal(osm_store_delete(s, "/Service/default/a"), 0);
-    assert_false(osm_store_dirty(s));
+    assert_false(osm_store_reader_dirty(reader));
     put(s, service("b", 1, ""));
-    (void)take(s);
+    (void)take_of(reader);
     put(s, service("b", 2, ""));
     put(s, service("b", 1, ""));
-    assert_false(osm_store_dirty(s));
+    assert_false(osm_store_reader_dirty(reader));
     assert_int_equal(osm_store_delete(s, "/Service/default/b"), 0);
     put(s, service("b", 1, ""));
-    assert_false(osm_store_dirty(s));
-    assert_string_equal(take(s), "");
+    assert_false(osm_store_reader_dirty(reader));
+    assert_string_equal(take_of(reader), "");
 }
 
 static void test_delete_hands_over_the_last_object(void **state)
 {
     struct osm_store *s = *state;
     put(s, service("a", 1, ""));
-    (void)take(s);
+    (void)take_of(reader);
     put(s, service("a", 2, ""));
     assert_int_equal(osm_store_delete(s, "/Service/default/a"), 0);
     assert_int_equal(osm_store_delete(s, "/Service/default/a"), OSM_ENOENT);
-    assert_string_equal(take(s), "-/Service/default/a=2");
+    assert_string_equal(take_of(reader), "-/Service/default/a=2");
     assert_null(osm_store_get(s, "/Service/default/a"));
     assert_int_equal(osm_store_count(s), 0);
 }
@@ -132,9 +136,9 @@ static void test_putting_the_very_same_object_is_safe(void **state)
     struct osm_store *s = *state;
     struct osm_object *a = service("a", 1, "");
     put(s, osm_object_ref(a));
-    (void)take(s);
+    (void)take_of(reader);
     put(s, a);
-    assert_false(osm_store_dirty(s));
+    assert_false(osm_store_reader_dirty(reader));
     assert_string_equal(osm_store_get(s, "/Service/default/a")->name, "a");
 }
 
@@ -142,11 +146,11 @@ static void test_a_pods_readiness_is_a_change(void **state)
 {
     struct osm_store *s = *state;
     put(s, object_of("{apiVersion: v1, kind: Pod, metadata: {name: p}}"));
-    (void)take(s);
+    (void)take_of(reader);
     put(s,
         object_of("{apiVersion: v1, kind: Pod, metadata: {name: p}, status: {podIP: 10.0.0.1}}"));
-    assert_true(osm_store_dirty(s));
-    assert_string_equal(take(s), "+/Pod/default/p=0");
+    assert_true(osm_store_reader_dirty(reader));
+    assert_string_equal(take_of(reader), "+/Pod/default/p=0");
 }
 
 static void test_pods_are_found_by_uuid_in_lower_case(void **state)
@@ -184,6 +188,27 @@ static void test_a_replaced_pod_is_the_one_that_is_found(void **state)
     assert_ptr_equal(osm_store_pod_by_uuid(s, UUID), again);
 }
 
+static void test_each_reader_has_changes_of_its_own(void **state)
+{
+    struct osm_store *s = *state;
+    put(s, service("a", 1, ""));
+    assert_string_equal(take_of(reader), "+/Service/default/a=1");
+    uint64_t revision = osm_store_revision(s);
+    struct osm_store_reader *late = osm_store_reader_new(s);
+    assert_non_null(late);
+    assert_string_equal(take_of(late), "+/Service/default/a=1");
+    put(s, service("a", 2, ""));
+    assert_true(osm_store_revision(s) > revision);
+    assert_string_equal(take_of(reader), "+/Service/default/a=2");
+    put(s, service("a", 1, ""));
+    assert_string_equal(take_of(reader), "+/Service/default/a=1");
+    assert_false(osm_store_reader_dirty(late)); /* it never saw the other */
+    assert_int_equal(osm_store_delete(s, "/Service/default/a"), 0);
+    assert_string_equal(take_of(late), "-/Service/default/a=1");
+    osm_store_reader_free(late);
+    assert_string_equal(take_of(reader), "-/Service/default/a=1");
+}
+
 /* Fails each allocation of a put, a delete and a take in turn: an error changes nothing, and
  * nothing is lost. */
 static void test_no_memory_changes_nothing(void **state)
@@ -193,13 +218,16 @@ static void test_no_memory_changes_nothing(void **state)
     for (long n = 0; n < 60; n++) {
         struct osm_store *s = osm_store_new();
         assert_non_null(s);
+        struct osm_store_reader *of_s = osm_store_reader_new(s), *second = osm_store_reader_new(s);
+        assert_non_null(of_s);
+        assert_non_null(second);
         put(s, pod("p", UUID));
-        (void)take(s);
+        (void)take_of(of_s);
         struct osm_object *next = pod("p", "11111111-1111-4222-8333-0123456789ab"),
                           *other = pod("q", UUID);
         osm_mem_fail_at(n);
         int put_rc = osm_store_put(s, next), other_rc = osm_store_put(s, other);
-        struct osm_changes *changes = osm_store_take_changes(s);
+        struct osm_changes *changes = osm_store_reader_take(of_s);
         int delete_rc = osm_store_delete(s, "/Pod/default/p");
         osm_mem_fail_at(-1);
         failures += put_rc || other_rc || !changes || delete_rc;
@@ -211,9 +239,13 @@ static void test_no_memory_changes_nothing(void **state)
         if (!other_rc && (!put_rc || !delete_rc))
             assert_string_equal(found->name, "q");
         osm_changes_free(changes);
-        changes = osm_store_take_changes(s);
+        changes = osm_store_reader_take(of_s);
         osm_changes_free(changes);
-        assert_false(osm_store_dirty(s));
+        assert_false(osm_store_reader_dirty(of_s));
+        changes = osm_store_reader_take(second);
+        osm_changes_free(changes);
+        osm_store_reader_free(second);
+        osm_store_reader_free(of_s);
         osm_store_free(s);
     }
     assert_true(failures > 5);
@@ -232,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_delete_hands_over_the_last_object, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_putting_the_very_same_object_is_safe, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_each_reader_has_changes_of_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_pods_readiness_is_a_change, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pods_are_found_by_uuid_in_lower_case, set_up,
                                         tear_down),

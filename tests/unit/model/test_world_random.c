@@ -165,6 +165,7 @@ static void run_random_world(uint64_t seed, int batches)
     static const struct osm_world_config config = {"osm", "osm-system"};
     struct osm_map objects = OSM_MAP_INIT; /* what exists: key -> object */
     struct osm_store *store = osm_store_new();
+    struct osm_store_reader *reader = osm_store_reader_new(store);
     struct osm_world *world = osm_world_new(&config);
     struct visible seen = {OSM_MAP_INIT};
     random_state = seed;
@@ -184,7 +185,7 @@ static void run_random_world(uint64_t seed, int batches)
             }
             osm_object_unref(object);
         }
-        struct osm_changes *changes = osm_store_take_changes(store);
+        struct osm_changes *changes = osm_store_reader_take(reader);
         if (changes)
             assert_int_equal(osm_world_apply(world, changes, track, &seen), 0);
         osm_changes_free(changes);
@@ -192,11 +193,12 @@ static void run_random_world(uint64_t seed, int batches)
             continue;
 
         struct osm_store *all = osm_store_new();
+        struct osm_store_reader *reader_of_all = osm_store_reader_new(all);
         struct osm_world *fresh = osm_world_new(&config);
         struct visible seen_fresh = {OSM_MAP_INIT};
         osm_map_each (&objects, e)
             assert_int_equal(osm_store_put(all, osm_object_ref(e->value)), 0);
-        changes = osm_store_take_changes(all);
+        changes = osm_store_reader_take(reader_of_all);
         if (changes)
             assert_int_equal(osm_world_apply(fresh, changes, track, &seen_fresh), 0);
         osm_changes_free(changes);
@@ -211,6 +213,7 @@ static void run_random_world(uint64_t seed, int batches)
         json_decref(want);
         visible_clear(&seen_fresh);
         osm_world_free(fresh);
+        osm_store_reader_free(reader_of_all);
         osm_store_free(all);
     }
     visible_clear(&seen);
@@ -218,6 +221,7 @@ static void run_random_world(uint64_t seed, int batches)
         osm_object_unref(e->value);
     osm_map_clear(&objects);
     osm_world_free(world);
+    osm_store_reader_free(reader);
     osm_store_free(store);
 }
 

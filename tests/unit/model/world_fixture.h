@@ -10,6 +10,7 @@
 
 struct fixture {
     struct osm_store *store;
+    struct osm_store_reader *reader;
     struct osm_world *world;
     int appeared, vanished, changed;
     char last[128];
@@ -41,8 +42,10 @@ static inline int set_up(void **state)
     struct fixture *f = osm_alloc(sizeof *f);
     assert_non_null(f);
     f->store = osm_store_new();
+    f->reader = f->store ? osm_store_reader_new(f->store) : NULL;
     f->world = osm_world_new(&config);
     assert_non_null(f->store);
+    assert_non_null(f->reader);
     assert_non_null(f->world);
     *state = f;
     return 0;
@@ -51,6 +54,7 @@ static inline int set_up(void **state)
 static inline int tear_down(void **state)
 {
     struct fixture *f = *state;
+    osm_store_reader_free(f->reader);
     osm_store_free(f->store);
     osm_world_free(f->world);
     osm_free(f);
@@ -59,7 +63,7 @@ static inline int tear_down(void **state)
 
 static inline void apply(struct fixture *f)
 {
-    struct osm_changes *changes = osm_store_take_changes(f->store);
+    struct osm_changes *changes = osm_store_reader_take(f->reader);
     f->appeared = f->vanished = f->changed = 0;
     if (changes)
         assert_int_equal(osm_world_apply(f->world, changes, on_visible, f), 0);

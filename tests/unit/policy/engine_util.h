@@ -22,6 +22,7 @@
 
 struct bench {
     struct osm_store *store;
+    struct osm_store_reader *reader;
     struct osm_engine *engine;
     struct osm_snapshot *snapshot; /* the newest */
     bool fresh;                    /* the last run made it */
@@ -55,7 +56,9 @@ static inline struct bench *bench_new(void)
     struct bench *b = osm_alloc(sizeof *b);
     assert_non_null(b);
     b->store = osm_store_new();
+    b->reader = b->store ? osm_store_reader_new(b->store) : NULL;
     assert_non_null(b->store);
+    assert_non_null(b->reader);
     return b;
 }
 
@@ -71,6 +74,7 @@ static inline void bench_free(struct bench *b)
 {
     osm_snapshot_unref(b->snapshot);
     osm_engine_free(b->engine);
+    osm_store_reader_free(b->reader);
     osm_store_free(b->store);
     if (b->dir[0])
         assert_int_equal(nftw(b->dir, bench_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
@@ -144,7 +148,7 @@ static inline void bench_put(struct bench *b, const char *yaml)
 static inline int bench_try_run(struct bench *b, struct osm_err *err)
 {
     struct osm_snapshot *made = NULL;
-    struct osm_changes none = {NULL, 0}, *changes = osm_store_take_changes(b->store);
+    struct osm_changes none = {NULL, 0}, *changes = osm_store_reader_take(b->reader);
     int rc = osm_engine_run(b->engine, changes ? changes : &none, &made, err);
     osm_changes_free(changes);
     b->fresh = made != NULL;

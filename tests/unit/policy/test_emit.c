@@ -41,7 +41,7 @@ static void emit(struct bench *b, const char *body)
     bench_load_text(b, text.data);
     osm_buf_clear(&text);
     bench_put(b, world);
-    assert_int_equal(osm_store_mark_all(b->store), 0);
+    assert_int_equal(osm_store_reader_restart(b->reader), 0);
     bench_run(b);
 }
 

@@ -54,7 +54,7 @@ static int tear_down(void **state)
 static void submit(struct host *h, const char *yaml)
 {
     bench_put(h->bench, yaml);
-    struct osm_changes *changes = osm_store_take_changes(h->bench->store);
+    struct osm_changes *changes = osm_store_reader_take(h->bench->reader);
     assert_non_null(changes);
     osm_policy_submit(h->policy, changes);
 }

@@ -131,8 +131,8 @@ static char *from_scratch(struct bench *b)
     struct osm_engine_config config = bench_config("tests/unit/policy/bundles/shop");
     struct osm_engine *engine = NULL;
     struct osm_snapshot *snapshot = NULL;
-    assert_int_equal(osm_store_mark_all(b->store), 0);
-    struct osm_changes none = {NULL, 0}, *all = osm_store_take_changes(b->store);
+    assert_int_equal(osm_store_reader_restart(b->reader), 0);
+    struct osm_changes none = {NULL, 0}, *all = osm_store_reader_take(b->reader);
     assert_int_equal(osm_engine_new(&engine, &config, &err), 0);
     assert_int_equal(osm_engine_run(engine, all ? all : &none, &snapshot, &err), 0);
     char *text = text_of(snapshot);

@@ -8,7 +8,7 @@
 static void load(struct bench *b, const char *text)
 {
     bench_load_text(b, text);
-    assert_int_equal(osm_engine_watch_status(b->engine, b->store), 0);
+    assert_int_equal(osm_engine_watch_status(b->engine, b->reader), 0);
 }
 
 static json_int_t rules_run(struct bench *b)
@@ -42,14 +42,14 @@ static void test_a_status_counts_only_for_the_kind_that_declares_it(void **state
     assert_string_equal(bench_ask(b, "quiet", "[\"a\",\"q\"]"), "\"none\"");
 
     bench_put(b, OBJECT("Quiet", "q", "status: {phase: two}"));
-    assert_false(osm_store_dirty(b->store));
+    assert_false(osm_store_reader_dirty(b->reader));
 
     bench_put(b, OBJECT("Loud", "l", "status: {phase: two}"));
-    assert_true(osm_store_dirty(b->store));
+    assert_true(osm_store_reader_dirty(b->reader));
     bench_run(b);
     assert_string_equal(bench_ask(b, "loud", "[\"a\",\"l\"]"), "\"two\"");
     bench_put(b, OBJECT("Loud", "l", "status: {phase: two}")); /* the same again */
-    assert_false(osm_store_dirty(b->store));
+    assert_false(osm_store_reader_dirty(b->reader));
     bench_apply(b, OBJECT("Loud", "l", ""));
     assert_string_equal(bench_ask(b, "loud", "[\"a\",\"l\"]"), "\"none\"");
 }
@@ -59,7 +59,7 @@ static void test_a_status_of_another_kind_runs_no_rule(void **state)
 {
     struct bench *b = *state;
     load(b, two_kinds);
-    assert_int_equal(osm_store_watch_status(b->store, "test.mesh/Quiet"), 0);
+    assert_int_equal(osm_store_reader_watch_status(b->reader, "test.mesh/Quiet"), 0);
     bench_apply(b, NAMESPACE("a") OBJECT("Loud", "l", "status: {phase: one}")
                        OBJECT("Quiet", "q", "status: {phase: one}"));
     bench_apply(b, OBJECT("Loud", "l", "status: {phase: two}"));
@@ -68,7 +68,7 @@ static void test_a_status_of_another_kind_runs_no_rule(void **state)
     assert_true(for_loud > 0);
 
     bench_put(b, OBJECT("Quiet", "q", "status: {phase: two}"));
-    assert_true(osm_store_dirty(b->store));
+    assert_true(osm_store_reader_dirty(b->reader));
     bench_run(b);
     assert_false(b->fresh);
     bench_apply(b, OBJECT("Loud", "l", "status: {phase: three}")

@@ -23,7 +23,7 @@ static const char second[] = "apiVersion: test.mesh/v1\nkind: Split\nmetadata: {
 static struct osm_changes *batch(struct bench *b, const char *yaml)
 {
     bench_put(b, yaml);
-    struct osm_changes *changes = osm_store_take_changes(b->store);
+    struct osm_changes *changes = osm_store_reader_take(b->reader);
     assert_non_null(changes);
     return changes;
 }
