@@ -11,42 +11,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    ADS_RENEW_RETRY_MS = 60 * 1000,
-    POLICY_RESTART_MS = 1000,
-    POLICY_RESTART_MAX_MS = 60 * 1000,
-};
+enum { ADS_RENEW_RETRY_MS = 60 * 1000 };
 
-/* --- source -> store -> policy --- */
-
-void osm_app_flush(struct osm_app *app)
-{
-    if (app->stopping || !app->synced || !app->policy || app->policy_lost ||
-        osm_policy_busy(app->policy))
-        return;
-    struct osm_changes *changes = osm_store_reader_take(app->reader);
-    if (app->roots_due) {
-        if (!changes)
-            changes = osm_alloc(sizeof *changes); /* roots alone are a batch too */
-        if (changes && !osm_policy_set_roots(app->policy, osm_ca_roots_pem(app->ca)))
-            app->roots_due = false;
-    }
-    if (changes)
-        osm_policy_submit(app->policy, changes);
-}
+/* --- source -> store -> policies --- */
 
 bool osm_app_settled(const struct osm_app *app)
 {
-    return app->synced && app->source && !osm_source_failure(app->source) && app->policy &&
-           !app->policy_error && !app->roots_due && app->snapshot &&
-           !osm_policy_busy(app->policy) && !osm_store_reader_dirty(app->reader);
+    return app->synced && app->source && !osm_source_failure(app->source) && app->reload &&
+           osm_reload_settled(app->reload) && app->snapshot;
 }
 
 static void flush_posted(void *ud)
 {
     struct osm_app *app = ud;
     app->flush_posted = false;
-    osm_app_flush(app);
+    if (!app->stopping && app->reload)
+        osm_reload_flush(app->reload);
 }
 
 /* Objects come in a row: one flush for all that this turn of the loop brings. */
@@ -75,69 +55,7 @@ static void source_synced(void *ud)
 {
     struct osm_app *app = ud;
     app->synced = true;
-    osm_app_flush(app);
-}
-
-static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *error);
-
-static int start_policy(struct osm_app *app, struct osm_err *err)
-{
-    struct osm_engine_config config = {
-        .policies_dirs = app->config.policies_dirs,
-        .mesh_name = app->config.mesh_name,
-        .osm_namespace = app->config.osm_namespace,
-        .trust_domain = app->config.trust_domain,
-        .roots_pem = osm_ca_roots_pem(app->ca),
-        .memory_max_bytes = app->config.policy_memory_bytes,
-        .numbers_after = app->snapshot ? app->snapshot->number : 0,
-    };
-    int rc = osm_policy_start(&app->policy, app->loop, &config,
-                              &(struct osm_policy_callbacks){app, policy_done}, err);
-    if (!rc && osm_policy_watch_status(app->policy, app->reader))
-        rc = osm_fail(err, OSM_ENOMEM, "policy engine: %s", osm_code_text(OSM_ENOMEM));
-    return rc;
-}
-
-/* The engine's state is lost, or there is none: says why, in the log and in the status, and tries
- * with a fresh one, later each time. Until it has made a snapshot the last good one serves: what a
- * rule alone runs into (its budget, its memory) does not come here, it withdraws what it granted.
- */
-static void lose_policy(struct osm_app *app, const char *error)
-{
-    uint64_t delay_ms = POLICY_RESTART_MS;
-    for (unsigned i = 0; i < app->policy_failures && delay_ms < POLICY_RESTART_MAX_MS; i++)
-        delay_ms *= 2;
-    if (delay_ms > POLICY_RESTART_MAX_MS)
-        delay_ms = POLICY_RESTART_MAX_MS;
-    delay_ms += osm_now_us() % (delay_ms / 4); /* not all daemons of a cluster at once */
-    osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
-            "policy run failed; the last good configuration serves until a fresh engine has made a "
-            "new one",
-            OSM_S("error", error), OSM_U("again_in_ms", delay_ms));
-    osm_free(app->policy_error);
-    app->policy_error = osm_strf("%s; the last good configuration serves; tried again with a fresh "
-                                 "engine, %u failed in a row",
-                                 error, app->policy_failures + 1);
-    app->policy_lost = true;
-    app->policy_failures++;
-    if (!app->stopping)
-        osm_timer_start(app->policy_restart, delay_ms, 0);
-}
-
-/* A fresh engine starts from all objects. */
-static void restart_policy(void *ud)
-{
-    struct osm_app *app = ud;
-    struct osm_err err = {0};
-    if (app->stopping)
-        return;
-    osm_policy_stop(osm_take_ptr(&app->policy));
-    if (osm_store_reader_restart(app->reader) || start_policy(app, &err)) {
-        lose_policy(app, err.msg[0] ? err.msg : "out of memory");
-        return;
-    }
-    app->policy_lost = false;
-    osm_app_flush(app);
+    osm_reload_synced(app->reload);
 }
 
 /* Once for each bundle: nobody has to act at once, but somebody should know. */
@@ -186,32 +104,58 @@ static void take_settings(struct osm_app *app, const struct osm_snapshot *snapsh
         renew_ads_leaf(app); /* on the loop: a new RSA key, once, when the ciphers ask for it */
 }
 
-static void policy_done(void *ud, struct osm_snapshot *snapshot, const char *error)
+static void publish(void *ud, struct osm_snapshot *snapshot)
 {
     struct osm_app *app = ud;
-    if (error) {
-        lose_policy(app, error);
-    } else {
-        osm_free(osm_take_ptr(&app->policy_error));
-        app->policy_failures = 0;
-    }
-    if (snapshot) {
-        tell_warnings(snapshot, app->snapshot);
-        take_settings(app, snapshot);
-        osm_snapshot_unref(app->snapshot);
-        app->snapshot = snapshot;
-        osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "snapshot", OSM_U("snap", snapshot->number),
-                OSM_U("proxies", snapshot->proxies_len),
-                OSM_U("rejects", json_array_size(snapshot->rejects)),
-                OSM_U("errors", json_array_size(snapshot->errors)),
-                OSM_I("run_us", json_integer_value(json_object_get(snapshot->policy, "run_us"))));
-        app->applied_us = 0;
-        app->published_us = osm_wall_us();
-        if (app->ads)
-            osm_ads_publish(app->ads, snapshot);
-    }
-    osm_app_flush(app);
+    tell_warnings(snapshot, app->snapshot);
+    take_settings(app, snapshot);
+    osm_snapshot_unref(app->snapshot);
+    app->snapshot = osm_snapshot_ref(snapshot);
+    osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "snapshot", OSM_U("snap", snapshot->number),
+            OSM_U("proxies", snapshot->proxies_len),
+            OSM_U("rejects", json_array_size(snapshot->rejects)),
+            OSM_U("errors", json_array_size(snapshot->errors)),
+            OSM_I("run_us", json_integer_value(json_object_get(snapshot->policy, "run_us"))));
+    app->applied_us = 0;
+    app->published_us = osm_wall_us();
+    if (app->ads)
+        osm_ads_publish(app->ads, snapshot);
     osm_app_wake_waiters(app);
+}
+
+static void policies_changed(void *ud)
+{
+    osm_app_wake_waiters(ud);
+}
+
+static const char *roots_pem(void *ud)
+{
+    const struct osm_app *app = ud;
+    return osm_ca_roots_pem(app->ca);
+}
+
+static size_t connected_proxies(void *ud)
+{
+    const struct osm_app *app = ud;
+    return app->ads ? osm_ads_proxies(app->ads) : 0;
+}
+
+static int start_policies(struct osm_app *app, struct osm_err *err)
+{
+    const struct osm_app_config *config = &app->config;
+    const struct osm_reload_config reload = {
+        .loop = app->loop,
+        .store = app->store,
+        .dirs = config->policies_dirs,
+        .state_dir = config->state_dir,
+        .engine = {.mesh_name = config->mesh_name,
+                   .osm_namespace = config->osm_namespace,
+                   .trust_domain = config->trust_domain,
+                   .memory_max_bytes = config->policy_memory_bytes},
+    };
+    const struct osm_reload_callbacks callbacks = {app, publish, policies_changed, roots_pem,
+                                                   connected_proxies};
+    return osm_reload_start(&app->reload, &reload, &callbacks, err);
 }
 
 /* --- proxies --- */
@@ -273,6 +217,16 @@ static bool leaf_in_use(void *ud, const char *ns, const char *account)
     return false;
 }
 
+static void refused(void *ud, const struct osm_ads_refusal *refusal)
+{
+    const struct osm_app *app = ud;
+    const struct osm_reload_refusal of = {refusal->uuid,           refusal->type,
+                                          refusal->resource->name, refusal->resource->version,
+                                          refusal->error,          refusal->since};
+    if (app->reload)
+        osm_reload_refused(app->reload, &of);
+}
+
 static void proxies_changed(void *ud)
 {
     struct osm_app *app = ud;
@@ -330,12 +284,11 @@ int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err
     osm_ads_set_tls(app->ads, osm_leaf_chain_pem(app->ads_leaf), osm_leaf_key_pem(app->ads_leaf),
                     osm_ca_roots_pem(app->ca));
     osm_leaves_set_ca(app->leaves, app->ca);
-    app->roots_due = true;
     osm_log(OSM_LOG_CA, OSM_LOG_INFO, "roots taken over",
             OSM_S("signs", osm_ca_fingerprint(app->ca)),
             OSM_U("passive", osm_ca_passive_count(app->ca)));
     osm_ca_unref(before);
-    osm_app_flush(app);
+    osm_reload_roots_changed(app->reload);
     return 0;
 }
 
@@ -363,20 +316,18 @@ static int start(struct osm_app *app, struct osm_err *err)
     if (rc)
         return rc;
     app->store = osm_store_new();
-    app->reader = app->store ? osm_store_reader_new(app->store) : NULL;
     app->ads_leaf_timer = osm_timer_new(app->loop, renew_ads_leaf, app);
-    app->policy_restart = osm_timer_new(app->loop, restart_policy, app);
     app->settings = osm_host_settings_default();
     struct osm_leaves_rules rules = leaves_rules(app);
     app->leaves = osm_leaves_new(app->loop, app->ca, config->trust_domain, &rules,
                                  &(struct osm_leaves_callbacks){app, leaf_ready, leaf_in_use});
-    if (!app->reader || !app->ads_leaf_timer || !app->policy_restart || !app->leaves)
+    if (!app->store || !app->ads_leaf_timer || !app->leaves)
         return osm_fail(err, OSM_ENOMEM, "start");
     rc = osm_app_control_start(app, err);
     if (!rc)
         rc = issue_ads_leaf(app, err);
     if (!rc)
-        rc = start_policy(app, err);
+        rc = start_policies(app, err);
     if (!rc) {
         struct osm_ads_config ads = {
             .listen = config->ads_listen,
@@ -387,9 +338,9 @@ static int start(struct osm_app *app, struct osm_err *err)
             .leaf_lead_s = config->service_cert_lead_s,
             .memory_max_bytes = config->memory_limit_bytes,
         };
-        rc =
-            osm_ads_start(&app->ads, app->loop, &ads,
-                          &(struct osm_ads_callbacks){app, admit, want_leaf, proxies_changed}, err);
+        rc = osm_ads_start(
+            &app->ads, app->loop, &ads,
+            &(struct osm_ads_callbacks){app, admit, want_leaf, refused, proxies_changed}, err);
     }
     if (!rc)
         rc = osm_source_dir_start(
@@ -414,10 +365,9 @@ static void stop(void *ud)
     osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopping");
     osm_source_stop(osm_take_ptr(&app->source));
     osm_app_control_stop(app);
-    osm_policy_stop(osm_take_ptr(&app->policy));
+    osm_reload_stop(osm_take_ptr(&app->reload));
     osm_leaves_free(osm_take_ptr(&app->leaves));
     osm_timer_free(osm_take_ptr(&app->ads_leaf_timer));
-    osm_timer_free(osm_take_ptr(&app->policy_restart));
     if (app->ads)
         osm_ads_stop(app->ads, stopped, app);
     else
@@ -447,12 +397,10 @@ int osm_app_run(const struct osm_app_config *config)
     int open_handles = osm_loop_run(app.loop);
     osm_loop_free(app.loop); /* runs what was posted late, before what it may touch goes */
     osm_snapshot_unref(app.snapshot);
-    osm_store_reader_free(app.reader);
     osm_store_free(app.store);
     osm_leaf_unref(app.ads_leaf);
     osm_ca_unref(app.ca);
     osm_host_settings_free(&app.settings);
-    osm_free(app.policy_error);
     if (!failed)
         osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopped", OSM_I("open_handles", open_handles));
     return failed ? 1 : 0;

@@ -1,8 +1,9 @@
 /* The daemon: who is wired to whom, and in which order things start and stop. The only place that
  * knows all modules.
  *
- *   source --> store --> policy (its own thread) --> snapshot --> ads --> proxies
- *                 '--> admission of streams            '--> control: status, wait, config
+ *   source --> store --> reload (generations of policies, each on its own thread) --> snapshot -->
+ * ads
+ *                 '--> admission of streams                    proxies <--'  '--> control
  *   leaves: service certificates per account, asked for by ads, signed on the thread pool
  *
  * Everything below is on the loop thread. */
@@ -14,7 +15,7 @@
 #include "debug/control.h"
 #include "loop/loop.h"
 #include "model/store.h"
-#include "policy/host.h"
+#include "reload/reload.h"
 #include "source/source.h"
 #include "xds/ads.h"
 
@@ -26,23 +27,17 @@ struct osm_app {
     struct osm_loop *loop;
     struct osm_ca *ca;
     struct osm_store *store;
-    struct osm_store_reader *reader; /* the policy engine's */
     struct osm_source *source;
-    struct osm_policy *policy;
+    struct osm_reload *reload;
     struct osm_ads *ads;
     struct osm_control *control;
     struct osm_leaves *leaves;
     struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */
     bool ads_leaf_is_rsa;
     struct osm_timer *ads_leaf_timer;
-    struct osm_timer *policy_restart;
     struct osm_host_settings settings; /* what the policies ask of the daemon */
     bool reloading_ca;
-    bool roots_due;                /* the policy thread has other roots than the CA */
     struct osm_snapshot *snapshot; /* the newest; NULL before the first run has ended */
-    char *policy_error;            /* why the last run failed; NULL: it did not */
-    bool policy_lost;              /* the engine's state is; a fresh one is about to be made */
-    unsigned policy_failures;      /* in a row: sets how long to wait for it */
     struct osm_waiter *waiters;
     int ads_port;
     bool synced, stopping, flush_posted;
@@ -54,9 +49,6 @@ struct osm_app {
 /** Runs until SIGTERM or SIGINT. Returns the process's exit code. */
 int osm_app_run(const struct osm_app_config *config);
 
-/** Sends what has changed to the policy thread, unless it is busy (then it is sent when the run
- * ends). */
-void osm_app_flush(struct osm_app *app);
 /** Another state of the CA takes over, live: who is trusted, who signs, and with it all that is
  * signed. Takes @p next. Errors: those of osm_ca_may_follow; nothing has changed then. */
 OSM_MUST_USE int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err);

@@ -38,7 +38,7 @@ static void take_over(void *ud)
         osm_ca_unref(r->ca);
         rc = osm_fail(&r->err, OSM_EBUSY, "the daemon is stopping");
     } else if (!rc && !osm_ca_same(app->ca, r->ca) &&
-               (app->roots_due || !osm_ads_secrets_applied(app->ads))) {
+               (osm_reload_roots_due(app->reload) || !osm_ads_secrets_applied(app->ads))) {
         osm_ca_unref(r->ca);
         rc =
             osm_fail(&r->err, OSM_EBUSY,

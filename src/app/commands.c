@@ -2,6 +2,7 @@
 
 #include "app/ca_reload.h"
 #include "app/leaves.h"
+#include "app/policy_commands.h"
 #include "app/sidecar.h"
 #include "base/clock.h"
 #include "base/map.h"
@@ -54,17 +55,18 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
     osm_control_reply(
         request,
         json_pack("{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
-                  "s:o}",
+                  "s:o, s:o*}",
                   "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
                   app->config.osm_namespace, "uptime_s",
                   (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
                   app->source ? osm_source_status(app->source) : NULL, "snapshot",
                   (json_int_t)(s ? s->number : 0), "published_us", (json_int_t)app->published_us,
                   "applied_us", (json_int_t)app->applied_us, "settled", osm_app_settled(app),
-                  "policy_error", app->policy_error, "missing", missing_proxies(app, streams),
-                  "proxies", streams, "rejects", or_empty(s ? s->rejects : NULL), "errors",
-                  or_empty(s ? s->errors : NULL), "policy", s ? s->policy : NULL, "root",
-                  osm_ca_status(app->ca)));
+                  "policy_error", app->reload ? osm_reload_error(app->reload) : NULL, "missing",
+                  missing_proxies(app, streams), "proxies", streams, "rejects",
+                  or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL),
+                  "policy", s ? s->policy : NULL, "root", osm_ca_status(app->ca), "policies",
+                  app->reload ? osm_reload_status(app->reload) : NULL));
 }
 
 /* --- wait --- */
@@ -120,7 +122,7 @@ static void waiter_deadline(void *ud)
     struct osm_waiter *w = ud;
     struct osm_app *app = w->app;
     size_t streams = 0, nacked = 0;
-    if (app->policy_error)
+    if (app->reload && osm_reload_error(app->reload))
         answer(w, "not applied in time: the policy run fails; `osm status` says why");
     else if (!osm_app_settled(app))
         answer(w, "not applied in time: the change has not been translated yet");
@@ -186,7 +188,7 @@ static void wait_applied(void *ud, struct osm_control_request *request, const js
     w->next = app->waiters;
     app->waiters = w;
     osm_timer_start(w->deadline, (uint64_t)timeout_ms, 0);
-    osm_app_flush(app);
+    osm_reload_flush(app->reload);
     osm_app_wake_waiters(app);
 }
 
@@ -287,6 +289,10 @@ static const struct osm_control_command commands[] = {
     {"proxy.bootstrap", proxy_bootstrap, true},
     {"proxy.config", proxy_config, false},
     {"ca.reload", osm_ca_reload_command, false},
+    {"policy.list", osm_policy_list_command, false},
+    {"policy.reload", osm_policy_reload_command, false},
+    {"policy.activate", osm_policy_activate_command, false},
+    {"policy.rollback", osm_policy_rollback_command, false},
     {NULL, NULL, false},
 };
 

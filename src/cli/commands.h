@@ -13,7 +13,7 @@ struct osm_cli {
     const char *out_dir;    /* --out */
     const char *mount_path; /* --mount-path */
     const char *timeout;    /* --timeout 30s */
-    bool applied, connected;
+    bool applied, connected, force;
     const char *objects_dir;                         /* --objects */
     const char *policies[OSM_OPTION_VALUES_MAX + 1]; /* --policies, NULL-terminated */
     const char *filter;                              /* -k */
@@ -34,5 +34,12 @@ int osm_cli_wait(const struct osm_cli *cli);
 int osm_cli_proxy_bootstrap(const struct osm_cli *cli, const char *pod);
 /** @p type: CDS, EDS, LDS, RDS, SDS or NULL for all. */
 int osm_cli_proxy_config(const struct osm_cli *cli, const char *pod, const char *type);
-/** `osm policy ...`; @p words are those behind "policy". Needs no daemon. -1: no such command. */
+int osm_cli_policy_list(const struct osm_cli *cli);
+int osm_cli_policy_reload(const struct osm_cli *cli);
+/** @p digest: NULL for whichever is held. */
+int osm_cli_policy_activate(const struct osm_cli *cli, const char *digest);
+/** @p reason: NULL for none. */
+int osm_cli_policy_rollback(const struct osm_cli *cli, const char *reason);
+/** `osm policy ...` of those for authors; @p words are those behind "policy". Needs no daemon. -1:
+ * no such command. */
 int osm_cli_policy(const struct osm_cli *cli, const char **words, size_t n);

@@ -37,11 +37,20 @@ static const char USAGE[] =
     "the workspace\n"
     "  osm policy docs DIR...                    the page of all that a policy can ask and say, as "
     "Markdown\n"
+    "  osm policy list                           the generations of the daemon's policies, what is "
+    "held and why\n"
+    "  osm policy reload [--force]               takes over what is in their directories now; exit "
+    "code 1:\n"
+    "                                            rejected, held or quarantined (--force: all the "
+    "same)\n"
+    "  osm policy activate [DIGEST]              lets policies that are held take over\n"
+    "  osm policy rollback [REASON]              goes back to the generation before, and "
+    "quarantines this one\n"
     "  osm ca reload                             takes over the roots that are in the state "
     "directory now\n"
     "  osm version\n\n"
     "Of several DIR the first holds the shipped policies (installed in share/osm/policies), the "
-    "others lie over it.\nThe policy commands need no daemon.\n\n";
+    "others lie over it.\npolicy check, test, annotations and docs need no daemon.\n\n";
 
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
@@ -62,6 +71,16 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
         return osm_cli_proxy_config(cli, words[3], n == 5 ? words[4] : NULL);
     if (n == 2 && !strcmp(words[0], "ca") && !strcmp(words[1], "reload"))
         return osm_cli_ca_reload(cli);
+    if (n > 1 && !strcmp(words[0], "policy")) {
+        if (n == 2 && !strcmp(words[1], "list"))
+            return osm_cli_policy_list(cli);
+        if (n == 2 && !strcmp(words[1], "reload"))
+            return osm_cli_policy_reload(cli);
+        if (n <= 3 && !strcmp(words[1], "activate"))
+            return osm_cli_policy_activate(cli, n == 3 ? words[2] : NULL);
+        if (n <= 3 && !strcmp(words[1], "rollback"))
+            return osm_cli_policy_rollback(cli, n == 3 ? words[2] : NULL);
+    }
     int rc = n > 1 && !strcmp(words[0], "policy") ? osm_cli_policy(cli, words + 1, n - 1) : -1;
     if (rc >= 0)
         return rc;
@@ -90,6 +109,8 @@ int main(int argc, char **argv)
          &cli.connected, false},
         {"timeout", 0, "DURATION", "wait: give up after this time (default 30s)", &cli.timeout,
          NULL, false},
+        {"force", 0, NULL, "policy reload: also what was rejected, quarantined or would be held",
+         NULL, &cli.force, false},
         {"out", 0, "DIR",
          "where the files go; proxy bootstrap: created 0700; policy annotations: the workspace",
          &cli.out_dir, NULL, false},

@@ -2,13 +2,14 @@
  * out and why. */
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/table.h"
 
 #include "base/buf.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { ASK_TIMEOUT_MS = 10 * 1000, CELL_MAX = 16, TABLE_MAX_BYTES = 64 * 1024 * 1024 };
+enum { ASK_TIMEOUT_MS = 10 * 1000, TABLE_MAX_BYTES = 64 * 1024 * 1024 };
 
 static const char *text_at(const json_t *object, const char *key)
 {
@@ -19,33 +20,6 @@ static const char *text_at(const json_t *object, const char *key)
 static json_int_t number_at(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
-}
-
-/* Columns padded to their widest cell. Cells are tab-separated lines in one buffer. */
-static void print_table(const char *rows)
-{
-    size_t widths[CELL_MAX] = {0};
-    for (int pass = 0; pass < 2; pass++) {
-        for (const char *row = rows; *row;) {
-            size_t row_len = strcspn(row, "\n");
-            const char *cell = row;
-            for (size_t column = 0; column < CELL_MAX && cell <= row + row_len; column++) {
-                size_t len = strcspn(cell, "\t\n");
-                if (pass == 0 && len > widths[column])
-                    widths[column] = len;
-                bool last = cell[len] != '\t';
-                if (pass == 1)
-                    (void)printf("%s%-*.*s", "  ", last ? (int)len : (int)widths[column], (int)len,
-                                 cell);
-                if (last)
-                    break;
-                cell += len + 1;
-            }
-            if (pass == 1)
-                (void)putchar('\n');
-            row += row_len + (row[row_len] == '\n');
-        }
-    }
 }
 
 static void print_source(const json_t *source)
@@ -97,7 +71,7 @@ static void print_proxies(const json_t *proxies, const json_t *missing)
         (void)osm_buf_add_char(&rows, '\n');
     }
     if (rows.data)
-        print_table(rows.data);
+        osm_table_print(rows.data);
     osm_buf_clear(&rows);
     json_array_foreach (proxies, i, proxy)
         for (size_t t = 0; t < 5; t++) {

@@ -51,7 +51,6 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
     e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
     e->run = 1;
-    e->numbers_after = config->numbers_after;
     e->thorough = config->thorough;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;

@@ -28,8 +28,6 @@ struct osm_engine_config {
     uint64_t (*now_ms)(void); /* monotonic; NULL: the system's */
     bool thorough;            /* whether rules keep state is looked for after every run, not after
                                  the first and one in 64 */
-    uint64_t numbers_after;   /* snapshots are numbered from the next on: an engine that replaces
-                                 another never gives one of its numbers again */
 };
 
 /** Loads and checks the bundle. Errors: OSM_ELUA "file:line: text"; nothing of the bundle runs
@@ -45,7 +43,7 @@ OSM_MUST_USE int osm_engine_watch_status(const struct osm_engine *engine,
                                          struct osm_store_reader *reader);
 
 /** Applies a batch of object changes (not taken), runs what is dirty and asked for, composes. *out
- * is a new reference to the snapshot, numbered one above the last; NULL when nothing that is served
+ * is a new reference to the snapshot, numbered 1, 2, ...; NULL when nothing that is served
  * or reported differs from the last one. Errors of rules are contained in the snapshot. Errors:
  * OSM_ENOMEM, OSM_ELUA (state lost; the engine must be thrown away). */
 OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_changes *changes,

@@ -278,7 +278,7 @@ struct osm_engine {
     struct osm_compose *compose;
     uint64_t filled_roots;
     struct osm_snapshot *last;
-    uint64_t numbers_after; /* of the first snapshot */
+    uint64_t snapshots; /* so many were made */
     bool thorough;
 };
 

@@ -1,12 +1,13 @@
-/* The engine's thread. It takes one batch at a time; the outcome is posted to the loop.
+/* The engine's thread. It loads the bundle, then takes one batch at a time; the outcome of each is
+ * posted to the loop.
  *
  *   loop:   submit --> [batch] --> thread: osm_engine_run --> [outcome] --> loop: done
  *
  * While no batch waits the thread lets the engine clean up, step by step, then sleeps.
  *
- * The mutex guards `batch`, `stopping` and how the start went; everything else belongs to one side,
- * and the outcome to whoever has the batch. One that is still posted when the policy is stopped is
- * dropped when it arrives. */
+ * The mutex guards `batch` and `stopping`; everything else belongs to one side, and the outcome to
+ * whoever has the batch. One that is still posted when the policy is stopped is dropped when it
+ * arrives. */
 #include "policy/host.h"
 
 #include "base/check.h"
@@ -24,6 +25,7 @@ struct outcome {
     struct osm_policy
         *policy; /* loop thread; NULL: nobody waits any more, whoever delivers it frees it */
     bool posted; /* policy thread, and the loop after the join */
+    bool of_load;
     struct osm_snapshot *snapshot;
     int rc;
     struct osm_err err;
@@ -32,19 +34,17 @@ struct outcome {
 struct osm_policy {
     struct osm_loop *loop;
     struct osm_policy_callbacks callbacks;
-    const struct osm_engine_config *config; /* during start only */
+    struct osm_engine_config config; /* with texts of its own, until the load */
+    char *texts[4];
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct osm_changes *batch;
     bool stopping;
-    bool started;
-    int start_rc;
-    struct osm_err start_err;
     /* loop thread */
     bool busy;
     struct outcome *outcome;
-    /* policy thread */
+    /* policy thread; the loop's while that has nothing to do */
     struct osm_engine *engine;
 };
 
@@ -62,8 +62,11 @@ static void deliver(void *ud)
     char error[sizeof o->err.msg];
     int rc = o->rc;
     memcpy(error, o->err.msg, sizeof error);
-    p->busy = false; /* done may submit, or stop */
-    p->callbacks.done(p->callbacks.ud, snapshot, rc ? error : NULL);
+    p->busy = false; /* the callback may submit, or stop */
+    if (o->of_load)
+        p->callbacks.loaded(p->callbacks.ud, rc ? error : NULL);
+    else
+        p->callbacks.done(p->callbacks.ud, snapshot, rc ? error : NULL);
 }
 
 static bool is_stopping(struct osm_policy *p)
@@ -74,11 +77,8 @@ static bool is_stopping(struct osm_policy *p)
     return stopping;
 }
 
-static void run_batch(struct osm_policy *p, struct osm_changes *batch, struct outcome *o)
+static void post(struct osm_policy *p, struct outcome *o)
 {
-    o->err = (struct osm_err){0};
-    o->rc = osm_engine_run(p->engine, batch, &o->snapshot, &o->err);
-    osm_changes_free(batch);
     /* A loop that never heard of the outcome would wait for ever: out of memory passes, or the
      * process ends. */
     static const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
@@ -90,22 +90,33 @@ static void run_batch(struct osm_policy *p, struct osm_changes *batch, struct ou
     o->posted = rc == 0;
 }
 
+static void run_batch(struct osm_policy *p, struct osm_changes *batch, struct outcome *o)
+{
+    o->err = (struct osm_err){0};
+    o->of_load = false;
+    o->rc = osm_engine_run(p->engine, batch, &o->snapshot, &o->err);
+    osm_changes_free(batch);
+    post(p, o);
+}
+
+static void load(struct osm_policy *p, struct outcome *o)
+{
+    o->of_load = true;
+    o->rc = osm_engine_new(&p->engine, &p->config, &o->err);
+    osm_policy_files_unref(p->config.files);
+    p->config.files = NULL;
+    post(p, o);
+}
+
 static void *serve(void *ud)
 {
     struct osm_policy *p = ud;
-    struct osm_engine *engine = NULL;
-    struct osm_err err = {0};
-    int rc = osm_engine_new(&engine, p->config, &err);
+    load(p, p->outcome);
     pthread_mutex_lock(&p->lock);
-    p->engine = engine;
-    p->start_rc = rc;
-    p->start_err = err;
-    p->started = true;
-    pthread_cond_broadcast(&p->wake);
-    while (!rc && !p->stopping) {
+    while (!p->stopping) {
         if (!p->batch) {
             pthread_mutex_unlock(&p->lock);
-            bool more = osm_engine_rest(engine);
+            bool more = p->engine && osm_engine_rest(p->engine);
             pthread_mutex_lock(&p->lock);
             if (!more && !p->batch && !p->stopping)
                 pthread_cond_wait(&p->wake, &p->lock);
@@ -118,7 +129,7 @@ static void *serve(void *ud)
         pthread_mutex_lock(&p->lock);
     }
     pthread_mutex_unlock(&p->lock);
-    osm_engine_free(engine);
+    osm_engine_free(p->engine);
     return NULL;
 }
 
@@ -135,50 +146,66 @@ static int start_thread(pthread_t *thread, void *(*fn)(void *), void *ud, struct
     return rc ? osm_fail(err, OSM_EIO, "policy thread: %s", strerror(rc)) : 0;
 }
 
+/* What a load needs outlives whoever asked for it. */
+static int keep_config(struct osm_policy *p, const struct osm_engine_config *config)
+{
+    const char **fields[] = {&p->config.mesh_name, &p->config.osm_namespace,
+                             &p->config.trust_domain, &p->config.roots_pem};
+    p->config = *config;
+    p->config.files = osm_policy_files_ref(config->files);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (!*fields[i])
+            continue;
+        p->texts[i] = osm_strdup(*fields[i]);
+        *fields[i] = p->texts[i];
+        if (!p->texts[i])
+            return OSM_ENOMEM;
+    }
+    return 0;
+}
+
+static void release(struct osm_policy *p)
+{
+    osm_policy_files_unref(p->config.files);
+    for (size_t i = 0; i < sizeof p->texts / sizeof *p->texts; i++)
+        osm_free(p->texts[i]);
+    (void)pthread_cond_destroy(&p->wake);
+    (void)pthread_mutex_destroy(&p->lock);
+    osm_free(p);
+}
+
 int osm_policy_start(struct osm_policy **out, struct osm_loop *loop,
                      const struct osm_engine_config *config,
                      const struct osm_policy_callbacks *callbacks, struct osm_err *err)
 {
+    OSM_REQUIRE(config->files);
     struct osm_policy *p = osm_alloc(sizeof *p);
     if (!p)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
-    p->outcome = osm_alloc(sizeof *p->outcome);
-    if (!p->outcome) {
-        osm_free(p);
-        return osm_fail(err, OSM_ENOMEM, "out of memory");
-    }
-    p->outcome->policy = p;
-    p->loop = loop;
-    p->callbacks = *callbacks;
-    p->config = config;
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_cond_init(&p->wake, NULL);
-    int rc = start_thread(&p->thread, serve, p, err);
-    if (rc)
-        goto fail;
-    pthread_mutex_lock(&p->lock);
-    while (!p->started)
-        pthread_cond_wait(&p->wake, &p->lock);
-    rc = p->start_rc;
-    pthread_mutex_unlock(&p->lock);
-    p->config = NULL;
+    p->loop = loop;
+    p->callbacks = *callbacks;
+    p->busy = true;
+    p->outcome = osm_alloc(sizeof *p->outcome);
+    int rc = p->outcome && !keep_config(p, config) ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (!rc) {
+        p->outcome->policy = p;
+        rc = start_thread(&p->thread, serve, p, err);
+    }
     if (!rc) {
         *out = p;
         return 0;
     }
-    (void)pthread_join(p->thread, NULL);
-    (void)osm_fail(err, rc, "%s", p->start_err.msg);
-fail:
-    (void)pthread_cond_destroy(&p->wake);
-    (void)pthread_mutex_destroy(&p->lock);
     osm_free(p->outcome);
-    osm_free(p);
+    release(p);
     return rc;
 }
 
-/* The bundle does not change after its load, which osm_policy_start has waited for. */
+/* The bundle does not change after its load. */
 int osm_policy_watch_status(const struct osm_policy *p, struct osm_store_reader *reader)
 {
+    OSM_REQUIRE(!p->busy);
     return osm_engine_watch_status(p->engine, reader);
 }
 
@@ -208,15 +235,19 @@ bool osm_policy_busy(const struct osm_policy *p)
     return p->busy;
 }
 
-void osm_policy_stop(struct osm_policy *p)
+/* --- its end --- */
+
+static void ask_to_stop(struct osm_policy *p)
 {
-    if (!p)
-        return;
     pthread_mutex_lock(&p->lock);
     p->stopping = true;
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
-    (void)pthread_join(p->thread, NULL);
+}
+
+/* After the join, on the loop thread. */
+static void clear(struct osm_policy *p)
+{
     osm_changes_free(p->batch); /* never begun */
     if (p->busy && p->outcome->posted) {
         p->outcome->policy = NULL;
@@ -224,9 +255,50 @@ void osm_policy_stop(struct osm_policy *p)
         osm_snapshot_unref(p->outcome->snapshot);
         osm_free(p->outcome);
     }
-    (void)pthread_cond_destroy(&p->wake);
-    (void)pthread_mutex_destroy(&p->lock);
-    osm_free(p);
+    release(p);
+}
+
+void osm_policy_stop(struct osm_policy *p)
+{
+    if (!p)
+        return;
+    ask_to_stop(p);
+    (void)pthread_join(p->thread, NULL);
+    clear(p);
+}
+
+static void no_load(void *ud, const char *error)
+{
+    (void)ud;
+    (void)error;
+}
+
+static void no_run(void *ud, struct osm_snapshot *snapshot, const char *error)
+{
+    (void)ud;
+    (void)error;
+    osm_snapshot_unref(snapshot);
+}
+
+static void join_on_pool(void *ud)
+{
+    struct osm_policy *p = ud;
+    (void)pthread_join(p->thread, NULL);
+}
+
+static void joined(void *ud)
+{
+    clear(ud);
+}
+
+void osm_policy_discard(struct osm_policy *p)
+{
+    if (!p)
+        return;
+    ask_to_stop(p);
+    p->callbacks = (struct osm_policy_callbacks){NULL, no_load, no_run};
+    if (osm_loop_work(p->loop, join_on_pool, joined, p))
+        osm_policy_stop(p); /* without memory it is waited for */
 }
 
 /* --- an engine without a loop --- */

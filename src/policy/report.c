@@ -250,7 +250,7 @@ int osm_report_snapshot(struct osm_engine *e, struct osm_snapshot_proxy *proxies
         *out = NULL;
         return 0;
     }
-    s->number = (e->last ? e->last->number : e->numbers_after) + 1;
+    s->number = ++e->snapshots;
     osm_snapshot_unref(e->last);
     e->last = osm_snapshot_ref(s);
     *out = s;

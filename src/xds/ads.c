@@ -482,6 +482,11 @@ static int by_place(const void *a, const void *b)
                        (x->conn->opened_ms < y->conn->opened_ms);
 }
 
+size_t osm_ads_proxies(const struct osm_ads *ads)
+{
+    return ads->by_uuid.count;
+}
+
 json_t *osm_ads_status(const struct osm_ads *ads)
 {
     json_t *list = json_array();

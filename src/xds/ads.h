@@ -9,6 +9,15 @@
 
 struct osm_ads;
 
+/* Borrowed for the call. */
+struct osm_ads_refusal {
+    const char *uuid;
+    enum osm_xds_type type;
+    const struct osm_resource *resource; /* as it was sent; its body may be gone */
+    const char *error;                   /* the proxy's words */
+    uint64_t since; /* number of the snapshot with which it began to refuse this type */
+};
+
 struct osm_ads_callbacks {
     void *ud;
     /** A stream has opened with a certificate that verifies against the roots and is not expired. 0
@@ -18,6 +27,9 @@ struct osm_ads_callbacks {
     /** The proxy needs the leaf certificate of its account: answer with osm_ads_set_leaf, now or
      * later. Called again when it is near its renewal. */
     void (*want_leaf)(void *ud, const char *ns, const char *account);
+    /** A proxy has refused a response that held this resource. Streams must not be touched in it:
+     * nothing may be published. */
+    void (*refused)(void *ud, const struct osm_ads_refusal *refusal);
     /** A proxy has acknowledged, refused, come or gone: whoever waits may look again. */
     void (*changed)(void *ud);
 };
@@ -56,6 +68,8 @@ void osm_ads_publish(struct osm_ads *ads, struct osm_snapshot *snapshot);
  * alone. */
 void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account,
                       struct osm_resource *secret);
+/** How many proxies are connected. */
+size_t osm_ads_proxies(const struct osm_ads *ads);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */
 void osm_ads_drop(struct osm_ads *ads, const char *uuid, const char *reason);
 /** Every stream, sorted by namespace/pod:

@@ -305,20 +305,48 @@ static void note_node(struct osm__conn *conn, const struct osm_discovery_request
     }
 }
 
+struct telling {
+    const struct osm__conn *conn;
+    struct osm_ads_refusal refusal;
+};
+
+static void tell_one(void *ud, const struct osm_resource *resource)
+{
+    struct telling *telling = ud;
+    const struct osm_ads_callbacks *callbacks = &telling->conn->ads->callbacks;
+    telling->refusal.resource = resource;
+    callbacks->refused(callbacks->ud, &telling->refusal);
+}
+
+static void note_refusal(struct osm__conn *conn, enum osm_xds_type type, const char *error)
+{
+    uint64_t *since = &conn->refused_since[type];
+    if (!*since)
+        *since = conn->view_number;
+    if (!conn->ads->callbacks.refused)
+        return;
+    struct telling telling = {conn, {conn->peer.id.uuid, type, NULL, error, *since}};
+    osm_stream_each_refused(conn->stream, type, tell_one, &telling);
+}
+
 static void note_verdict(struct osm__conn *conn, const struct osm_stream_request *r,
                          enum osm_stream_verdict verdict)
 {
     const char *uuid = conn->peer.id.uuid;
+    int type = osm_xds_type_parse(r->type_url);
     switch (verdict) {
     case OSM_STREAM_QUIET:
         break;
     case OSM_STREAM_ACK:
+        if (!osm_stream_type_state(conn->stream, (enum osm_xds_type)type).nacked)
+            conn->refused_since[type] = 0;
         osm__ads_changed(conn->ads);
         break;
     case OSM_STREAM_NACK:
         osm_log(OSM_LOG_XDS, OSM_LOG_WARN, "refused by the proxy", OSM_S("node", uuid),
                 OSM_S("type", r->type_url), OSM_S("nonce", r->nonce), OSM_S("error", r->error),
                 OSM_U("snap", conn->view_number));
+        note_refusal(conn, (enum osm_xds_type)type, r->error);
         osm__ads_changed(conn->ads);
         break;
     case OSM_STREAM_STALE:

@@ -85,6 +85,7 @@ struct osm__conn {
     struct osm_stream *stream;
     bool seen, has_node, unknown_type; /* seen: its pod was in a snapshot */
     uint64_t view_number, leaf_generation, applied_number;
+    uint64_t refused_since[OSM_XDS_TYPE_COUNT]; /* view_number; 0: not refusing */
     uint64_t opened_ms, waits_since_ms;
 };
 

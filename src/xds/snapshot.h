@@ -65,7 +65,8 @@ struct osm_snapshot_proxy {
 };
 
 struct osm_snapshot {
-    uint64_t number;                    /* 1, 2, ... */
+    uint64_t number;                    /* 1, 2, ...; given anew by whoever publishes it: the loop's
+                                           from then on */
     struct osm_snapshot_proxy *proxies; /* sorted by uuid */
     size_t proxies_len;
     json_t *rejects; /* [{"object": "TrafficTarget blue/t1", "path": "spec.rules[0]", "reason": ...,

@@ -366,6 +366,7 @@ static void refused(struct osm__type *t, enum osm_xds_type type, const struct os
             e->held = sent->epoch == t->epoch;
         }
     }
+    t->refused_seq = sent->seq;
     t->nacked_version = sent->version;
     t->nacked = any_unknown(t) || has_wildcard(type);
     keep_error(t, error);
@@ -561,6 +562,15 @@ bool osm_stream_refused(const struct osm_stream *stream)
         if (stream->types[i].nacked)
             return true;
     return false;
+}
+
+void osm_stream_each_refused(const struct osm_stream *stream, enum osm_xds_type type,
+                             osm_stream_refused_fn *fn, void *ud)
+{
+    const struct osm__type *t = &stream->types[type];
+    for (size_t i = 0; i < t->len; i++)
+        if (t->entries[i].state == OSM__UNKNOWN && t->entries[i].seq == t->refused_seq)
+            fn(ud, t->entries[i].resource);
 }
 
 bool osm_stream_asks(const struct osm_stream *stream, enum osm_xds_type type, const char *name)

@@ -114,6 +114,11 @@ void osm_stream_expect(struct osm_stream *stream, enum osm_xds_type type);
 bool osm_stream_due(struct osm_stream *stream);
 /** The last answer to some type was a refusal. */
 bool osm_stream_refused(const struct osm_stream *stream);
+/** What the newest refused response of a type held (it is not known which of it is to blame), as
+ * it was sent: borrowed for the call. What was sent again since is left out. */
+typedef void osm_stream_refused_fn(void *ud, const struct osm_resource *resource);
+void osm_stream_each_refused(const struct osm_stream *stream, enum osm_xds_type type,
+                             osm_stream_refused_fn *fn, void *ud);
 /** LDS or RDS wait for the answer to a CDS. */
 bool osm_stream_waits(struct osm_stream *stream);
 /** The client subscribes to the resource, by name or by a wildcard. */

@@ -46,8 +46,9 @@ struct osm__type {
     size_t len;
     struct osm__sent inflight[OSM__INFLIGHT_MAX];
     unsigned inflight_len;
-    uint32_t epoch;    /* counts changes of the content that the client subscribes to */
-    uint64_t last_seq; /* newest response */
+    uint32_t epoch;       /* counts changes of the content that the client subscribes to */
+    uint64_t last_seq;    /* newest response */
+    uint64_t refused_seq; /* newest that was refused */
     struct osm_hash acked_version, nacked_version;
     char *error;
     size_t adds, urgent, gone, tell, waiting;

@@ -30,6 +30,7 @@ LAYERS = {
     "validate": 26,
     "source": 30,
     "policy": 30,
+    "reload": 35,
     "debug": 40,
     "app": 50,
     "cli": 50,

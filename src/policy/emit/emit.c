@@ -18,8 +18,11 @@ int osm_emit_body(lua_State *L)
     struct osm_engine *e = osm_engine_of(L);
     struct osm_key key;
     osm_top(e)->emission = osm_alloc(sizeof *osm_top(e)->emission);
-    if (!osm_top(e)->emission)
+    if (!osm_top(e)->emission) {
+        e->abort =
+            OSM_ABORT_NOMEM; /* no error of the emitter's: it would stand until a read changes */
         return luaL_error(L, "out of memory");
+    }
     osm_key_decode(c->key, c->key_len, &key);
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->decl->fn);
     lua_rawgeti(L, LUA_REGISTRYINDEX, e->mesh_ref);

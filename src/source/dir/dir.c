@@ -16,7 +16,7 @@
 #include "base/utf8.h"
 #include "source/dir/files.h"
 #include "source/dir/walk.h"
-#include "source/dir/watch.h"
+#include "loop/watch.h"
 #include "source/source_priv.h"
 
 #include <errno.h>
@@ -36,7 +36,7 @@ struct dir {
     struct osm_source source; /* first: the two share their address */
     char *path;
     struct osm_source_sink sink;
-    struct osm__watch *watch; /* NULL: none to be had */
+    struct osm_watch *watch; /* NULL: none to be had */
     struct osm_timer *quiet, *poll;
     struct osm__files files;
     struct osm_map told;    /* key -> the object that the sink was told of; one reference */
@@ -175,7 +175,7 @@ static void forget_writers(struct dir *d, uint64_t age_ms)
 static void watch_path(void *ud, const char *path, const char *rel)
 {
     struct dir *d = ud;
-    int rc = d->watch ? osm__watch_add(d->watch, path, rel) : 0;
+    int rc = d->watch ? osm_watch_add(d->watch, path, rel) : 0;
     if (rc == OSM_ELIMIT && !d->watch_full) {
         osm_log(
             OSM_LOG_SOURCE, OSM_LOG_WARN,
@@ -338,12 +338,12 @@ static void scan(struct dir *d, bool force)
     forget_writers(d, WRITER_MAX_MS);
     osm_timer_stop(d->quiet);
     if (d->watch)
-        osm__watch_begin(d->watch);
+        osm_watch_begin(d->watch);
     int rc = osm__walk(&walk, d->path, watch_path, d, &err);
     if (!rc)
         rc = scan_walk(d, &walk, force, &wait, &err);
     if (!rc && d->watch)
-        osm__watch_end(d->watch);
+        osm_watch_end(d->watch);
     if (!rc && d->files.changed && settle(d))
         rc = osm_fail(&err, OSM_ENOMEM, "%s: %s", d->path, osm_code_text(OSM_ENOMEM));
     osm__walk_clear(&walk);
@@ -379,21 +379,21 @@ static void note_writing(struct dir *d, const char *rel)
     stamp->ms = osm_now_ms();
 }
 
-static void on_event(void *ud, enum osm__watch_event event, const char *rel)
+static void on_event(void *ud, enum osm_watch_event event, const char *rel)
 {
     struct dir *d = ud;
     uint64_t now_ms = osm_now_ms();
-    if (event == OSM__WATCH_WRITING)
+    if (event == OSM_WATCH_WRITING)
         note_writing(d, rel);
-    else if (event == OSM__WATCH_LOST)
+    else if (event == OSM_WATCH_LOST)
         forget_writers(d, 0);
     else
         osm_free(osm_map_del(&d->writing, rel));
 
     if (!d->burst_since_ms)
         d->burst_since_ms = now_ms;
-    if (event == OSM__WATCH_TREE || event == OSM__WATCH_LOST ||
-        (event == OSM__WATCH_CHANGED && osm_map_has(&d->files.map, rel)))
+    if (event == OSM_WATCH_TREE || event == OSM_WATCH_LOST ||
+        (event == OSM_WATCH_CHANGED && osm_map_has(&d->files.map, rel)))
         d->in_steps = true;
     uint64_t age_ms = now_ms - d->burst_since_ms;
     uint64_t delay_ms = age_ms < BURST_MAX_MS ? BURST_MAX_MS - age_ms : 0;
@@ -401,7 +401,7 @@ static void on_event(void *ud, enum osm__watch_event event, const char *rel)
         delay_ms = QUIET_MS;
     /* A finished file out of the blue is read at once. After anything else more may follow: a name
      * that vanishes is often about to be written anew. */
-    if (event == OSM__WATCH_DONE && !d->in_steps && now_ms - d->scanned_ms >= QUIET_MS)
+    if (event == OSM_WATCH_DONE && !d->in_steps && now_ms - d->scanned_ms >= QUIET_MS)
         delay_ms = 0;
     osm_timer_start(d->quiet, delay_ms, 0);
 }
@@ -410,7 +410,7 @@ static void dir_refresh(struct osm_source *source)
 {
     struct dir *d = (struct dir *)source;
     if (d->watch)
-        osm__watch_drain(d->watch);
+        osm_watch_drain(d->watch);
     scan(d, true);
 }
 
@@ -474,7 +474,7 @@ static const char *dir_failure(const struct osm_source *source)
 static void dir_stop(struct osm_source *source)
 {
     struct dir *d = (struct dir *)source;
-    osm__watch_free(d->watch);
+    osm_watch_free(d->watch);
     osm_timer_free(d->quiet);
     osm_timer_free(d->poll);
     osm_map_each (&d->told, e)
@@ -517,7 +517,7 @@ int osm_source_dir_start(struct osm_source **out, struct osm_loop *loop, const c
         dir_stop(&d->source);
         return osm_fail(err, OSM_ENOMEM, "%s: %s", path, osm_code_text(OSM_ENOMEM));
     }
-    if (osm__watch_new(&d->watch, loop, on_event, d, &watch_err))
+    if (osm_watch_new(&d->watch, loop, on_event, d, &watch_err))
         osm_log(OSM_LOG_SOURCE, OSM_LOG_WARN, "changes are seen by polling only",
                 OSM_S("error", watch_err.msg));
     osm_timer_start(d->poll, 0, 0); /* not now: the caller has nothing in its hands yet */

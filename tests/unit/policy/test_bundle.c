@@ -52,7 +52,7 @@ static void test_declarations_are_checked_with_their_places(void **state)
         if (cases[i].error)
             assert_string_equal(err.msg, cases[i].error);
         else
-            assert_non_null(strstr(err.msg, "crds/none.yaml: No such file or directory"));
+            assert_non_null(strstr(err.msg, "crds/none.yaml: no such file in the bundle"));
     }
 }
 

@@ -378,7 +378,7 @@ static void test_keys_are_checked(void **state)
              "  if how == 'zero' then return mesh.id('a\\0b') end if how == 'long' then return "
              "mesh.id(('x'):rep(2000)) end\n"
              "  if how == 'kind' then return mesh.Cfg(1) end if how == 'fact' then return "
-             "mesh.target_port('a', 'b', 'c') end\n"
+             "mesh.target_ports('a', 'b', 'c') end\n"
              "  if how == 'name' then return mesh['id' .. 's']() end\n"
              "  return mesh.id('a', 1, true) end\n");
     assert_string_equal(bench_ask(b, "ask", "[\"\"]"), "[\"a\",1,true]");
@@ -400,7 +400,7 @@ static void test_keys_are_checked(void **state)
                         "kind has no namespace)");
     assert_string_equal(
         bench_ask(b, "ask", "[\"fact\"]"),
-        "m.lua:13: mesh.target_port: takes a namespace, a service and a port number");
+        "m.lua:13: mesh.target_ports: takes a namespace, a service and a port number");
     assert_string_equal(bench_ask(b, "ask", "[\"name\"]"),
                         "m.lua:14: mesh.ids: nobody declares it; do you mean id?");
 }

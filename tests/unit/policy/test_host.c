@@ -5,9 +5,17 @@ struct host {
     struct bench *bench;
     struct osm_loop *loop;
     struct osm_policy *policy;
-    int done;
+    int done, loaded;
     char error[256];
 };
+
+static void on_loaded(void *ud, const char *error)
+{
+    struct host *h = ud;
+    h->loaded++;
+    (void)snprintf(h->error, sizeof h->error, "%s", error ? error : "");
+    osm_loop_stop(h->loop);
+}
 
 static void on_done(void *ud, struct osm_snapshot *snapshot, const char *error)
 {
@@ -22,12 +30,21 @@ static void on_done(void *ud, struct osm_snapshot *snapshot, const char *error)
     osm_loop_stop(h->loop);
 }
 
-static int start(struct host *h, const char *text, struct osm_err *err)
+/* Starts, and waits for the load; its error is in h->error. */
+static void start(struct host *h, const char *text, size_t memory_max_bytes)
 {
+    struct osm_err err = {0};
     bench_write(h->bench, "m.lua", text, NULL);
     struct osm_engine_config config = bench_config(h->bench->dir);
-    struct osm_policy_callbacks callbacks = {h, on_done};
-    return osm_policy_start(&h->policy, h->loop, &config, &callbacks, err);
+    struct osm_policy_callbacks callbacks = {h, on_loaded, on_done};
+    config.memory_max_bytes = memory_max_bytes;
+    assert_int_equal(osm_policy_files_read(&config.files, config.policies_dirs, &err), 0);
+    assert_int_equal(osm_policy_start(&h->policy, h->loop, &config, &callbacks, &err), 0);
+    osm_policy_files_unref(config.files);
+    assert_true(osm_policy_busy(h->policy));
+    assert_int_equal(osm_loop_run(h->loop), 0);
+    assert_int_equal(h->loaded, 1);
+    assert_false(osm_policy_busy(h->policy));
 }
 
 static int set_up(void **state)
@@ -68,8 +85,7 @@ static const char service[] =
 static void test_a_batch_becomes_a_snapshot(void **state)
 {
     struct host *h = *state;
-    struct osm_err err = {0};
-    assert_int_equal(start(h, plain, &err), 0);
+    start(h, plain, 0);
     submit(h, service);
     assert_true(osm_policy_busy(h->policy));
     assert_int_equal(osm_loop_run(h->loop), 0);
@@ -78,30 +94,22 @@ static void test_a_batch_becomes_a_snapshot(void **state)
     assert_int_equal(json_array_size(h->bench->snapshot->rejects), 1);
 }
 
-static void test_a_bundle_that_does_not_load_fails_the_start(void **state)
+static void test_a_bundle_that_does_not_load_says_why(void **state)
 {
     struct host *h = *state;
-    struct osm_err err = {0};
-    assert_int_equal(start(h, "return {", &err), OSM_ELUA);
-    assert_string_equal(err.msg, "m.lua:1: unexpected symbol near <eof>");
-    assert_null(h->policy);
+    start(h, "return {", 0);
+    assert_string_equal(h->error, "m.lua:1: unexpected symbol near <eof>");
 }
 
 static void test_a_run_that_loses_its_state_says_so(void **state)
 {
     struct host *h = *state;
-    struct osm_err err = {0};
-    bench_write(
-        h->bench, "m.lua",
-        "local kept = {}\n"
-        "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o)\n"
-        "  kept[#kept + 1] = ('x'):rep(1000000) .. #kept\n"
-        "end } } }",
-        NULL);
-    struct osm_engine_config config = bench_config(h->bench->dir);
-    struct osm_policy_callbacks callbacks = {h, on_done};
-    config.memory_max_bytes = 8 << 20;
-    assert_int_equal(osm_policy_start(&h->policy, h->loop, &config, &callbacks, &err), 0);
+    start(h,
+          "local kept = {}\n"
+          "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o)\n"
+          "  kept[#kept + 1] = ('x'):rep(1000000) .. #kept\n"
+          "end } } }",
+          8 << 20);
     for (int i = 0; i < 12; i++) {
         char another[256];
         (void)snprintf(another, sizeof another,
@@ -121,8 +129,7 @@ static void test_a_run_that_loses_its_state_says_so(void **state)
 static void test_stopping_drops_what_is_under_way(void **state)
 {
     struct host *h = *state;
-    struct osm_err err = {0};
-    assert_int_equal(start(h, plain, &err), 0);
+    start(h, plain, 0);
     submit(h, service);
     osm_policy_stop(h->policy);
     h->policy = NULL;
@@ -131,14 +138,27 @@ static void test_stopping_drops_what_is_under_way(void **state)
     assert_int_equal(h->done, 0);
 }
 
+static void test_discarding_waits_for_nothing(void **state)
+{
+    struct host *h = *state;
+    start(h, plain, 0);
+    submit(h, service);
+    osm_policy_discard(h->policy);
+    h->policy = NULL;
+    assert_int_equal(osm_loop_post(h->loop, (osm_task_fn *)osm_loop_stop, h->loop), 0);
+    (void)osm_loop_run(h->loop);
+    assert_int_equal(h->done, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_batch_becomes_a_snapshot, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_bundle_that_does_not_load_fails_the_start, set_up,
+        cmocka_unit_test_setup_teardown(test_a_bundle_that_does_not_load_says_why, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_run_that_loses_its_state_says_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stopping_drops_what_is_under_way, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_discarding_waits_for_nothing, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, bench_no_leak);
 }

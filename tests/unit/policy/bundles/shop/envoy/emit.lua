@@ -6,12 +6,12 @@ M.emit = {}
 M.emit.clusters = {
   each = "ports",
   run = function(mesh, out, namespace, service, port)
-    local name = id.cluster(namespace, service, mesh.target_port(namespace, service, port))
+    local name = id.cluster(namespace, service, mesh.target_ports(namespace, service, port)[1] or 0)
     out.cluster({ name = name, audience = "everyone", message = { type = "EDS", connect_timeout = "1s",
       eds_cluster_config = { eds_config = { ads = {}, resource_api_version = "V3" } } } })
     out.load_assignment({ cluster = name, audience = "everyone", service_port = { namespace, service, port }, accounts = "any" })
     local clusters = require("mesh.list").map(mesh.backends(namespace, service), function(backend)
-      local target = mesh.target_port(namespace, backend.name, port)
+      local target = mesh.target_ports(namespace, backend.name, port)[1] or 0
       return target > 0 and { name = id.cluster(namespace, backend.name, target), weight = backend.weight } or nil
     end)
     local route = { match = { prefix = "/" } }

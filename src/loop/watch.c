@@ -1,4 +1,4 @@
-#include "source/dir/watch.h"
+#include "loop/watch.h"
 
 #include "base/map.h"
 
@@ -18,16 +18,16 @@ struct target {
     unsigned round;
 };
 
-struct osm__watch {
+struct osm_watch {
     uv_poll_t poll;
     int fd;
-    osm__watch_fn *fn; /* NULL once closing */
+    osm_watch_fn *fn; /* NULL once closing */
     void *ud;
     struct osm_map targets; /* watch descriptor -> struct target * */
     unsigned round;
 };
 
-static void drop_target(struct osm__watch *watch, int wd)
+static void drop_target(struct osm_watch *watch, int wd)
 {
     struct target *target = osm_map_deln(&watch->targets, &wd, sizeof wd);
     if (target)
@@ -35,21 +35,21 @@ static void drop_target(struct osm__watch *watch, int wd)
     osm_free(target);
 }
 
-static enum osm__watch_event event_of(uint32_t mask)
+static enum osm_watch_event event_of(uint32_t mask)
 {
     if (mask & (IN_ISDIR | IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
-        return OSM__WATCH_TREE;
+        return OSM_WATCH_TREE;
     if (mask & IN_MODIFY)
-        return OSM__WATCH_WRITING;
-    return mask & (IN_CLOSE_WRITE | IN_MOVED_TO) ? OSM__WATCH_DONE : OSM__WATCH_CHANGED;
+        return OSM_WATCH_WRITING;
+    return mask & (IN_CLOSE_WRITE | IN_MOVED_TO) ? OSM_WATCH_DONE : OSM_WATCH_CHANGED;
 }
 
-static void tell(struct osm__watch *watch, const struct inotify_event *event)
+static void tell(struct osm_watch *watch, const struct inotify_event *event)
 {
     int wd = event->wd;
     const struct target *target = osm_map_getn(&watch->targets, &wd, sizeof wd);
     if (event->mask & IN_Q_OVERFLOW) {
-        watch->fn(watch->ud, OSM__WATCH_LOST, "");
+        watch->fn(watch->ud, OSM_WATCH_LOST, "");
         return;
     }
     if (!target)
@@ -60,13 +60,13 @@ static void tell(struct osm__watch *watch, const struct inotify_event *event)
         drop_target(watch, wd);
     /* Without memory for the name it is still known that something changed. */
     if (!rel)
-        watch->fn(watch->ud, OSM__WATCH_LOST, "");
+        watch->fn(watch->ud, OSM_WATCH_LOST, "");
     else
         watch->fn(watch->ud, event_of(event->mask), rel);
     osm_free(rel);
 }
 
-void osm__watch_drain(struct osm__watch *watch)
+void osm_watch_drain(struct osm_watch *watch)
 {
     union {
         struct inotify_event event; /* for its alignment */
@@ -85,13 +85,13 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    osm__watch_drain(poll->data);
+    osm_watch_drain(poll->data);
 }
 
-int osm__watch_new(struct osm__watch **out, struct osm_loop *loop, osm__watch_fn *fn, void *ud,
-                   struct osm_err *err)
+int osm_watch_new(struct osm_watch **out, struct osm_loop *loop, osm_watch_fn *fn, void *ud,
+                  struct osm_err *err)
 {
-    struct osm__watch *watch = osm_alloc(sizeof *watch);
+    struct osm_watch *watch = osm_alloc(sizeof *watch);
     if (!watch)
         return osm_fail(err, OSM_ENOMEM, "file watch: %s", osm_code_text(OSM_ENOMEM));
     watch->fn = fn;
@@ -114,12 +114,12 @@ int osm__watch_new(struct osm__watch **out, struct osm_loop *loop, osm__watch_fn
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct osm__watch *watch = handle->data;
+    struct osm_watch *watch = handle->data;
     close(watch->fd);
     osm_free(watch);
 }
 
-void osm__watch_free(struct osm__watch *watch)
+void osm_watch_free(struct osm_watch *watch)
 {
     if (!watch)
         return;
@@ -132,12 +132,12 @@ void osm__watch_free(struct osm__watch *watch)
     uv_close((uv_handle_t *)&watch->poll, on_closed);
 }
 
-void osm__watch_begin(struct osm__watch *watch)
+void osm_watch_begin(struct osm_watch *watch)
 {
     watch->round++;
 }
 
-int osm__watch_add(struct osm__watch *watch, const char *path, const char *rel)
+int osm_watch_add(struct osm_watch *watch, const char *path, const char *rel)
 {
     int wd = inotify_add_watch(watch->fd, path, EVENTS);
     if (wd < 0)
@@ -163,7 +163,7 @@ int osm__watch_add(struct osm__watch *watch, const char *path, const char *rel)
     return OSM_ENOMEM;
 }
 
-void osm__watch_end(struct osm__watch *watch)
+void osm_watch_end(struct osm_watch *watch)
 {
     osm_map_each (&watch->targets, e) {
         const struct target *target = e->value;

@@ -1,0 +1,33 @@
+#include "cli/table.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { CELL_MAX = 16 };
+
+void osm_table_print(const char *rows)
+{
+    size_t widths[CELL_MAX] = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        for (const char *row = rows; *row;) {
+            size_t row_len = strcspn(row, "\n");
+            const char *cell = row;
+            for (size_t column = 0; column < CELL_MAX && cell <= row + row_len; column++) {
+                size_t len = strcspn(cell, "\t\n");
+                if (pass == 0 && len > widths[column])
+                    widths[column] = len;
+                bool last = cell[len] != '\t';
+                if (pass == 1)
+                    (void)printf("%s%-*.*s", "  ", last ? (int)len : (int)widths[column], (int)len,
+                                 cell);
+                if (last)
+                    break;
+                cell += len + 1;
+            }
+            if (pass == 1)
+                (void)putchar('\n');
+            row += row_len + (row[row_len] == '\n');
+        }
+    }
+}

@@ -1,0 +1,340 @@
+/* A bundle on its way to be active: read, staged, checked against what is served. */
+#include "reload/reload_priv.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { REASONS_MAX = 10, VANISH_PERCENT = 30 };
+
+static void reject(struct osm_reload *r, bool whatever_the_objects, const char *reason)
+{
+    struct osm_generation *g = osm_take_ptr(&r->candidate);
+    const char *digest = osm_generation_files(g)->digest;
+    osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
+            r->active ? "policies rejected; the ones before stay in force"
+                      : "policies rejected; none are in force, nothing is served",
+            OSM_U("gen", osm_generation_id(g)), OSM_S("digest", digest), OSM_S("error", reason));
+    osm__record_note(r, g, "rejected", reason);
+    osm__record_problem(r, osm_strf("rejected: %s", reason));
+    memcpy(r->rejected, digest, sizeof r->rejected);
+    r->rejected_at = whatever_the_objects ? 0 : osm_store_revision(r->config.store);
+    osm__record_answer(r, g, digest, "rejected", reason);
+    osm_generation_end(g);
+    json_decref(osm_take_ptr(&r->held));
+    if (!r->active) /* it was the stored one: now the directories, else nothing */
+        osm_notice_look(r->notice);
+    r->callbacks.changed(r->callbacks.ud);
+}
+
+void osm__reload_drop_candidate(struct osm_reload *r, const char *reason)
+{
+    struct osm_generation *g = osm_take_ptr(&r->candidate);
+    if (!g)
+        return;
+    osm__record_note(r, g, "superseded", reason);
+    osm_generation_end(g);
+    json_decref(osm_take_ptr(&r->held));
+}
+
+/* --- staging --- */
+
+static void failed(void *ud, struct osm_generation *g, bool at_load, const char *error)
+{
+    struct osm_reload *r = ud;
+    if (g == r->candidate)
+        reject(r, at_load, error);
+    else if (g == r->active)
+        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
+                "policy run failed; the last good configuration serves until a fresh engine has "
+                "made a new one",
+                OSM_U("gen", osm_generation_id(g)), OSM_S("error", error));
+    r->callbacks.changed(r->callbacks.ud);
+}
+
+static void ran(void *ud, struct osm_generation *g, bool news)
+{
+    struct osm_reload *r = ud;
+    if (g == r->active && news)
+        osm__reload_publish(r);
+    if (g == r->previous)
+        osm__reload_previous_ran(r);
+    osm__reload_check(r);
+    r->callbacks.changed(r->callbacks.ud);
+}
+
+static const char *roots_pem(void *ud)
+{
+    const struct osm_reload *r = ud;
+    return r->callbacks.roots_pem(r->callbacks.ud);
+}
+
+void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, bool forced)
+{
+    struct osm_err err = {0};
+    const struct osm_generation_config config = {.loop = r->config.loop,
+                                                 .store = r->config.store,
+                                                 .files = files,
+                                                 .engine = r->config.engine,
+                                                 .roots_pem = roots_pem,
+                                                 .failed = failed,
+                                                 .ran = ran,
+                                                 .ud = r};
+    osm__reload_drop_candidate(r, "another bundle took its place");
+    r->forced = forced;
+    r->was_compared = false;
+    r->rejected[0] = '\0';
+    if (osm_generation_start(&r->candidate, ++r->next_id, &config, &err)) {
+        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies not staged", OSM_S("error", err.msg));
+        osm__record_problem(r, osm_strf("not staged: %s", err.msg));
+        osm__record_answer(r, NULL, files->digest, "rejected", err.msg);
+    } else {
+        osm__record_note(r, r->candidate, "staged", NULL);
+        osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "policies staged", OSM_U("gen", r->next_id),
+                OSM_S("digest", files->digest));
+        if (!r->synced)
+            osm_generation_hold(r->candidate);
+    }
+    osm_policy_files_unref(files);
+}
+
+void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *error)
+{
+    struct osm_reload *r = ud;
+    bool force = r->force_next;
+    const char *digest = files ? files->digest : NULL;
+    const char *locked = files ? osm__record_quarantined(r, digest) : NULL;
+    r->force_next = false;
+    if (!files) {
+        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies cannot be read", OSM_S("error", error));
+        osm__record_problem(r, osm_strf("the directories cannot be read: %s", error));
+        osm__record_answer(r, NULL, NULL, "rejected", error);
+    } else if (r->active && !strcmp(digest, osm_generation_files(r->active)->digest)) {
+        osm__reload_drop_candidate(r, "the directories hold the active policies again");
+        osm__record_problem(r, NULL);
+        osm__record_answer(r, r->active, digest, "active", NULL);
+    } else if (r->candidate && !strcmp(digest, osm_generation_files(r->candidate)->digest)) {
+        if (r->held)
+            osm__record_answer(r, r->candidate, digest, "held",
+                               json_string_value(json_array_get(r->held, 0)));
+    } else if (locked && !force) {
+        osm__reload_drop_candidate(r, "the directories hold quarantined policies");
+        osm__record_problem(r, osm_strf("%.32s is quarantined: %s", digest, locked));
+        osm__record_answer(r, NULL, digest, "quarantined", locked);
+    } else if (!force && !strcmp(digest, r->rejected) &&
+               (!r->rejected_at || r->rejected_at == osm_store_revision(r->config.store))) {
+        osm__record_answer(r, NULL, digest, "rejected", r->problem);
+    } else {
+        if (locked)
+            osm__record_pardon(r, digest);
+        osm__reload_stage(r, osm_policy_files_ref(files), force);
+    }
+    osm_policy_files_unref(files);
+    r->callbacks.changed(r->callbacks.ud);
+}
+
+/* What was rejected on other objects than those of now. */
+void osm__reload_on_retry(void *ud)
+{
+    struct osm_reload *r = ud;
+    r->retry_due = false;
+    if (r->rejected[0] && r->rejected_at && r->rejected_at != osm_store_revision(r->config.store))
+        osm_notice_look(r->notice);
+}
+
+/* --- checking --- */
+
+static bool has_error(const json_t *errors, const char *where)
+{
+    size_t i;
+    const json_t *error;
+    json_array_foreach ((json_t *)(uintptr_t)errors, i, error) {
+        const char *other = json_string_value(json_object_get(error, "where"));
+        if (other && !strcmp(other, where))
+            return true;
+    }
+    return false;
+}
+
+/* An error that the active policies do not have on these objects, as "module:line: message (rule
+ * ...)"; osm_free. NULL: none. */
+static char *first_new_error(const struct osm_snapshot *candidate,
+                             const struct osm_snapshot *served)
+{
+    size_t i;
+    const json_t *error;
+    json_array_foreach (candidate->errors, i, error) {
+        const char *where = json_string_value(json_object_get(error, "where"));
+        const char *module = json_string_value(json_object_get(error, "module"));
+        const char *message = json_string_value(json_object_get(error, "message"));
+        if (where && has_error(served->errors, where))
+            continue;
+        return osm_strf("%s:%d: %s (%s; %zu errors)", module ? module : "?",
+                        (int)json_integer_value(json_object_get(error, "line")),
+                        message ? message : "?", where ? where : "?",
+                        json_array_size(candidate->errors));
+    }
+    return NULL;
+}
+
+struct osm__comparing {
+    struct osm_reload *reload; /* loop thread; NULL: it has been stopped */
+    uint64_t candidate;        /* its id */
+    struct osm_snapshot *served, *next;
+    struct osm_comparison found;
+    int rc;
+    struct osm_err err;
+};
+
+static void compare(void *ud)
+{
+    struct osm__comparing *c = ud;
+    c->rc = osm_compare(&c->found, c->served, c->next, &c->err);
+}
+
+static void comparing_free(struct osm__comparing *c)
+{
+    osm_snapshot_unref(c->served);
+    osm_snapshot_unref(c->next);
+    if (!c->rc)
+        osm_comparison_clear(&c->found);
+    osm_free(c);
+}
+
+void osm__reload_stop_comparing(struct osm_reload *r)
+{
+    if (r->comparing)
+        r->comparing->reload = NULL;
+    r->comparing = NULL;
+}
+
+static int add_reason(json_t *reasons, char *text)
+{
+    int rc = text ? json_array_append_new(reasons, json_string(text)) : -1;
+    osm_free(text);
+    return rc;
+}
+
+/* Why somebody should look first; [] where nobody need to, NULL: no memory. */
+static json_t *guards(const struct osm_reload *r, const struct osm_comparison *found)
+{
+    unsigned percent = r->config.vanish_percent ? r->config.vanish_percent : VANISH_PERCENT;
+    json_t *reasons = json_array(), *unused;
+    const char *pair;
+    size_t more = found->opened_more;
+    int rc = reasons ? 0 : -1;
+    if (found->before && found->vanished * 100 > found->before * percent)
+        rc |= add_reason(reasons, osm_strf("takes away %zu of %zu resources, more than %u %%",
+                                           found->vanished, found->before, percent));
+    if (found->bare)
+        rc |= add_reason(reasons, osm_strf("%zu proxies lose all their listeners, the first is %s",
+                                           found->bare, found->bare_one));
+    json_object_foreach (found->opened, pair, unused) {
+        if (json_array_size(reasons) < REASONS_MAX)
+            rc |= add_reason(reasons, osm_strf("lets in who is denied today: %s", pair));
+        else
+            more++;
+    }
+    if (more)
+        rc |= add_reason(reasons, osm_strf("and %zu more who are denied today", more));
+    if (!rc)
+        return reasons;
+    json_decref(reasons);
+    return NULL;
+}
+
+static void hold(struct osm_reload *r, json_t *reasons)
+{
+    const char *first = json_string_value(json_array_get(reasons, 0));
+    const char *digest = osm_generation_files(r->candidate)->digest;
+    r->held = reasons;
+    osm_log(OSM_LOG_POLICY, OSM_LOG_WARN,
+            "policies held: `osm policy activate` lets them take over",
+            OSM_U("gen", osm_generation_id(r->candidate)), OSM_S("digest", digest),
+            OSM_S("reason", first), OSM_U("reasons", json_array_size(reasons)));
+    osm__record_note(r, r->candidate, "held", first);
+    osm__record_answer(r, r->candidate, digest, "held", first);
+}
+
+static void compared(void *ud)
+{
+    struct osm__comparing *c = ud;
+    struct osm_reload *r = c->reload;
+    if (r) {
+        r->comparing = NULL;
+        bool current = r->candidate && osm_generation_id(r->candidate) == c->candidate;
+        json_t *reasons = current && !c->rc ? guards(r, &c->found) : NULL;
+        if (current && !reasons) {
+            reject(r, false, c->rc ? c->err.msg : "out of memory");
+        } else if (current && json_array_size(reasons)) {
+            hold(r, json_incref(reasons));
+        } else if (current) {
+            r->was_compared = true;
+        }
+        json_decref(reasons);
+        osm__reload_check(r);
+        r->callbacks.changed(r->callbacks.ud);
+    }
+    comparing_free(c);
+}
+
+static void start_comparing(struct osm_reload *r)
+{
+    struct osm__comparing *c = osm_alloc(sizeof *c);
+    if (c)
+        *c = (struct osm__comparing){
+            .reload = r,
+            .candidate = osm_generation_id(r->candidate),
+            .served = osm_snapshot_ref(osm_generation_snapshot(r->active)),
+            .next = osm_snapshot_ref(osm_generation_snapshot(r->candidate)),
+            .rc = OSM_ECANCELED,
+        };
+    if (!c || osm_loop_work(r->config.loop, compare, compared, c)) {
+        if (c)
+            comparing_free(c);
+        reject(r, false, "out of memory");
+        return;
+    }
+    r->comparing = c;
+}
+
+/* Of the same objects as what is served, or newer ones. */
+static bool has_caught_up(const struct osm_generation *g, const struct osm_generation *with)
+{
+    return osm_generation_covers(g) >= osm_generation_covers(with) || osm_generation_settled(g);
+}
+
+void osm__reload_check(struct osm_reload *r)
+{
+    struct osm_generation *g = r->candidate;
+    if (!g || !osm_generation_snapshot(g) || r->comparing || r->held || r->back_reason)
+        return;
+    if (!r->active || !osm_generation_snapshot(r->active)) {
+        osm__reload_swap(r);
+        return;
+    }
+    if (!has_caught_up(g, r->active))
+        return; /* its next run brings it further */
+    char *error = first_new_error(osm_generation_snapshot(g), osm_generation_snapshot(r->active));
+    if (error)
+        reject(r, false, error);
+    else if (r->was_compared || r->forced)
+        osm__reload_swap(r);
+    else
+        start_comparing(r);
+    osm_free(error);
+}
+
+int osm_reload_activate(struct osm_reload *r, const char *digest, struct osm_err *err)
+{
+    const char *held = r->held ? osm_generation_files(r->candidate)->digest : NULL;
+    if (!held)
+        return osm_fail(err, OSM_ENOENT, "no policies are held");
+    if (digest && (!*digest || strncmp(held, digest, strlen(digest)) != 0))
+        return osm_fail(err, OSM_ENOENT, "what is held is %s, not %.64s", held, digest);
+    json_decref(osm_take_ptr(&r->held));
+    r->forced = true;
+    osm__reload_check(r);
+    return 0;
+}

@@ -1,0 +1,131 @@
+#include "reload/kept.h"
+
+#include "base/buf.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The texts of a bundle, escaped. */
+enum { KEPT_MAX_BYTES = 32 * 1024 * 1024 };
+
+static const char bundle_name[] = "active.json", quarantine_name[] = "quarantine.json";
+
+static int read_json(json_t **out, const char *dir, const char *name, struct osm_err *err)
+{
+    struct osm_buf text = OSM_BUF_INIT(KEPT_MAX_BYTES);
+    struct osm_err why = {0};
+    json_error_t where;
+    *out = NULL;
+    char *path = osm_strf("%s/%s", dir, name);
+    int rc = path ? osm_buf_read_file(&text, path, &why) : OSM_ENOMEM;
+    if (rc == OSM_ENOENT) {
+        rc = 0;
+    } else if (rc) {
+        rc = osm_fail(err, rc, "%s", path ? why.msg : "out of memory");
+    } else {
+        *out = json_loadb(text.data ? text.data : "", text.len, 0, &where);
+        if (!*out)
+            rc = osm_fail(err, OSM_EINVAL, "%s: line %d: %s", path, where.line, where.text);
+    }
+    osm_buf_clear(&text);
+    osm_free(path);
+    return rc;
+}
+
+static bool write_all(int fd, const char *text, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        ssize_t n = write(fd, text + done, len - done);
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            return false;
+    }
+    return true;
+}
+
+/* Aside, to the disk, then under its name. */
+static int replace(int dir, const char *aside, const char *name, const char *text, size_t len)
+{
+    int fd = openat(dir, aside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+                    S_IRUSR | S_IWUSR);
+    if (fd < 0)
+        return errno;
+    int error = write_all(fd, text, len) && !fsync(fd) ? 0 : errno ? errno : EIO;
+    if (close(fd) && !error)
+        error = errno;
+    if (!error && (renameat(dir, aside, dir, name) || fsync(dir)))
+        error = errno;
+    if (error)
+        (void)unlinkat(dir, aside, 0);
+    return error;
+}
+
+static int write_json(const char *dir, const char *name, const json_t *json, struct osm_err *err)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    char *aside = osm_strf("%s.new", name);
+    int rc = text && aside ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (!rc && mkdir(dir, S_IRWXU) && errno != EEXIST)
+        rc = osm_fail(err, OSM_EIO, "%s: %s", dir, strerror(errno));
+    int fd = rc ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (!rc && fd < 0)
+        rc = osm_fail(err, OSM_EIO, "%s: %s", dir, strerror(errno));
+    int error = rc ? 0 : replace(fd, aside, name, text, strlen(text));
+    if (error)
+        rc = osm_fail(err, OSM_EIO, "%s/%s: %s", dir, name, strerror(error));
+    if (fd >= 0)
+        (void)close(fd);
+    osm_free(text);
+    osm_free(aside);
+    return rc;
+}
+
+int osm_kept_bundle(struct osm_policy_files **out, const char *dir, struct osm_err *err)
+{
+    json_t *json = NULL;
+    *out = NULL;
+    int rc = read_json(&json, dir, bundle_name, err);
+    if (!rc && json) {
+        rc = osm_policy_files_from_json(out, json, err);
+        if (rc)
+            osm_err_prepend(err, "%s/%s: ", dir, bundle_name);
+    }
+    json_decref(json);
+    return rc;
+}
+
+int osm_kept_write_bundle(const char *dir, const struct osm_policy_files *files,
+                          struct osm_err *err)
+{
+    json_t *json = osm_policy_files_json(files);
+    int rc = write_json(dir, bundle_name, json, err);
+    json_decref(json);
+    return rc;
+}
+
+int osm_kept_quarantine(json_t **out, const char *dir, struct osm_err *err)
+{
+    int rc = read_json(out, dir, quarantine_name, err);
+    const char *digest;
+    const json_t *entry;
+    bool good = !*out || json_is_object(*out);
+    json_object_foreach (*out, digest, entry)
+        good = good && json_is_string(json_object_get(entry, "reason"));
+    if (!rc && !good)
+        rc = osm_fail(err, OSM_EINVAL, "%s/%s: is not what was stored there", dir, quarantine_name);
+    if (rc || !*out) {
+        json_decref(*out);
+        *out = json_object();
+    }
+    return !*out ? osm_fail(err, OSM_ENOMEM, "out of memory") : rc;
+}
+
+int osm_kept_write_quarantine(const char *dir, const json_t *quarantine, struct osm_err *err)
+{
+    return write_json(dir, quarantine_name, quarantine, err);
+}

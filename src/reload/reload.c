@@ -1,0 +1,161 @@
+#include "reload/reload_priv.h"
+
+#include "base/log.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+enum { RETRY_MS = 5000 };
+
+static int check_dirs(const char *const *dirs, struct osm_err *err)
+{
+    struct stat st;
+    for (size_t i = 0; dirs[i]; i++)
+        if (stat(dirs[i], &st) || !S_ISDIR(st.st_mode))
+            return osm_fail(err, OSM_ENOENT, "%s: no such directory", dirs[i]);
+    return 0;
+}
+
+int osm_reload_start(struct osm_reload **out, const struct osm_reload_config *config,
+                     const struct osm_reload_callbacks *callbacks, struct osm_err *err)
+{
+    struct osm_policy_files *kept = NULL;
+    struct osm_reload *r = osm_alloc(sizeof *r);
+    if (!r)
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    r->config = *config;
+    r->callbacks = *callbacks;
+    r->watch_end = osm_timer_new(config->loop, osm__reload_end_watch, r);
+    r->retry = osm_timer_new(config->loop, osm__reload_on_retry, r);
+    r->verdict = osm_timer_new(config->loop, osm__reload_on_verdict, r);
+    int rc = r->watch_end && r->retry && r->verdict ? check_dirs(config->dirs, err)
+                                                    : osm_fail(err, OSM_ENOMEM, "out of memory");
+    if (!rc)
+        rc = osm__record_open(r, &kept, err);
+    if (!rc)
+        rc = osm_notice_start(&r->notice, config->loop, config->dirs, osm__reload_on_files, r, err);
+    if (rc) {
+        osm_policy_files_unref(kept);
+        osm_reload_stop(r);
+        return rc;
+    }
+    if (kept)
+        osm__reload_stage(r, kept, true);
+    else
+        osm_notice_look(r->notice);
+    *out = r;
+    return 0;
+}
+
+void osm_reload_stop(struct osm_reload *r)
+{
+    if (!r)
+        return;
+    r->stopping = true;
+    osm__record_answer(r, NULL, NULL, "stopping", NULL);
+    osm_notice_stop(r->notice);
+    osm__reload_stop_comparing(r);
+    osm_generation_end_now(r->candidate);
+    osm_generation_end_now(r->active);
+    osm_generation_end_now(r->previous);
+    for (size_t i = 0; i < OSM__RETIRED_MAX; i++) {
+        osm_policy_files_unref(r->retired[i].files);
+        osm_snapshot_unref(r->retired[i].snapshot);
+    }
+    osm__record_close(r);
+    osm_timer_free(r->watch_end);
+    osm_timer_free(r->retry);
+    osm_timer_free(r->verdict);
+    osm_free(r->refusal);
+    osm_map_clear(&r->refusing);
+    osm_free(r->back_reason);
+    json_decref(r->held);
+    osm_free(r);
+}
+
+void osm_reload_synced(struct osm_reload *r)
+{
+    r->synced = true;
+    if (r->candidate)
+        osm_generation_release(r->candidate);
+}
+
+void osm_reload_flush(struct osm_reload *r)
+{
+    struct osm_generation *all[] = {r->active, r->previous, r->candidate};
+    if (!r->synced)
+        return;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i])
+            osm_generation_flush(all[i]);
+    if (r->rejected[0] && r->rejected_at && !r->retry_due) {
+        r->retry_due = true;
+        osm_timer_start(r->retry, RETRY_MS, 0);
+    }
+}
+
+void osm_reload_roots_changed(struct osm_reload *r)
+{
+    struct osm_generation *all[] = {r->active, r->previous, r->candidate};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i])
+            osm_generation_roots_changed(all[i]);
+}
+
+bool osm_reload_roots_due(const struct osm_reload *r)
+{
+    return !r->active || osm_generation_roots_due(r->active);
+}
+
+bool osm_reload_settled(const struct osm_reload *r)
+{
+    return r->synced && r->active && osm_generation_settled(r->active) && !r->back_reason &&
+           (!r->candidate || r->held) && !osm_notice_pending(r->notice);
+}
+
+const char *osm_reload_error(const struct osm_reload *r)
+{
+    const char *error = r->active ? osm_generation_error(r->active) : NULL;
+    return error ? error : r->active ? NULL : r->problem;
+}
+
+void osm_reload_now(struct osm_reload *r, bool force, osm_reload_answer_fn *answer, void *ud)
+{
+    struct osm__asking *asking = osm_alloc(sizeof *asking);
+    if (!asking) {
+        json_t *outcome = json_pack("{s:s, s:s}", "state", "rejected", "reason", "out of memory");
+        answer(ud, outcome);
+        json_decref(outcome);
+        return;
+    }
+    *asking = (struct osm__asking){r->asking, answer, ud};
+    r->asking = asking;
+    r->force_next = r->force_next || force;
+    osm_notice_look(r->notice);
+}
+
+static json_t *candidate_status(const struct osm_reload *r)
+{
+    if (!r->candidate)
+        return json_null();
+    const char *state = r->held                                 ? "held"
+                        : r->comparing                          ? "being compared"
+                        : osm_generation_snapshot(r->candidate) ? "checked"
+                                                                : "staged";
+    return json_pack(
+        "{s:I, s:s, s:s, s:O?}", "generation", (json_int_t)osm_generation_id(r->candidate),
+        "digest", osm_generation_files(r->candidate)->digest, "state", state, "reasons", r->held);
+}
+
+json_t *osm_reload_status(const struct osm_reload *r)
+{
+    json_t *history = json_array();
+    for (size_t i = json_array_size(r->history); history && i-- > 0;)
+        (void)json_array_append(history, json_array_get(r->history, i));
+    return json_pack("{s:I, s:s?, s:s, s:b, s:o, s:s?, s:o, s:O}", "generation",
+                     (json_int_t)(r->active ? osm_generation_id(r->active) : 0), "digest",
+                     r->active ? osm_generation_files(r->active)->digest : NULL, "state",
+                     r->active ? "active" : "none", "watched", r->previous != NULL, "candidate",
+                     candidate_status(r), "problem", r->problem, "generations", history,
+                     "quarantine", r->quarantine);
+}

@@ -1,0 +1,99 @@
+/* Which rules are in force, and how others take their place while the daemon runs.
+ *
+ *   directories --read--> STAGED --loads, translates--> CHECKED --swap--> ACTIVE --> RETIRED
+ *                            |                             |                 |
+ *                         REJECTED              held: waits for        ROLLED BACK,
+ *                                               `activate`             its digest quarantined
+ *
+ * The unit is the whole bundle, by its digest. A candidate has an engine and a thread of its own
+ * and follows the live objects like the active one, so a slow or broken one delays nothing. It
+ * takes over with a snapshot of the same objects or newer ones, by one pointer. For a while after
+ * that the generation before it goes on evaluating: should proxies refuse what the new one says,
+ * what serves again is its answer on the objects of now, so nothing that was revoked meanwhile is
+ * granted again.
+ *
+ * What has been active last is stored, with its texts: a restart begins with it, whatever lies in
+ * the directories, which then are a candidate like any other. Where nothing is stored and the
+ * directories do not load, nothing is served: the shipped rules alone would drop the operator's
+ * own denials. Thread: loop. */
+#pragma once
+
+#include "loop/loop.h"
+#include "model/store.h"
+#include "policy/engine.h"
+
+struct osm_reload;
+
+struct osm_reload_callbacks {
+    void *ud;
+    /** To be served from now on; borrowed. One snapshot may come again. */
+    void (*publish)(void *ud, struct osm_snapshot *snapshot);
+    /** Something about the generations has changed: whoever waits may look again. */
+    void (*changed)(void *ud);
+    const char *(*roots_pem)(void *ud);
+    /** How many proxies are connected. */
+    size_t (*proxies)(void *ud);
+};
+
+struct osm_reload_config {
+    struct osm_loop *loop;
+    struct osm_store *store;
+    const char *const *dirs;         /* NULL-terminated; borrowed */
+    const char *state_dir;           /* borrowed */
+    struct osm_engine_config engine; /* names and limits; borrowed */
+    uint64_t watch_ms;               /* for so long after a swap refusals roll it back; 0: 30 s */
+    unsigned vanish_percent; /* a bundle that takes more of the resources away is held; 0: 30 */
+};
+
+/** Reads the stored bundle and the directories, and starts what is to be active. Errors: OSM_ENOENT
+ * a directory does not exist; OSM_ENOMEM, OSM_EIO. A bundle that does not load is none: see
+ * osm_reload_status. */
+OSM_MUST_USE int osm_reload_start(struct osm_reload **out, const struct osm_reload_config *config,
+                                  const struct osm_reload_callbacks *callbacks,
+                                  struct osm_err *err);
+/** Joins the engines' threads. NULL is accepted. */
+void osm_reload_stop(struct osm_reload *reload);
+
+/** The source holds all its objects now: engines begin. */
+void osm_reload_synced(struct osm_reload *reload);
+/** Objects have changed. */
+void osm_reload_flush(struct osm_reload *reload);
+/** The trusted roots have. */
+void osm_reload_roots_changed(struct osm_reload *reload);
+/** The newest roots are not in what is served. */
+bool osm_reload_roots_due(const struct osm_reload *reload);
+/** What is served covers all objects and roots of now, and no candidate is on its way to be active.
+ */
+bool osm_reload_settled(const struct osm_reload *reload);
+/** Why nothing new is translated; NULL: it is. Borrowed. */
+const char *osm_reload_error(const struct osm_reload *reload);
+
+/* A proxy has refused a resource. */
+struct osm_reload_refusal {
+    const char *uuid;
+    enum osm_xds_type type;
+    const char *name, *version; /* of the resource as it was sent */
+    const char *error;          /* the proxy's words; for people */
+    uint64_t since; /* number of the published snapshot with which the proxy began to refuse
+                       resources of this type */
+};
+void osm_reload_refused(struct osm_reload *reload, const struct osm_reload_refusal *refusal);
+
+/** The outcome of what was asked: {"digest", "state": "active", "rejected", "held", "quarantined",
+ * "superseded" or "stopping", "generation", "reason": text or null}; borrowed. */
+typedef void osm_reload_answer_fn(void *ud, const json_t *outcome);
+/** Reads the directories now. @p force: tries a digest again that was rejected or is quarantined.
+ * Answers exactly once, now or later. */
+void osm_reload_now(struct osm_reload *reload, bool force, osm_reload_answer_fn *answer, void *ud);
+/** Lets a generation that is held take over. Errors: OSM_ENOENT none is held, or another than @p
+ * digest (NULL: whichever; a beginning of it is enough). */
+OSM_MUST_USE int osm_reload_activate(struct osm_reload *reload, const char *digest,
+                                     struct osm_err *err);
+/** Goes back to the generation before the active one, and quarantines the latter. Errors:
+ * OSM_ENOENT there is none that still evaluates. */
+OSM_MUST_USE int osm_reload_roll_back(struct osm_reload *reload, const char *reason,
+                                      struct osm_err *err);
+/** {"generation", "digest", "state": "active" or "none", "watched": bool, "candidate": null or
+ * {"digest", "state", "reasons"}, "problem": text or null, "generations": [{"generation", "digest",
+ * "state", "at", "reason"}] newest first, "quarantine": {digest: {...}}}. NULL: no memory. */
+json_t *osm_reload_status(const struct osm_reload *reload);

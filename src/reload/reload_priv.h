@@ -1,0 +1,108 @@
+/* What the files of reload share: candidate.c brings a bundle up to its swap, verdict.c watches it
+ * after that, record.c remembers and tells. */
+#pragma once
+
+#include "reload/compare.h"
+#include "reload/generation.h"
+#include "reload/notice.h"
+#include "reload/reload.h"
+
+#include "base/map.h"
+
+enum { OSM__HISTORY_MAX = 32, OSM__RETIRED_MAX = 2 };
+
+struct osm__asking {
+    struct osm__asking *next;
+    osm_reload_answer_fn *answer;
+    void *ud;
+};
+
+/* A generation that is no more: what it served last, and its texts. */
+struct osm__retired {
+    struct osm_policy_files *files;
+    struct osm_snapshot *snapshot;
+};
+
+struct osm_reload {
+    struct osm_reload_config config;
+    struct osm_reload_callbacks callbacks;
+    char *kept_dir;
+    struct osm_notice *notice;
+    uint64_t next_id;
+    bool synced, stopping;
+
+    struct osm_generation *active;   /* NULL: nothing is served */
+    struct osm_generation *previous; /* evaluates while the active one is watched; or NULL */
+    struct osm__retired retired[OSM__RETIRED_MAX]; /* newest first */
+    uint64_t published;                            /* number of the newest snapshot that was */
+
+    /* candidate.c */
+    struct osm_generation *candidate;
+    bool was_compared, forced;        /* it has passed the guards, or they do not count */
+    bool force_next;                  /* what is being read was asked for by force */
+    json_t *held;                     /* why it waits for `activate`; NULL: it does not */
+    struct osm__comparing *comparing; /* on the pool; NULL: none */
+    char rejected[OSM_HASH_HEX_SIZE]; /* digest, "" none */
+    uint64_t rejected_at;             /* revision of the store; 0: whatever the objects are */
+    struct osm_timer *retry;
+    bool retry_due;
+
+    /* verdict.c */
+    struct osm_timer *watch_end;
+    uint64_t swapped_at;       /* number of the first snapshot that the active one published */
+    struct osm_timer *verdict; /* looks at `refusal` in the next turn of the loop */
+    char *refusal;             /* why the active one is to be rolled back; NULL: it is not */
+    struct osm_map refusing;   /* uuid -> this: proxies that refuse what only the active one says */
+    char *back_reason; /* the active one is rolled back as soon as the previous one has caught up;
+                          NULL: it is not */
+
+    /* record.c */
+    char *problem;
+    json_t *quarantine, *history; /* history: newest last */
+    struct osm__asking *asking;
+    struct osm__storing *storing; /* on the pool; NULL: none */
+    bool store_again;
+};
+
+/* --- candidate.c --- */
+/** Takes the reference. @p forced: the guards do not count. */
+void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, bool forced);
+void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *error);
+void osm__reload_on_retry(void *ud);
+/** Goes on with the candidate as far as it can go now. */
+void osm__reload_check(struct osm_reload *r);
+/** What is under way on the pool runs out, and nobody hears of it. */
+void osm__reload_stop_comparing(struct osm_reload *r);
+/** Ends the candidate, which another takes the place of; NULL is none. */
+void osm__reload_drop_candidate(struct osm_reload *r, const char *reason);
+
+/* --- verdict.c --- */
+/** The candidate takes over. */
+void osm__reload_swap(struct osm_reload *r);
+void osm__reload_on_verdict(void *ud);
+/** Publishes the active generation's snapshot under the next number. */
+void osm__reload_publish(struct osm_reload *r);
+/** The previous generation has run. */
+void osm__reload_previous_ran(struct osm_reload *r);
+/** The previous generation need not evaluate any more. */
+void osm__reload_end_watch(void *ud);
+
+/* --- record.c --- */
+OSM_MUST_USE int osm__record_open(struct osm_reload *r, struct osm_policy_files **kept,
+                                  struct osm_err *err);
+void osm__record_close(struct osm_reload *r);
+/** In the history: a new entry, or another state of a generation that has one. @p reason: NULL
+ * none. */
+void osm__record_note(struct osm_reload *r, const struct osm_generation *g, const char *state,
+                      const char *reason);
+/** Whoever has asked hears it. @p g: NULL where it is about files that never became one. */
+void osm__record_answer(struct osm_reload *r, const struct osm_generation *g, const char *digest,
+                        const char *state, const char *reason);
+/** What is wrong with what lies in the directories, for people; NULL: nothing. */
+void osm__record_problem(struct osm_reload *r, char *text_taken);
+/** Why the digest is not to be tried; NULL: it may be. Borrowed. */
+const char *osm__record_quarantined(const struct osm_reload *r, const char *digest);
+void osm__record_quarantine(struct osm_reload *r, const char *digest, const char *reason);
+void osm__record_pardon(struct osm_reload *r, const char *digest);
+/** Writes the active bundle and the quarantine to the state directory, soon. */
+void osm__record_store(struct osm_reload *r);

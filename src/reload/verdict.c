@@ -1,0 +1,172 @@
+/* The active generation: it takes over, is watched, and is rolled back if proxies refuse it.
+ *
+ * A refusal speaks against it only if the generation before says otherwise of the same resource on
+ * the same objects, and if the proxy did not refuse that type already. */
+#include "reload/reload_priv.h"
+
+#include "base/log.h"
+
+#include <string.h>
+
+enum { WATCH_MS = 30 * 1000, REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100 };
+
+void osm__reload_publish(struct osm_reload *r)
+{
+    struct osm_snapshot *snapshot = osm_generation_snapshot(r->active);
+    snapshot->number = ++r->published;
+    r->callbacks.publish(r->callbacks.ud, snapshot);
+}
+
+static void retire(struct osm_reload *r, struct osm_generation *g)
+{
+    struct osm__retired *last = &r->retired[OSM__RETIRED_MAX - 1];
+    struct osm_snapshot *snapshot = osm_generation_snapshot(g);
+    osm_policy_files_unref(last->files);
+    osm_snapshot_unref(last->snapshot);
+    memmove(&r->retired[1], &r->retired[0], (OSM__RETIRED_MAX - 1) * sizeof r->retired[0]);
+    r->retired[0] = (struct osm__retired){osm_policy_files_ref(osm_generation_files(g)),
+                                          snapshot ? osm_snapshot_ref(snapshot) : NULL};
+    osm__record_note(r, g, "retired", NULL);
+    osm_generation_end(g);
+}
+
+void osm__reload_end_watch(void *ud)
+{
+    struct osm_reload *r = ud;
+    if (r->back_reason) /* it is about to serve again */
+        return;
+    struct osm_generation *g = osm_take_ptr(&r->previous);
+    osm_timer_stop(r->watch_end);
+    osm_map_clear(&r->refusing);
+    if (g)
+        retire(r, g);
+}
+
+void osm__reload_swap(struct osm_reload *r)
+{
+    struct osm_generation *before = r->active;
+    osm__reload_end_watch(r);
+    r->active = osm_take_ptr(&r->candidate);
+    r->swapped_at = r->published + 1;
+    const char *digest = osm_generation_files(r->active)->digest;
+    osm__record_problem(r, NULL);
+    osm__record_note(r, r->active, "active", NULL);
+    if (before) {
+        r->previous = before;
+        osm__record_note(r, before, "standing by", NULL);
+        osm_timer_start(r->watch_end, r->config.watch_ms ? r->config.watch_ms : WATCH_MS, 0);
+    }
+    osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "policies in force",
+            OSM_U("gen", osm_generation_id(r->active)), OSM_S("digest", digest));
+    osm__reload_publish(r);
+    osm__record_store(r);
+    osm__record_answer(r, r->active, digest, "active", NULL);
+    if (!before)
+        osm_notice_look(r->notice); /* it may be the stored one: what do the directories say? */
+    r->callbacks.changed(r->callbacks.ud);
+}
+
+/* --- back --- */
+
+static bool can_stand_in(const struct osm_reload *r)
+{
+    return r->previous && osm_generation_snapshot(r->previous) &&
+           (osm_generation_covers(r->previous) >= osm_generation_covers(r->active) ||
+            osm_generation_settled(r->previous));
+}
+
+static void complete(struct osm_reload *r)
+{
+    struct osm_generation *refused = r->active;
+    char *reason = osm_take_ptr(&r->back_reason);
+    osm_timer_stop(r->watch_end);
+    osm_map_clear(&r->refusing);
+    r->active = osm_take_ptr(&r->previous);
+    osm__record_note(r, refused, "rolled back", reason);
+    osm__record_note(r, r->active, "active", NULL);
+    osm__record_problem(r, osm_strf("%.32s was rolled back and is quarantined: %s",
+                                    osm_generation_files(refused)->digest, reason));
+    osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies rolled back",
+            OSM_U("gen", osm_generation_id(refused)),
+            OSM_S("digest", osm_generation_files(refused)->digest),
+            OSM_U("to_gen", osm_generation_id(r->active)), OSM_S("reason", reason));
+    osm__reload_publish(r);
+    osm__record_store(r);
+    osm_generation_end(refused);
+    osm_free(reason);
+    r->callbacks.changed(r->callbacks.ud);
+}
+
+void osm__reload_previous_ran(struct osm_reload *r)
+{
+    if (r->back_reason && can_stand_in(r))
+        complete(r);
+}
+
+/* What is behind the active one on the objects may still grant what has been revoked since: it
+ * stands in once it has caught up. The proxies keep what they accepted last until then. */
+static void go_back(struct osm_reload *r, const char *reason)
+{
+    r->back_reason = osm_strdup(reason);
+    if (!r->back_reason)
+        return; /* the next refusal tries again */
+    osm__record_quarantine(r, osm_generation_files(r->active)->digest, reason);
+    osm_generation_flush(r->previous);
+    osm__reload_previous_ran(r);
+}
+
+int osm_reload_roll_back(struct osm_reload *r, const char *reason, struct osm_err *err)
+{
+    if (r->previous && r->active && !r->back_reason) {
+        go_back(r, reason);
+        return 0;
+    }
+    if (!r->active || r->back_reason || !r->retired[0].files)
+        return osm_fail(err, OSM_ENOENT, "there is no generation to go back to");
+    osm__record_quarantine(r, osm_generation_files(r->active)->digest, reason);
+    osm__reload_stage(r, osm_policy_files_ref(r->retired[0].files), true);
+    return 0;
+}
+
+/* --- verdicts --- */
+
+static bool is_of_active_only(const struct osm_reload *r, const struct osm_reload_refusal *f)
+{
+    const struct osm_snapshot_proxy *proxy =
+        osm_snapshot_find(osm_generation_snapshot(r->previous), f->uuid);
+    const struct osm_resource *before = proxy ? osm_class_find(proxy->cls, f->type, f->name) : NULL;
+    return proxy && (!before || strcmp(before->version, f->version) != 0);
+}
+
+static size_t refusals_needed(const struct osm_reload *r)
+{
+    size_t proxies = r->callbacks.proxies(r->callbacks.ud);
+    size_t needed = (proxies + PROXIES_PER_REFUSAL - 1) / PROXIES_PER_REFUSAL;
+    needed = needed < REFUSALS_MIN ? REFUSALS_MIN : needed;
+    return needed > proxies && proxies ? proxies : needed;
+}
+
+void osm_reload_refused(struct osm_reload *r, const struct osm_reload_refusal *f)
+{
+    if (!r->previous || r->back_reason || r->refusal || f->since < r->swapped_at ||
+        !osm_generation_snapshot(r->previous) || !is_of_active_only(r, f))
+        return;
+    if (osm_map_put(&r->refusing, f->uuid, r, NULL) || /* without memory the next one counts */
+        r->refusing.count < refusals_needed(r))
+        return;
+    r->refusal = osm_strf("%zu of %zu proxies refuse %s \"%s\": %s", r->refusing.count,
+                          r->callbacks.proxies(r->callbacks.ud), osm_xds_type_short(f->type),
+                          f->name, f->error);
+    if (r->refusal)
+        osm_timer_start(r->verdict, 0, 0); /* whoever tells of it is in the middle of a stream */
+}
+
+void osm__reload_on_verdict(void *ud)
+{
+    struct osm_reload *r = ud;
+    char *reason = osm_take_ptr(&r->refusal);
+    if (r->previous && !r->back_reason)
+        go_back(r, reason);
+    osm_free(reason);
+    r->callbacks.changed(r->callbacks.ud);
+}
