@@ -195,10 +195,8 @@ static void wait_applied(void *ud, struct osm_control_request *request, const js
 /* --- proxies --- */
 
 /* The object of "namespace/pod", or NULL with the error. */
-static struct osm_object *find_pod(const struct osm_app *app, const json_t *args,
-                                   struct osm_err *err)
+static struct osm_object *find_pod(const struct osm_app *app, const char *name, struct osm_err *err)
 {
-    const char *name = json_string_value(json_object_get(args, "pod"));
     const char *slash = name ? strchr(name, '/') : NULL;
     if (!slash || !slash[1] || slash == name || strchr(slash + 1, '/')) {
         (void)osm_fail(err, OSM_EINVAL, "expected NAMESPACE/POD, got %.128s",
@@ -220,7 +218,8 @@ static void proxy_bootstrap(void *ud, struct osm_control_request *request, const
     json_t *files = NULL;
     if (app->source)
         osm_source_refresh(app->source); /* a pod written just now counts */
-    const struct osm_object *pod = find_pod(app, args, &err);
+    const struct osm_object *pod =
+        find_pod(app, json_string_value(json_object_get(args, "pod")), &err);
     if (!pod || osm_sidecar_files(app, pod, json_string_value(json_object_get(args, "mount_path")),
                                   &files, &err))
         osm_control_fail(request, &err);
@@ -240,23 +239,30 @@ static int decode_into(json_t *list, enum osm_xds_type type, const struct osm_re
     return rc;
 }
 
+const struct osm_snapshot_proxy *osm_app_find_proxy(const struct osm_app *app, const char *name,
+                                                    struct osm_err *err)
+{
+    const struct osm_object *pod = find_pod(app, name, err);
+    const char *uuid =
+        pod ? osm_json_str_at(pod->body, "metadata", "labels", "osm-proxy-uuid", NULL) : NULL;
+    for (size_t i = 0; uuid && app->snapshot && i < app->snapshot->proxies_len; i++)
+        if (!strcasecmp(app->snapshot->proxies[i].uuid, uuid))
+            return &app->snapshot->proxies[i];
+    if (pod)
+        (void)osm_fail(
+            err, OSM_ENOENT,
+            "%s/%s has no proxy: it needs the label osm-proxy-uuid and a monitored namespace",
+            pod->ns, pod->name);
+    return NULL;
+}
+
 static void proxy_config(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
     const char *type = json_string_value(json_object_get(args, "type"));
-    const struct osm_object *pod = find_pod(app, args, &err);
-    const char *uuid =
-        pod ? osm_json_str_at(pod->body, "metadata", "labels", "osm-proxy-uuid", NULL) : NULL;
-    const struct osm_snapshot_proxy *proxy = NULL;
-    for (size_t i = 0; uuid && app->snapshot && i < app->snapshot->proxies_len; i++)
-        if (!strcasecmp(app->snapshot->proxies[i].uuid, uuid))
-            proxy = &app->snapshot->proxies[i];
-    if (pod && !proxy)
-        (void)osm_fail(
-            &err, OSM_ENOENT,
-            "%s/%s has no proxy: it needs the label osm-proxy-uuid and a monitored namespace",
-            pod->ns, pod->name);
+    const struct osm_snapshot_proxy *proxy =
+        osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
     json_t *out = json_object();
     bool any = false;
     for (int t = 0; proxy && !err.code && t < OSM_XDS_TYPE_COUNT; t++) {
@@ -290,6 +296,7 @@ static const struct osm_control_command commands[] = {
     {"proxy.config", proxy_config, false},
     {"ca.reload", osm_ca_reload_command, false},
     {"policy.list", osm_policy_list_command, false},
+    {"policy.why", osm_policy_why_command, false},
     {"policy.reload", osm_policy_reload_command, false},
     {"policy.activate", osm_policy_activate_command, false},
     {"policy.rollback", osm_policy_rollback_command, false},

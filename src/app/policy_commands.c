@@ -1,5 +1,9 @@
 #include "app/policy_commands.h"
 
+#include "app/commands.h"
+
+#include <string.h>
+
 static bool is_ready(const struct osm_app *app, struct osm_control_request *request)
 {
     struct osm_err err = {0};
@@ -62,4 +66,96 @@ void osm_policy_list_command(void *ud, struct osm_control_request *request, cons
     (void)args;
     if (is_ready(app, request))
         answer(app, request, 0, &err);
+}
+
+/* --- why --- */
+
+struct why {
+    struct osm_control_request *request;
+    char *uuid, *resource, *element;
+    int type; /* -1: whichever has it */
+    enum osm_xds_type found;
+    json_t *items;
+    int rc;
+    struct osm_err err;
+};
+
+static void why_free(struct why *w)
+{
+    osm_free(w->uuid);
+    osm_free(w->resource);
+    osm_free(w->element);
+    json_decref(w->items);
+    osm_free(w);
+}
+
+static void ask_why(void *ud, struct osm_engine *engine)
+{
+    struct why *w = ud;
+    w->rc = osm_fail(&w->err, OSM_EBUSY, "the policies are being replaced; again in a moment");
+    for (int t = 0; engine && w->rc && t < OSM_XDS_TYPE_COUNT; t++) {
+        const struct osm_why_question question = {w->uuid, (enum osm_xds_type)t, w->resource,
+                                                  w->element, true};
+        if (w->type >= 0 && w->type != t)
+            continue;
+        w->found = question.type;
+        w->rc = osm_engine_why(engine, &question, &w->items, &w->err);
+        if (w->rc && w->rc != OSM_ENOENT)
+            return;
+    }
+}
+
+static void why_answered(void *ud)
+{
+    struct why *w = ud;
+    if (w->rc)
+        osm_control_fail(w->request, &w->err);
+    else
+        osm_control_reply(w->request,
+                          json_pack("{s:s, s:s, s:O}", "type", osm_xds_type_short(w->found),
+                                    "resource", w->resource, "items", w->items));
+    why_free(w);
+}
+
+static int type_of(const char *text)
+{
+    for (int t = 0; text && t < OSM_XDS_TYPE_COUNT; t++)
+        if (!strcasecmp(text, osm_xds_type_short((enum osm_xds_type)t)))
+            return t;
+    return text ? -2 : -1;
+}
+
+void osm_policy_why_command(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    const char *element = json_string_value(json_object_get(args, "element"));
+    const char *resource = json_string_value(json_object_get(args, "resource"));
+    int type = type_of(json_string_value(json_object_get(args, "type")));
+    if (!is_ready(app, request))
+        return;
+    const struct osm_snapshot_proxy *proxy =
+        osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
+    if (proxy && !resource)
+        (void)osm_fail(&err, OSM_EINVAL, "which resource? `osm proxy get config` lists them");
+    else if (proxy && type == -2)
+        (void)osm_fail(&err, OSM_EINVAL, "type: expected CDS, EDS, LDS, RDS or SDS");
+    struct why *w = err.code ? NULL : osm_alloc(sizeof *w);
+    if (w) {
+        *w = (struct why){.request = request,
+                          .uuid = osm_strdup(proxy->uuid),
+                          .resource = osm_strdup(resource),
+                          .element = element ? osm_strdup(element) : NULL,
+                          .type = type};
+        int rc = w->uuid && w->resource && (w->element || !element)
+                     ? osm_reload_ask(app->reload, ask_why, why_answered, w)
+                     : OSM_ENOMEM;
+        if (!rc)
+            return;
+        (void)osm_fail(&err, rc, "the policies cannot be asked now: %s", osm_code_text(rc));
+        why_free(w);
+    } else if (!err.code) {
+        (void)osm_fail(&err, OSM_ENOMEM, "out of memory");
+    }
+    osm_control_fail(request, &err);
 }

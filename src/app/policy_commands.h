@@ -1,5 +1,5 @@
-/* What the control socket answers about the generations of policies: policy.reload,
- * policy.activate, policy.rollback, policy.list. */
+/* What the control socket answers about the policies: policy.reload, policy.activate,
+ * policy.rollback, policy.list, policy.why. */
 #pragma once
 
 #include "app/app.h"
@@ -11,5 +11,8 @@ void osm_policy_reload_command(void *ud, struct osm_control_request *request, co
 void osm_policy_activate_command(void *ud, struct osm_control_request *request, const json_t *args);
 /** {"reason": text or absent}. */
 void osm_policy_rollback_command(void *ud, struct osm_control_request *request, const json_t *args);
+/** {"pod": "namespace/name", "resource": its name, "type": "LDS" or absent: the first that has it,
+ * "element": part of a name, or absent}. {"type", "resource", "items": as osm_engine_why}. */
+void osm_policy_why_command(void *ud, struct osm_control_request *request, const json_t *args);
 /** osm_reload_status. */
 void osm_policy_list_command(void *ud, struct osm_control_request *request, const json_t *args);

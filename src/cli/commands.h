@@ -40,6 +40,9 @@ int osm_cli_policy_reload(const struct osm_cli *cli);
 int osm_cli_policy_activate(const struct osm_cli *cli, const char *digest);
 /** @p reason: NULL for none. */
 int osm_cli_policy_rollback(const struct osm_cli *cli, const char *reason);
+/** @p element: part of the name of a virtual host or filter chain, NULL for all. */
+int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *resource,
+                       const char *element);
 /** `osm policy ...` of those for authors; @p words are those behind "policy". Needs no daemon. -1:
  * no such command. */
 int osm_cli_policy(const struct osm_cli *cli, const char **words, size_t n);

@@ -1,5 +1,5 @@
 /* `osm policy reload`, `activate`, `rollback` and `list`: which policies the daemon uses, and how
- * others take their place. */
+ * others take their place. `osm policy why`: where a resource comes from. */
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/table.h"
@@ -134,4 +134,56 @@ int osm_cli_policy_activate(const struct osm_cli *cli, const char *digest)
 int osm_cli_policy_rollback(const struct osm_cli *cli, const char *reason)
 {
     return show(cli, "policy.rollback", json_pack("{s:s*}", "reason", reason));
+}
+
+/* --- why --- */
+
+static void print_item(const json_t *item)
+{
+    size_t i;
+    const json_t *object, *step;
+    (void)printf("%s%s%s\n", text_at(item, "item"), *text_at(item, "element") ? "  makes " : "",
+                 text_at(item, "element"));
+    (void)printf("  said at %s%s%s%s\n", text_at(item, "place"),
+                 *text_at(item, "extended") ? ", changed by " : "", text_at(item, "extended"),
+                 json_is_true(json_object_get(item, "authorises"))
+                     ? "; authorises: withdrawn where it fails"
+                     : "");
+    json_array_foreach (json_object_get(item, "because"), i, object) {
+        size_t k;
+        const char *version = text_at(object, "resource_version");
+        (void)printf("  because of %s%s%s%s%s\n", text_at(object, "object"),
+                     *text_at(object, "origin") ? " at " : "", text_at(object, "origin"),
+                     *version ? ", resourceVersion " : "", version);
+        (void)printf("    by ");
+        json_array_foreach (json_object_get(object, "through"), k, step)
+            if (k) /* the first is the emitter, which is the item's own */
+                (void)printf("%s%s", k > 1 ? " > " : "", json_string_value(step));
+        (void)putchar('\n');
+    }
+    if (json_is_true(json_object_get(item, "more")))
+        (void)printf("  and more objects\n");
+}
+
+int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *resource,
+                       const char *element)
+{
+    json_t *answer = NULL;
+    size_t i;
+    const json_t *item;
+    int rc =
+        ask(cli, "policy.why",
+            json_pack("{s:s, s:s, s:s*}", "pod", pod, "resource", resource, "element", element),
+            &answer);
+    if (rc)
+        return rc;
+    if (is_json(cli)) {
+        print_json(answer);
+    } else {
+        (void)printf("%s %s of %s:\n", text_at(answer, "type"), text_at(answer, "resource"), pod);
+        json_array_foreach (json_object_get(answer, "items"), i, item)
+            print_item(item);
+    }
+    json_decref(answer);
+    return fflush(stdout) ? 1 : 0;
 }

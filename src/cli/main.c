@@ -37,6 +37,13 @@ static const char USAGE[] =
     "the workspace\n"
     "  osm policy docs DIR...                    the page of all that a policy can ask and say, as "
     "Markdown\n"
+    "  osm policy why NAMESPACE/POD RESOURCE [ELEMENT]\n"
+    "                                            who said what the pod's proxy is served (a "
+    "listener, "
+    "a virtual\n"
+    "                                            host in a route table, ...), and from which "
+    "objects "
+    "it follows\n"
     "  osm policy list                           the generations of the daemon's policies, what is "
     "held and why\n"
     "  osm policy reload [--force]               takes over what is in their directories now; exit "
@@ -78,6 +85,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
             return osm_cli_policy_reload(cli);
         if (n <= 3 && !strcmp(words[1], "activate"))
             return osm_cli_policy_activate(cli, n == 3 ? words[2] : NULL);
+        if ((n == 4 || n == 5) && !strcmp(words[1], "why"))
+            return osm_cli_policy_why(cli, words[2], words[3], n == 5 ? words[4] : NULL);
         if (n <= 3 && !strcmp(words[1], "rollback"))
             return osm_cli_policy_rollback(cli, n == 3 ? words[2] : NULL);
     }

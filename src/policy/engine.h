@@ -66,6 +66,24 @@ OSM_MUST_USE int osm_engine_check_pure(struct osm_engine *engine, struct osm_err
 OSM_MUST_USE int osm_engine_ask(struct osm_engine *engine, const char *name, const json_t *keys,
                                 json_t **out, struct osm_err *err);
 
+struct osm_why_question {
+    const char *uuid; /* of the proxy; NULL: whichever */
+    enum osm_xds_type type;
+    const char *resource;
+    const char *element; /* only elements (virtual hosts, filter chains) whose name holds this;
+                            NULL: all */
+    bool deep;           /* with the objects behind each item */
+};
+/** Of which items a resource is made, and where they come from: [{"item":
+ * "envoy/routes.outbound_hosts(blue, shop)#1", "element": name or null, "place":
+ * "envoy/routes.lua:140", "extended": the extensions that changed it or null, "authorises": bool,
+ * "hash": of its message, "because": [{"object": "TrafficSplit blue/s", "resource_version",
+ * "origin": "shop.yaml:12", "through": ["emitter ...", "rule backends(blue, shop)", "index
+ * splits_of(blue, shop)"]}], "more": there are more objects}]. Caller: json_decref. Errors:
+ * OSM_ENOENT; OSM_ENOMEM. */
+OSM_MUST_USE int osm_engine_why(struct osm_engine *engine, const struct osm_why_question *question,
+                                json_t **out, struct osm_err *err);
+
 /** What the bundle declares and what its authors can ask, for people and editors: {"digest",
  * "modules": [{"name", "path", "text", "types", "functions"}], "kinds", "indexes", "facts",
  * "rules", "emitters", "wraps", "extensions", "points", "out", "runtime"}, each sorted by name;

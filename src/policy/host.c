@@ -5,9 +5,9 @@
  *
  * While no batch waits the thread lets the engine clean up, step by step, then sleeps.
  *
- * The mutex guards `batch` and `stopping`; everything else belongs to one side, and the outcome to
- * whoever has the batch. One that is still posted when the policy is stopped is dropped when it
- * arrives. */
+ * The mutex guards `batch`, `questions` and `stopping`; everything else belongs to one side, and
+ * the outcome to whoever has the batch. One that is still posted when the policy is stopped is
+ * dropped when it arrives. */
 #include "policy/host.h"
 
 #include "base/check.h"
@@ -31,6 +31,14 @@ struct outcome {
     struct osm_err err;
 };
 
+/* Of whoever asks something between two runs. */
+struct question {
+    struct question *next;
+    osm_policy_work_fn *work;
+    osm_task_fn *done;
+    void *ud;
+};
+
 struct osm_policy {
     struct osm_loop *loop;
     struct osm_policy_callbacks callbacks;
@@ -40,6 +48,7 @@ struct osm_policy {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct osm_changes *batch;
+    struct question *questions; /* the oldest first */
     bool stopping;
     /* loop thread */
     bool busy;
@@ -108,17 +117,40 @@ static void load(struct osm_policy *p, struct outcome *o)
     post(p, o);
 }
 
+static void tell_answer(void *ud)
+{
+    struct question *q = ud;
+    q->done(q->ud);
+    osm_free(q);
+}
+
+static void answer_question(struct osm_policy *p, struct question *q)
+{
+    static const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    q->work(q->ud, p->engine);
+    while (osm_loop_post(p->loop, tell_answer, q) == OSM_ENOMEM)
+        (void)nanosleep(&pause, NULL);
+}
+
 static void *serve(void *ud)
 {
     struct osm_policy *p = ud;
     load(p, p->outcome);
     pthread_mutex_lock(&p->lock);
     while (!p->stopping) {
+        if (!p->batch && p->questions) {
+            struct question *q = p->questions;
+            p->questions = q->next;
+            pthread_mutex_unlock(&p->lock);
+            answer_question(p, q);
+            pthread_mutex_lock(&p->lock);
+            continue;
+        }
         if (!p->batch) {
             pthread_mutex_unlock(&p->lock);
             bool more = p->engine && osm_engine_rest(p->engine);
             pthread_mutex_lock(&p->lock);
-            if (!more && !p->batch && !p->stopping)
+            if (!more && !p->batch && !p->questions && !p->stopping)
                 pthread_cond_wait(&p->wake, &p->lock);
             continue;
         }
@@ -230,6 +262,22 @@ void osm_policy_submit(struct osm_policy *p, struct osm_changes *changes)
     pthread_mutex_unlock(&p->lock);
 }
 
+int osm_policy_ask(struct osm_policy *p, osm_policy_work_fn *work, osm_task_fn *done, void *ud)
+{
+    struct question *q = osm_alloc(sizeof *q);
+    if (!q)
+        return OSM_ENOMEM;
+    *q = (struct question){NULL, work, done, ud};
+    pthread_mutex_lock(&p->lock);
+    struct question **last = &p->questions;
+    while (*last)
+        last = &(*last)->next;
+    *last = q;
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    return 0;
+}
+
 bool osm_policy_busy(const struct osm_policy *p)
 {
     return p->busy;
@@ -248,6 +296,11 @@ static void ask_to_stop(struct osm_policy *p)
 /* After the join, on the loop thread. */
 static void clear(struct osm_policy *p)
 {
+    while (p->questions) {
+        struct question *q = p->questions;
+        p->questions = q->next;
+        tell_answer(q);
+    }
     osm_changes_free(p->batch); /* never begun */
     if (p->busy && p->outcome->posted) {
         p->outcome->policy = NULL;

@@ -33,6 +33,12 @@ OSM_MUST_USE int osm_policy_set_roots(struct osm_policy *policy, const char *roo
 void osm_policy_submit(struct osm_policy *policy, struct osm_changes *changes);
 /** The bundle is being loaded, or a run is under way. */
 bool osm_policy_busy(const struct osm_policy *policy);
+/** Asks the engine between two runs: work(ud, engine) on its thread, then done(ud) on the loop.
+ * done runs exactly once, also where the policy is stopped first (work has not run then, or it
+ * has). @p engine is NULL where its bundle did not load. Errors: OSM_ENOMEM. */
+typedef void osm_policy_work_fn(void *ud, struct osm_engine *engine);
+OSM_MUST_USE int osm_policy_ask(struct osm_policy *policy, osm_policy_work_fn *work,
+                                osm_task_fn *done, void *ud);
 /** Joins the thread; a run under way ends first (at most its wall budget). No callback comes any
  * more. NULL is accepted. */
 void osm_policy_stop(struct osm_policy *policy);

@@ -43,13 +43,21 @@ void osm__reload_drop_candidate(struct osm_reload *r, const char *reason)
 static void failed(void *ud, struct osm_generation *g, bool at_load, const char *error)
 {
     struct osm_reload *r = ud;
-    if (g == r->candidate)
+    if (g == r->candidate && !at_load && !r->active) {
+        /* Nothing is served yet, so it goes on trying, unless the directories hold another one. */
+        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
+                "policy run failed; none are in force, nothing is served until a fresh engine has "
+                "made a configuration",
+                OSM_U("gen", osm_generation_id(g)), OSM_S("error", error));
+        osm_notice_look(r->notice);
+    } else if (g == r->candidate) {
         reject(r, at_load, error);
-    else if (g == r->active)
+    } else if (g == r->active) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
                 "policy run failed; the last good configuration serves until a fresh engine has "
                 "made a new one",
                 OSM_U("gen", osm_generation_id(g)), OSM_S("error", error));
+    }
     r->callbacks.changed(r->callbacks.ud);
 }
 

@@ -181,6 +181,12 @@ void osm_generation_end_now(struct osm_generation *g)
     clear(g);
 }
 
+int osm_generation_ask(struct osm_generation *g, osm_policy_work_fn *work, osm_task_fn *answered,
+                       void *ud)
+{
+    return g->policy && g->loaded ? osm_policy_ask(g->policy, work, answered, ud) : OSM_EBUSY;
+}
+
 uint64_t osm_generation_id(const struct osm_generation *g)
 {
     return g->id;

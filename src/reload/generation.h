@@ -44,6 +44,10 @@ void osm_generation_roots_changed(struct osm_generation *generation);
 /** The newest roots are not in its snapshot yet. */
 bool osm_generation_roots_due(const struct osm_generation *generation);
 
+/** As osm_policy_ask. Errors: OSM_EBUSY its engine is being replaced; OSM_ENOMEM. */
+OSM_MUST_USE int osm_generation_ask(struct osm_generation *generation, osm_policy_work_fn *work,
+                                    osm_task_fn *done, void *ud);
+
 uint64_t osm_generation_id(const struct osm_generation *generation);
 struct osm_policy_files *osm_generation_files(const struct osm_generation *generation);
 /** The newest; borrowed until the next run; NULL before the first. */

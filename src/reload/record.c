@@ -83,6 +83,25 @@ void osm__record_pardon(struct osm_reload *r, const char *digest)
         osm__record_store(r);
 }
 
+static void rolled_back(struct osm_reload *r, const char *digest, const char *reason)
+{
+    osm__record_problem(r,
+                        osm_strf("%.32s was rolled back and is quarantined: %s", digest, reason));
+}
+
+void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, const char *reason)
+{
+    size_t i;
+    json_t *entry;
+    json_array_foreach (r->history, i, entry)
+        if (json_integer_value(json_object_get(entry, "generation")) == (json_int_t)id)
+            (void)json_object_set_new(entry, "reason", json_string(reason));
+    if (r->problem && strstr(r->problem, digest))
+        rolled_back(r, digest, reason);
+    if (json_object_get(r->quarantine, digest))
+        osm__record_quarantine(r, digest, reason);
+}
+
 /* --- the state directory --- */
 
 struct osm__storing {

@@ -55,6 +55,7 @@ void osm_reload_stop(struct osm_reload *r)
     osm__record_answer(r, NULL, NULL, "stopping", NULL);
     osm_notice_stop(r->notice);
     osm__reload_stop_comparing(r);
+    osm__reload_stop_blame(r);
     osm_generation_end_now(r->candidate);
     osm_generation_end_now(r->active);
     osm_generation_end_now(r->previous);
@@ -67,6 +68,7 @@ void osm_reload_stop(struct osm_reload *r)
     osm_timer_free(r->retry);
     osm_timer_free(r->verdict);
     osm_free(r->refusal);
+    osm_free(r->refused_name);
     osm_map_clear(&r->refusing);
     osm_free(r->back_reason);
     json_decref(r->held);
@@ -115,7 +117,8 @@ bool osm_reload_settled(const struct osm_reload *r)
 
 const char *osm_reload_error(const struct osm_reload *r)
 {
-    const char *error = r->active ? osm_generation_error(r->active) : NULL;
+    const struct osm_generation *g = r->active ? r->active : r->candidate;
+    const char *error = g ? osm_generation_error(g) : NULL;
     return error ? error : r->active ? NULL : r->problem;
 }
 
@@ -132,6 +135,11 @@ void osm_reload_now(struct osm_reload *r, bool force, osm_reload_answer_fn *answ
     r->asking = asking;
     r->force_next = r->force_next || force;
     osm_notice_look(r->notice);
+}
+
+int osm_reload_ask(struct osm_reload *r, osm_policy_work_fn *work, osm_task_fn *done, void *ud)
+{
+    return r->active ? osm_generation_ask(r->active, work, done, ud) : OSM_EBUSY;
 }
 
 static json_t *candidate_status(const struct osm_reload *r)

@@ -20,7 +20,7 @@
 
 #include "loop/loop.h"
 #include "model/store.h"
-#include "policy/engine.h"
+#include "policy/host.h"
 
 struct osm_reload;
 
@@ -93,6 +93,10 @@ OSM_MUST_USE int osm_reload_activate(struct osm_reload *reload, const char *dige
  * OSM_ENOENT there is none that still evaluates. */
 OSM_MUST_USE int osm_reload_roll_back(struct osm_reload *reload, const char *reason,
                                       struct osm_err *err);
+/** Asks the active generation's engine, as osm_policy_ask. Errors: OSM_EBUSY nothing is active, or
+ * its engine is being replaced; OSM_ENOMEM. */
+OSM_MUST_USE int osm_reload_ask(struct osm_reload *reload, osm_policy_work_fn *work,
+                                osm_task_fn *done, void *ud);
 /** {"generation", "digest", "state": "active" or "none", "watched": bool, "candidate": null or
  * {"digest", "state", "reasons"}, "problem": text or null, "generations": [{"generation", "digest",
  * "state", "at", "reason"}] newest first, "quarantine": {digest: {...}}}. NULL: no memory. */

@@ -49,10 +49,13 @@ struct osm_reload {
 
     /* verdict.c */
     struct osm_timer *watch_end;
-    uint64_t swapped_at;       /* number of the first snapshot that the active one published */
-    struct osm_timer *verdict; /* looks at `refusal` in the next turn of the loop */
-    char *refusal;             /* why the active one is to be rolled back; NULL: it is not */
-    struct osm_map refusing;   /* uuid -> this: proxies that refuse what only the active one says */
+    uint64_t swapped_at;            /* number of the first snapshot that the active one published */
+    struct osm_timer *verdict;      /* looks at `refusal` in the next turn of the loop */
+    char *refusal;                  /* why the active one is to be rolled back; NULL: it is not */
+    enum osm_xds_type refused_type; /* of the resource that decided */
+    char *refused_name;
+    struct osm__blame *blame; /* blame.c: asks whose fault it was; NULL: nobody does */
+    struct osm_map refusing;  /* uuid -> this: proxies that refuse what only the active one says */
     char *back_reason; /* the active one is rolled back as soon as the previous one has caught up;
                           NULL: it is not */
 
@@ -87,6 +90,11 @@ void osm__reload_previous_ran(struct osm_reload *r);
 /** The previous generation need not evaluate any more. */
 void osm__reload_end_watch(void *ud);
 
+/* --- blame.c --- */
+/** Ends the generation once it has told which lines are behind the resource that was refused. */
+void osm__reload_blame(struct osm_reload *r, struct osm_generation *refused, const char *reason);
+void osm__reload_stop_blame(struct osm_reload *r);
+
 /* --- record.c --- */
 OSM_MUST_USE int osm__record_open(struct osm_reload *r, struct osm_policy_files **kept,
                                   struct osm_err *err);
@@ -95,6 +103,8 @@ void osm__record_close(struct osm_reload *r);
  * none. */
 void osm__record_note(struct osm_reload *r, const struct osm_generation *g, const char *state,
                       const char *reason);
+/** A better reason for a roll-back: in the history, the quarantine and the problem. */
+void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, const char *reason);
 /** Whoever has asked hears it. @p g: NULL where it is about files that never became one. */
 void osm__record_answer(struct osm_reload *r, const struct osm_generation *g, const char *digest,
                         const char *state, const char *reason);

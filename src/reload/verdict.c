@@ -58,11 +58,12 @@ void osm__reload_swap(struct osm_reload *r)
     }
     osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "policies in force",
             OSM_U("gen", osm_generation_id(r->active)), OSM_S("digest", digest));
+    /* It may be the stored one: what do the directories say? Whoever waits, waits for that, too. */
+    if (!before)
+        osm_notice_look(r->notice);
     osm__reload_publish(r);
     osm__record_store(r);
     osm__record_answer(r, r->active, digest, "active", NULL);
-    if (!before)
-        osm_notice_look(r->notice); /* it may be the stored one: what do the directories say? */
     r->callbacks.changed(r->callbacks.ud);
 }
 
@@ -92,7 +93,7 @@ static void complete(struct osm_reload *r)
             OSM_U("to_gen", osm_generation_id(r->active)), OSM_S("reason", reason));
     osm__reload_publish(r);
     osm__record_store(r);
-    osm_generation_end(refused);
+    osm__reload_blame(r, refused, reason);
     osm_free(reason);
     r->callbacks.changed(r->callbacks.ud);
 }
@@ -118,6 +119,7 @@ static void go_back(struct osm_reload *r, const char *reason)
 int osm_reload_roll_back(struct osm_reload *r, const char *reason, struct osm_err *err)
 {
     if (r->previous && r->active && !r->back_reason) {
+        osm_free(osm_take_ptr(&r->refused_name));
         go_back(r, reason);
         return 0;
     }
@@ -157,6 +159,9 @@ void osm_reload_refused(struct osm_reload *r, const struct osm_reload_refusal *f
     r->refusal = osm_strf("%zu of %zu proxies refuse %s \"%s\": %s", r->refusing.count,
                           r->callbacks.proxies(r->callbacks.ud), osm_xds_type_short(f->type),
                           f->name, f->error);
+    osm_free(r->refused_name);
+    r->refused_name = osm_strdup(f->name);
+    r->refused_type = f->type;
     if (r->refusal)
         osm_timer_start(r->verdict, 0, 0); /* whoever tells of it is in the middle of a stream */
 }
