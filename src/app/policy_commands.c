@@ -140,7 +140,7 @@ void osm_policy_why_command(void *ud, struct osm_control_request *request, const
         (void)osm_fail(&err, OSM_EINVAL, "which resource? `osm proxy get config` lists them");
     else if (proxy && type == -2)
         (void)osm_fail(&err, OSM_EINVAL, "type: expected CDS, EDS, LDS, RDS or SDS");
-    struct why *w = err.code ? NULL : osm_alloc(sizeof *w);
+    struct why *w = !proxy || err.code ? NULL : osm_alloc(sizeof *w);
     if (w) {
         *w = (struct why){.request = request,
                           .uuid = osm_strdup(proxy->uuid),

@@ -18,7 +18,7 @@ enum {
     FOLDER_DEPTH_MAX = 8,
     PATH_MAX_BYTES = 4096,
     MODULE_PATH_MAX = 55, /* or Lua would shorten it in its messages */
-    LAYERS_MAX = 1000
+    LAYERS_MAX = 64
 };
 
 struct shared {
@@ -336,7 +336,7 @@ static int take_file(struct osm_policy_file *f, const json_t *json, size_t layer
 
 static int take_dirs(struct osm_policy_files *files, const json_t *dirs)
 {
-    const char *names[LAYERS_MAX];
+    const char *names[LAYERS_MAX] = {NULL};
     size_t n = json_array_size(dirs), i;
     const json_t *dir;
     if (!n || n > LAYERS_MAX)

@@ -121,6 +121,7 @@ def test_a_per_04_a_new_service_is_known_to_every_proxy(cast: Cast) -> None:
     world, name = cast.world, cast.names.name()
     world.mesh_config(permissive=True)
     world.wait()
+    tables = "/config_dump?resource=dynamic_route_configs"
     cluster, host = f"{cast.servers}/{name}|{cast.target}", f"outbound_virtual-host|{name}.{cast.servers}."
     sidecars = list(world.sidecars())
     for pod in sidecars:
@@ -129,7 +130,7 @@ def test_a_per_04_a_new_service_is_known_to_every_proxy(cast: Cast) -> None:
     world.wait()
     for pod in world.sidecars():
         until(lambda pod=pod: cluster in pod.envoy.clusters(), f"{pod} has the cluster")
-        until(lambda pod=pod: host in pod.envoy.get("/config_dump?resource=dynamic_route_configs"), f"{pod} knows the name")
+        until(lambda pod=pod: host in pod.envoy.get(tables), f"{pod} knows the name")
     assert len(sidecars) >= 6
     o_allowed(cast.caller, cast.url(name))
     o_allowed(cast.other, cast.url(name))

@@ -209,13 +209,14 @@ static int parse_schema_file(struct osm__reading *r, const char *path, json_t **
         rc = osm_fail(err, OSM_ENOENT, "no such file in the bundle (its name ends in .yaml)");
     else if (!file->text)
         rc = osm_fail(err, OSM_ELIMIT, "has more than %d bytes", OSM_POLICY_FILE_MAX_BYTES);
-    else
+    else {
         rc = osm_bundle_check_replaced(r->e, file, err);
-    if (!rc)
-        rc = osm_yaml_parse(file->text, file->len, &docs, &place, err);
+        if (!rc)
+            rc = osm_yaml_parse(file->text, file->len, &docs, &place, err);
+    }
     if (!rc && docs.len != 1)
         rc = osm_fail(err, OSM_EINVAL, "holds %zu documents instead of one", docs.len);
-    if (rc)
+    if (rc || !docs.list)
         osm_err_prepend(err, "%s: ", path);
     else
         *out = json_incref(docs.list[0].value);

@@ -14,9 +14,9 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/utf8.h"
+#include "loop/watch.h"
 #include "source/dir/files.h"
 #include "source/dir/walk.h"
-#include "loop/watch.h"
 #include "source/source_priv.h"
 
 #include <errno.h>

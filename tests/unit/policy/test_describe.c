@@ -76,8 +76,8 @@ static void test_tells_what_a_module_declares_and_what_its_comments_say(void **s
     assert_text(json_array_get(params, 0), "name", "size");
     assert_text(json_array_get(params, 1), "type", "integer");
     assert_text(find(told, "modules", "a/shop"), "text", "Shops.");
-    assert_int_equal(json_array_size(json_object_get(find(told, "facts", "target_ports"), "params")),
-                     3);
+    assert_int_equal(
+        json_array_size(json_object_get(find(told, "facts", "target_ports"), "params")), 3);
     json_decref(told);
     bench_free(b);
 }
