@@ -131,6 +131,6 @@ def test_a_per_04_a_new_service_is_known_to_every_proxy(cast: Cast) -> None:
     for pod in world.sidecars():
         until(lambda pod=pod: cluster in pod.envoy.clusters(), f"{pod} has the cluster")
         until(lambda pod=pod: host in pod.envoy.get(tables), f"{pod} knows the name")
-    assert len(sidecars) >= 6
+    assert len(sidecars) == 4 + cast.replicas
     o_allowed(cast.caller, cast.url(name))
     o_allowed(cast.other, cast.url(name))
