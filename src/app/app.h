@@ -1,9 +1,10 @@
 /* The daemon: who is wired to whom, and in which order things start and stop. The only place that
  * knows all modules.
  *
- *   source --> store --> reload (generations of policies, each on its own thread) --> snapshot -->
- * ads
- *                 '--> admission of streams                    proxies <--'  '--> control
+ *   source --> store --> reload: generations of policies, each on a thread of its own
+ *                 |         '--> snapshot --> ads --> proxies
+ *                 |                  '--> control: status, wait, config
+ *                 '--> admission of streams
  *   leaves: service certificates per account, asked for by ads, signed on the thread pool
  *
  * Everything below is on the loop thread. */

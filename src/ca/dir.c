@@ -4,6 +4,8 @@
  * key with its certificate waiting aside. */
 #include "ca/ca_priv.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -149,32 +151,11 @@ int osm__ca_dir_read(const struct osm_ca_dir *dir, const char *name, bool privat
 static int write_aside(const struct osm_ca_dir *dir, const char *name, mode_t mode,
                        const char *text, struct osm_err *err)
 {
-    size_t len = strlen(text);
-    /* A rest of an earlier crash; under the lock it is nobody's. */
-    (void)unlinkat(dir->fd, name, 0);
-    int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                    S_IRUSR | S_IWUSR);
-    if (fd < 0)
-        return osm_fail(err, errno == EACCES || errno == EROFS ? OSM_EACCES : OSM_EIO,
-                        "%s/%s: cannot be created: %s", dir->path, name, strerror(errno));
-    bool ok = true;
-    for (size_t done = 0; ok && done < len;) {
-        ssize_t n = write(fd, text + done, len - done);
-        if (n > 0)
-            done += (size_t)n;
-        else
-            ok = n < 0 && errno == EINTR;
-    }
-    ok = ok && !fchmod(fd, mode) && !fsync(fd);
-    int saved = errno;
-    if (close(fd) && ok) {
-        ok = false;
-        saved = errno;
-    }
-    if (ok)
-        return 0;
-    (void)unlinkat(dir->fd, name, 0);
-    return osm_fail(err, OSM_EIO, "%s/%s: cannot be written: %s", dir->path, name, strerror(saved));
+    /* A rest of an earlier crash goes; under the lock it is nobody's. */
+    int error = osm_file_write(dir->fd, name, text, strlen(text), mode);
+    return error ? osm_fail(err, error == EACCES || error == EROFS ? OSM_EACCES : OSM_EIO,
+                            "%s/%s: cannot be written: %s", dir->path, name, strerror(error))
+                 : 0;
 }
 
 static int give_name(const struct osm_ca_dir *dir, const char *aside, const char *name,

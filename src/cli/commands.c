@@ -1,8 +1,10 @@
 #include "cli/commands.h"
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/yaml.h"
 #include "cli/client.h"
+#include "cli/print.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,13 +22,6 @@ static int complain(const struct osm_err *err)
 {
     (void)fprintf(stderr, "osm: %s\n", err->msg);
     return 1;
-}
-
-static int print_json(const json_t *value)
-{
-    (void)json_dumpf(value, stdout, JSON_INDENT(2));
-    (void)putchar('\n');
-    return fflush(stdout) ? 1 : 0;
 }
 
 /* "30s", "500ms", "2m", "1h30m" in milliseconds; 0: not one. */
@@ -73,7 +68,7 @@ int osm_cli_wait(const struct osm_cli *cli)
         return complain(&err);
     json_int_t nacked = json_integer_value(json_object_get(data, "nacked"));
     if (cli->output && !strcmp(cli->output, "json"))
-        (void)print_json(data);
+        (void)osm_print_json(data);
     else
         (void)printf("snapshot %" JSON_INTEGER_FORMAT " is applied by %" JSON_INTEGER_FORMAT
                      " of %" JSON_INTEGER_FORMAT " proxies\n",
@@ -115,7 +110,7 @@ int osm_cli_ca_reload(const struct osm_cli *cli)
     if (osm_client_ask(cli->socket_path, "ca.reload", NULL, ASK_TIMEOUT_MS, &data, &err))
         return complain(&err);
     if (cli->output && !strcmp(cli->output, "json")) {
-        (void)print_json(data);
+        (void)osm_print_json(data);
     } else {
         size_t i;
         json_t *passive;
@@ -135,23 +130,10 @@ static int write_file(const char *dir, const char *name, const char *content, bo
         return osm_fail(err, OSM_EINVAL, "the daemon named a file %.64s", name);
     char *path = osm_strf("%s/%s", dir, name), *aside = osm_strf("%s/.%s.new", dir, name);
     int rc = path && aside ? 0 : osm_fail(err, OSM_ENOMEM, "%s", name);
-    int fd = -1;
-    if (!rc) {
-        (void)unlink(aside);
-        fd =
-            open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, secret ? 0600 : 0644);
-        if (fd < 0)
-            rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
-    }
-    for (size_t done = 0, len = strlen(content); !rc && done < len;) {
-        ssize_t n = write(fd, content + done, len - done);
-        if (n < 0 && errno != EINTR)
-            rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
-        else if (n > 0)
-            done += (size_t)n;
-    }
-    if (fd >= 0 && close(fd) && !rc)
-        rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
+    int error =
+        rc ? 0 : osm_file_write(AT_FDCWD, aside, content, strlen(content), secret ? 0600 : 0644);
+    if (error)
+        rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(error));
     if (!rc && rename(aside, path))
         rc = osm_fail(err, OSM_EIO, "%s: %s", path, strerror(errno));
     if (rc && aside)
@@ -198,7 +180,7 @@ int osm_cli_proxy_config(const struct osm_cli *cli, const char *pod, const char 
         return complain(&err);
     int rc = 0;
     if (cli->output && !strcmp(cli->output, "json")) {
-        rc = print_json(data);
+        rc = osm_print_json(data);
     } else {
         struct osm_buf text = OSM_BUF_INIT(OUTPUT_MAX_BYTES);
         if (osm_yaml_write(&text, data)) {

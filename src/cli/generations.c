@@ -2,21 +2,16 @@
  * others take their place. `osm policy why`: where a resource comes from. */
 #include "cli/client.h"
 #include "cli/commands.h"
-#include "cli/table.h"
+#include "cli/print.h"
 
 #include "base/buf.h"
+#include "base/json.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 enum { ASK_TIMEOUT_MS = 120 * 1000, TABLE_MAX_BYTES = 1024 * 1024, DIGEST_SHOWN = 12 };
-
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
 
 static bool is_json(const struct osm_cli *cli)
 {
@@ -30,12 +25,6 @@ static int ask(const struct osm_cli *cli, const char *command, json_t *args, jso
         return 0;
     (void)fprintf(stderr, "osm: %s\n", err.msg);
     return 1;
-}
-
-static void print_json(const json_t *value)
-{
-    (void)json_dumpf(value, stdout, JSON_INDENT(2));
-    (void)putchar('\n');
 }
 
 int osm_cli_policy_reload(const struct osm_cli *cli)
@@ -53,7 +42,7 @@ int osm_cli_policy_reload(const struct osm_cli *cli)
     int rc = ask(cli, "policy.reload", json_pack("{s:b}", "force", cli->force), &outcome);
     if (rc)
         return rc;
-    const char *state = text_at(outcome, "state"), *reason = text_at(outcome, "reason");
+    const char *state = osm_json_text(outcome, "state"), *reason = osm_json_text(outcome, "reason");
     const char *words = state;
     bool good = false;
     for (size_t i = 0; i < sizeof outcomes / sizeof *outcomes; i++)
@@ -62,11 +51,11 @@ int osm_cli_policy_reload(const struct osm_cli *cli)
             good = outcomes[i].good;
         }
     if (is_json(cli))
-        print_json(outcome);
+        (void)osm_print_json(outcome);
     else
         (void)fprintf(good ? stdout : stderr, "policies %.*s: %s%s%s\n", DIGEST_SHOWN,
-                      *text_at(outcome, "digest") ? text_at(outcome, "digest") : "?", words,
-                      *reason ? "\n  " : "", reason);
+                      *osm_json_text(outcome, "digest") ? osm_json_text(outcome, "digest") : "?",
+                      words, *reason ? "\n  " : "", reason);
     json_decref(outcome);
     return good && !fflush(stdout) ? 0 : 1;
 }
@@ -93,17 +82,17 @@ static void print_status(const json_t *status)
         date_of(entry, date);
         (void)osm_buf_addf(&rows, "%" JSON_INTEGER_FORMAT "\t%.*s\t%s\t%s\t%s\n",
                            json_integer_value(json_object_get(entry, "generation")), DIGEST_SHOWN,
-                           text_at(entry, "digest"), text_at(entry, "state"), date,
-                           text_at(entry, "reason"));
+                           osm_json_text(entry, "digest"), osm_json_text(entry, "state"), date,
+                           osm_json_text(entry, "reason"));
     }
-    osm_table_print(rows.data);
+    osm_print_table(rows.data);
     json_array_foreach (json_object_get(json_object_get(status, "candidate"), "reasons"), i, reason)
         (void)printf("held: %s\n", json_string_value(reason));
     json_object_foreach (json_object_get(status, "quarantine"), digest, entry)
         (void)printf("quarantined: %.*s by %s: %s\n", DIGEST_SHOWN, digest,
-                     text_at(entry, "version"), text_at(entry, "reason"));
-    if (*text_at(status, "problem"))
-        (void)printf("problem: %s\n", text_at(status, "problem"));
+                     osm_json_text(entry, "version"), osm_json_text(entry, "reason"));
+    if (*osm_json_text(status, "problem"))
+        (void)printf("problem: %s\n", osm_json_text(status, "problem"));
     osm_buf_clear(&rows);
 }
 
@@ -114,7 +103,7 @@ static int show(const struct osm_cli *cli, const char *command, json_t *args)
     if (rc)
         return rc;
     if (is_json(cli))
-        print_json(status);
+        (void)osm_print_json(status);
     else
         print_status(status);
     json_decref(status);
@@ -142,19 +131,20 @@ static void print_item(const json_t *item)
 {
     size_t i;
     const json_t *object, *step;
-    (void)printf("%s%s%s\n", text_at(item, "item"), *text_at(item, "element") ? "  makes " : "",
-                 text_at(item, "element"));
-    (void)printf("  said at %s%s%s%s\n", text_at(item, "place"),
-                 *text_at(item, "extended") ? ", changed by " : "", text_at(item, "extended"),
-                 json_is_true(json_object_get(item, "authorises"))
-                     ? "; authorises: withdrawn where it fails"
-                     : "");
+    (void)printf("%s%s%s\n", osm_json_text(item, "item"),
+                 *osm_json_text(item, "element") ? "  makes " : "", osm_json_text(item, "element"));
+    (void)printf(
+        "  said at %s%s%s%s\n", osm_json_text(item, "place"),
+        *osm_json_text(item, "extended") ? ", changed by " : "", osm_json_text(item, "extended"),
+        json_is_true(json_object_get(item, "authorises")) ? "; authorises: withdrawn where it fails"
+                                                          : "");
     json_array_foreach (json_object_get(item, "because"), i, object) {
         size_t k;
-        const char *version = text_at(object, "resource_version");
-        (void)printf("  because of %s%s%s%s%s\n", text_at(object, "object"),
-                     *text_at(object, "origin") ? " at " : "", text_at(object, "origin"),
-                     *version ? ", resourceVersion " : "", version);
+        const char *version = osm_json_text(object, "resource_version");
+        (void)printf("  because of %s%s%s%s%s\n", osm_json_text(object, "object"),
+                     *osm_json_text(object, "origin") ? " at " : "",
+                     osm_json_text(object, "origin"), *version ? ", resourceVersion " : "",
+                     version);
         (void)printf("    by ");
         json_array_foreach (json_object_get(object, "through"), k, step)
             if (k) /* the first is the emitter, which is the item's own */
@@ -178,9 +168,10 @@ int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *r
     if (rc)
         return rc;
     if (is_json(cli)) {
-        print_json(answer);
+        (void)osm_print_json(answer);
     } else {
-        (void)printf("%s %s of %s:\n", text_at(answer, "type"), text_at(answer, "resource"), pod);
+        (void)printf("%s %s of %s:\n", osm_json_text(answer, "type"),
+                     osm_json_text(answer, "resource"), pod);
         json_array_foreach (json_object_get(answer, "items"), i, item)
             print_item(item);
     }

@@ -42,12 +42,6 @@ bool osm__policy_has_file(const char *dir, const char *name)
     return has;
 }
 
-const char *osm__policy_text(const json_t *entry, const char *member)
-{
-    const char *text = json_string_value(json_object_get(entry, member));
-    return text ? text : "";
-}
-
 /* --- the bundle --- */
 
 const char *osm__policy_mesh_name(const struct osm_cli *cli)
@@ -108,8 +102,8 @@ int osm__policy_describe(const struct osm_cli *cli, const struct osm__dirs *dirs
     char number[24] = "";
     if (line)
         (void)snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT ":", line);
-    rc = osm_fail(err, d.rc, "%s:%s %s", osm__policy_text(finding, "file"), number,
-                  osm__policy_text(finding, "text"));
+    rc = osm_fail(err, d.rc, "%s:%s %s", osm_json_text(finding, "file"), number,
+                  osm_json_text(finding, "text"));
     json_decref(finding);
     return rc;
 }

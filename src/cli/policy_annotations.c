@@ -48,31 +48,31 @@ static void add_function(struct osm_buf *out, const char *table, const json_t *e
                          const char *overload)
 {
     const json_t *params = json_object_get(entry, "params");
-    const char *name = osm__policy_text(entry, "name"), *module = osm__policy_text(entry, "module");
+    const char *name = osm_json_text(entry, "name"), *module = osm_json_text(entry, "module");
     size_t i;
     json_t *each;
     for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
         int n = (int)(dot - name);
         (void)osm_buf_addf(out, "%s.%.*s = %s.%.*s or {}\n", table, n, name, table, n, name);
     }
-    add_comment(out, osm__policy_text(entry, "text"));
+    add_comment(out, osm_json_text(entry, "text"));
     if (*module)
         (void)osm_buf_addf(out, "---\n--- %s\n", module);
     json_array_foreach (params, i, each) {
-        const char *text = osm__policy_text(each, "text");
-        (void)osm_buf_addf(out, "---@param %s %s%s%s\n", osm__policy_text(each, "name"),
-                           or_any(osm__policy_text(each, "type")), *text ? " # " : "", text);
+        const char *text = osm_json_text(each, "text");
+        (void)osm_buf_addf(out, "---@param %s %s%s%s\n", osm_json_text(each, "name"),
+                           or_any(osm_json_text(each, "type")), *text ? " # " : "", text);
     }
     json_array_foreach (json_object_get(entry, "returns"), i, each) {
-        const char *text = osm__policy_text(each, "text"), *as = osm__policy_text(each, "name");
-        (void)osm_buf_addf(out, "---@return %s%s%s%s%s\n", or_any(osm__policy_text(each, "type")),
+        const char *text = osm_json_text(each, "text"), *as = osm_json_text(each, "name");
+        (void)osm_buf_addf(out, "---@return %s%s%s%s%s\n", or_any(osm_json_text(each, "type")),
                            *as ? " " : "", as, *text ? " # " : "", text);
     }
     if (overload)
         (void)osm_buf_addf(out, "---@overload fun(): %s\n", overload);
     (void)osm_buf_addf(out, "function %s.%s(", table, name);
     json_array_foreach (params, i, each) {
-        const char *param = osm__policy_text(each, "name");
+        const char *param = osm_json_text(each, "name");
         (void)osm_buf_addf(out, "%s%.*s", i ? ", " : "", (int)strcspn(param, "?"), param);
     }
     (void)osm_buf_add_str(out, ") end\n\n");
@@ -86,7 +86,7 @@ static void add_object_class(struct osm_buf *out, const char *name, const json_t
 /* The type of a value with this schema; an object's class is called @p name. */
 static void add_value_type(struct osm_buf *out, const char *name, const json_t *schema)
 {
-    const char *type = osm__policy_text(schema, "type");
+    const char *type = osm_json_text(schema, "type");
     const json_t *values = json_object_get(schema, "enum"),
                  *items = json_object_get(schema, "items");
     const json_t *additional = json_object_get(schema, "additional");
@@ -105,7 +105,7 @@ static void add_value_type(struct osm_buf *out, const char *name, const json_t *
         (void)osm_buf_add_str(out, name);
     } else if (items) {
         bool one = !json_object_get(items, "enum") &&
-                   strcmp(osm__policy_text(items, "type"), "int-or-string") != 0;
+                   strcmp(osm_json_text(items, "type"), "int-or-string") != 0;
         (void)osm_buf_add_str(out, one ? "" : "(");
         add_value_type(out, name, items);
         (void)osm_buf_add_str(out, one ? "[]" : ")[]");
@@ -139,7 +139,7 @@ static void add_object_class(struct osm_buf *out, const char *name, const json_t
     json_t *each;
     json_array_foreach (json_object_get(schema, "properties"), i, each) {
         const json_t *inner = inner_object(json_object_get(each, "schema"));
-        char *below = osm_strf("%s.%s", name, osm__policy_text(each, "name"));
+        char *below = osm_strf("%s.%s", name, osm_json_text(each, "name"));
         if (!below)
             out->failed = OSM_ENOMEM;
         else if (inner)
@@ -151,7 +151,7 @@ static void add_object_class(struct osm_buf *out, const char *name, const json_t
         (void)osm_buf_add_str(out, "---@field apiVersion string\n---@field kind string\n"
                                    "---@field metadata mesh.Metadata\n");
     json_array_foreach (json_object_get(schema, "properties"), i, each) {
-        const char *field = osm__policy_text(each, "name");
+        const char *field = osm_json_text(each, "name");
         const json_t *type = json_object_get(each, "schema");
         bool known = false;
         for (size_t k = 0; k < sizeof given / sizeof *given; k++)
@@ -182,15 +182,15 @@ static void add_object_class(struct osm_buf *out, const char *name, const json_t
 
 static void add_kind(struct osm_buf *out, const json_t *kind)
 {
-    char *name = osm_strf("mesh.kind.%s", osm__policy_text(kind, "name"));
+    char *name = osm_strf("mesh.kind.%s", osm_json_text(kind, "name"));
     json_t *entry =
         name ? json_pack(
                    "{s:s, s:s, s:s, s:[{s:s, s:s, s:s}, {s:s, s:s, s:s}], s:[{s:s+, s:s, s:s}]}",
-                   "name", osm__policy_text(kind, "name"), "text", osm__policy_text(kind, "text"),
-                   "module", osm__policy_text(kind, "module"), "params", "name", "namespace",
-                   "type", "string", "text", "the name alone where the kind has no namespace",
-                   "name", "name?", "type", "string", "text", "", "returns", "type", name, "?",
-                   "name", "", "text", "nil where it is absent or rejected")
+                   "name", osm_json_text(kind, "name"), "text", osm_json_text(kind, "text"),
+                   "module", osm_json_text(kind, "module"), "params", "name", "namespace", "type",
+                   "string", "text", "the name alone where the kind has no namespace", "name",
+                   "name?", "type", "string", "text", "", "returns", "type", name, "?", "name", "",
+                   "text", "nil where it is absent or rejected")
              : NULL;
     if (entry) {
         add_object_class(out, name, json_object_get(kind, "schema"), true);
@@ -208,14 +208,14 @@ static void add_index(struct osm_buf *out, const json_t *index)
     const json_t *params = json_object_get(index, "params");
     json_t *entry = json_copy((json_t *)(uintptr_t)index);
     json_t *returns =
-        json_pack("[{s:s++, s:s, s:s}]", "type", "mesh.kind.", osm__policy_text(index, "of"), "[]",
+        json_pack("[{s:s++, s:s, s:s}]", "type", "mesh.kind.", osm_json_text(index, "of"), "[]",
                   "name", "", "text", "sorted by namespace, name");
     struct osm_buf tuple = OSM_BUF_INIT(1024);
     size_t i;
     json_t *each;
     (void)osm_buf_add_char(&tuple, '[');
     json_array_foreach (params, i, each)
-        (void)osm_buf_addf(&tuple, "%s%s", i ? ", " : "", osm__policy_text(each, "type"));
+        (void)osm_buf_addf(&tuple, "%s%s", i ? ", " : "", osm_json_text(each, "type"));
     (void)osm_buf_add_char(&tuple, ']');
     (void)osm_buf_add_str(&tuple, "[]");
     int rc = entry && returns && !tuple.failed ? 0 : -1;
@@ -260,7 +260,7 @@ static const char *field_type(const char *field, const char *message)
 static void add_form(struct osm_buf *out, const json_t *form)
 {
     const json_t *fields = json_object_get(form, "fields");
-    const char *name = osm__policy_text(form, "name");
+    const char *name = osm_json_text(form, "name");
     bool either = false; /* a header rule stands for the message */
     size_t i;
     json_t *each;
@@ -271,10 +271,10 @@ static void add_form(struct osm_buf *out, const json_t *form)
         const char *field = json_string_value(each);
         (void)osm_buf_addf(out, "---@field %s%s %s\n", field,
                            either && !strcmp(field, "message") ? "?" : "",
-                           field_type(field, osm__policy_text(form, "message")));
+                           field_type(field, osm_json_text(form, "message")));
     }
     (void)osm_buf_add_char(out, '\n');
-    add_comment(out, osm__policy_text(form, "text"));
+    add_comment(out, osm_json_text(form, "text"));
     (void)osm_buf_addf(out, "---@param item mesh.Out.%s\nfunction Out.%s(item) end\n\n", name,
                        name);
 }
@@ -289,7 +289,7 @@ static void add_mesh(struct osm_buf *out, const json_t *description)
     (void)osm_buf_addf(out,
                        "\n--- What follows is written by `osm policy annotations` for the "
                        "policies with the digest %s.\n\n",
-                       osm__policy_text(description, "digest"));
+                       osm_json_text(description, "digest"));
     json_array_foreach (json_object_get(description, "kinds"), i, each)
         add_kind(out, each);
     json_array_foreach (json_object_get(description, "indexes"), i, each)

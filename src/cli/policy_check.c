@@ -75,8 +75,8 @@ static void take_problems(struct check *c, const struct osm_source *source)
     json_array_foreach (json_object_get(status, "errors"), i, error) {
         json_int_t line = json_integer_value(json_object_get(error, "line"));
         add(c, c->rejects,
-            object_finding(c, osm__policy_text(error, "file"), line > 0 ? (int)line : 1,
-                           osm__policy_text(error, "message")));
+            object_finding(c, osm_json_text(error, "file"), line > 0 ? (int)line : 1,
+                           osm_json_text(error, "message")));
     }
     c->failed = c->failed || !status;
     json_decref(status);
@@ -109,13 +109,13 @@ static int read_objects(struct check *c, struct osm_err *err)
 /* "TrafficTarget blue/t1 spec.rules[0].name: reason (grants)" at the object's place. */
 static json_t *reject_finding(const struct check *c, const json_t *reject)
 {
-    const char *origin = osm__policy_text(reject, "origin"), *colon = strrchr(origin, ':');
-    const char *path = osm__policy_text(reject, "path"), *by = osm__policy_text(reject, "by");
+    const char *origin = osm_json_text(reject, "origin"), *colon = strrchr(origin, ':');
+    const char *path = osm_json_text(reject, "path"), *by = osm_json_text(reject, "by");
     intmax_t line = colon ? strtoimax(colon + 1, NULL, 10) : 0;
     char *file = osm_strndup(origin, colon ? (size_t)(colon - origin) : strlen(origin));
     char *text =
-        osm_strf("%s%s%s: %s%s%s%s", osm__policy_text(reject, "object"), *path ? " " : "", path,
-                 osm__policy_text(reject, "reason"), *by ? " (" : "", by, *by ? ")" : "");
+        osm_strf("%s%s%s: %s%s%s%s", osm_json_text(reject, "object"), *path ? " " : "", path,
+                 osm_json_text(reject, "reason"), *by ? " (" : "", by, *by ? ")" : "");
     json_t *finding =
         file && text ? object_finding(c, file, line > 0 && line < INT32_MAX ? (int)line : 1, text)
                      : NULL;
@@ -126,11 +126,10 @@ static json_t *reject_finding(const struct check *c, const json_t *reject)
 
 static json_t *error_finding(const struct check *c, const json_t *error)
 {
-    json_t *finding = osm__policy_finding(c->dirs, osm__policy_text(error, "module"),
+    json_t *finding = osm__policy_finding(c->dirs, osm_json_text(error, "module"),
                                           (int)json_integer_value(json_object_get(error, "line")),
-                                          osm__policy_text(error, "message"));
-    char *text =
-        osm_strf("%s: %s", osm__policy_text(error, "where"), osm__policy_text(finding, "text"));
+                                          osm_json_text(error, "message"));
+    char *text = osm_strf("%s: %s", osm_json_text(error, "where"), osm_json_text(finding, "text"));
     if (!finding || !text || json_object_set_new(finding, "text", json_string(text))) {
         json_decref(finding);
         finding = NULL;
@@ -141,9 +140,9 @@ static json_t *error_finding(const struct check *c, const json_t *error)
 
 static json_t *warning_finding(const struct check *c, const json_t *warning)
 {
-    json_t *finding = json_pack("{s:s}", "text", osm__policy_text(warning, "message"));
+    json_t *finding = json_pack("{s:s}", "text", osm_json_text(warning, "message"));
     json_t *place =
-        osm__policy_finding(c->dirs, osm__policy_text(warning, "module"),
+        osm__policy_finding(c->dirs, osm_json_text(warning, "module"),
                             (int)json_integer_value(json_object_get(warning, "line")), "");
     if (!finding || !place || json_object_update_missing(finding, place)) {
         json_decref(finding);
@@ -239,12 +238,12 @@ static void print_findings(const json_t *list, const char *what)
     json_t *each;
     json_array_foreach ((json_t *)(uintptr_t)list, i, each) {
         json_int_t line = json_integer_value(json_object_get(each, "line"));
-        print_text(osm__policy_text(each, "file"));
+        print_text(osm_json_text(each, "file"));
         (void)putchar(':');
         if (line)
             (void)printf("%" JSON_INTEGER_FORMAT ":", line);
         (void)printf(" %s", what);
-        print_text(osm__policy_text(each, "text"));
+        print_text(osm_json_text(each, "text"));
         (void)putchar('\n');
     }
 }
@@ -266,7 +265,7 @@ static void print_summary(const struct check *c, size_t objects)
                      "%zu proxies, digest %s\n",
                      count(c, "modules"), count(c, "kinds"), count(c, "indexes"), count(c, "rules"),
                      count(c, "emitters"), objects, c->proxies,
-                     osm__policy_text(c->description, "digest"));
+                     osm_json_text(c->description, "digest"));
     else
         (void)printf("the policies do not load\n");
 }
@@ -280,7 +279,7 @@ static int print_json(const struct check *c, size_t objects, bool ok)
                   "indexes", (json_int_t)count(c, "indexes"), "rules",
                   (json_int_t)count(c, "rules"), "emitters", (json_int_t)count(c, "emitters"),
                   "objects", (json_int_t)objects, "hidden", (json_int_t)c->hidden, "proxies",
-                  (json_int_t)c->proxies, "digest", osm__policy_text(c->description, "digest"));
+                  (json_int_t)c->proxies, "digest", osm_json_text(c->description, "digest"));
     int rc = out ? json_dumpf(out, stdout, JSON_INDENT(2)) : -1;
     (void)putchar('\n');
     json_decref(out);

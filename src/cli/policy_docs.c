@@ -17,7 +17,7 @@ static const json_t *list_of(const json_t *description, const char *list)
 
 static bool is_of(const json_t *entry, const char *module)
 {
-    return !strcmp(osm__policy_text(entry, "module"), module);
+    return !strcmp(osm_json_text(entry, "module"), module);
 }
 
 /* A cell of a table: the first sentence on one line, no bar. */
@@ -38,10 +38,10 @@ static void add_signature(struct osm_buf *out, const char *prefix, const json_t 
     const json_t *returns = json_object_get(entry, "returns");
     size_t i;
     json_t *each;
-    (void)osm_buf_addf(out, "`%s%s(", prefix, osm__policy_text(entry, "name"));
+    (void)osm_buf_addf(out, "`%s%s(", prefix, osm_json_text(entry, "name"));
     json_array_foreach ((json_t *)(uintptr_t)params, i, each) {
-        const char *type = osm__policy_text(each, "type");
-        (void)osm_buf_addf(out, "%s%s%s%s", i ? ", " : "", osm__policy_text(each, "name"),
+        const char *type = osm_json_text(each, "type");
+        (void)osm_buf_addf(out, "%s%s%s%s", i ? ", " : "", osm_json_text(each, "name"),
                            *type ? ": " : "", type);
     }
     (void)osm_buf_add_char(out, ')');
@@ -49,7 +49,7 @@ static void add_signature(struct osm_buf *out, const char *prefix, const json_t 
         (void)osm_buf_addf(out, ": %s", answer);
     json_array_foreach ((json_t *)(uintptr_t)returns, i, each)
         if (!answer)
-            (void)osm_buf_addf(out, "%s%s", i ? ", " : ": ", osm__policy_text(each, "type"));
+            (void)osm_buf_addf(out, "%s%s", i ? ", " : ": ", osm_json_text(each, "type"));
     (void)osm_buf_add_char(out, '`');
 }
 
@@ -59,12 +59,12 @@ static void add_remarks(struct osm_buf *out, const json_t *entry)
     size_t i;
     json_t *each;
     json_array_foreach (json_object_get(entry, "params"), i, each)
-        if (*osm__policy_text(each, "text"))
-            (void)osm_buf_addf(out, " `%s`: %s.", osm__policy_text(each, "name"),
-                               osm__policy_text(each, "text"));
+        if (*osm_json_text(each, "text"))
+            (void)osm_buf_addf(out, " `%s`: %s.", osm_json_text(each, "name"),
+                               osm_json_text(each, "text"));
     json_array_foreach (json_object_get(entry, "returns"), i, each)
-        if (*osm__policy_text(each, "text"))
-            (void)osm_buf_addf(out, " Answer: %s.", osm__policy_text(each, "text"));
+        if (*osm_json_text(each, "text"))
+            (void)osm_buf_addf(out, " Answer: %s.", osm_json_text(each, "text"));
 }
 
 static void add_text(struct osm_buf *out, const char *text)
@@ -81,13 +81,13 @@ static void add_names(struct osm_buf *out, const json_t *description, const char
     size_t i;
     json_t *each;
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, list), i, each) {
-        const char *module = osm__policy_text(each, "module");
-        (void)osm_buf_addf(out, "| `%s` | %s | ", osm__policy_text(each, "name"), what);
+        const char *module = osm_json_text(each, "module");
+        (void)osm_buf_addf(out, "| `%s` | %s | ", osm_json_text(each, "name"), what);
         if (*module)
             (void)osm_buf_addf(out, "[%s](%s) | ", module, module);
         else
             (void)osm_buf_add_str(out, "the host | ");
-        add_cell(out, osm__policy_text(each, "text"));
+        add_cell(out, osm_json_text(each, "text"));
         (void)osm_buf_add_str(out, " |\n");
     }
 }
@@ -99,15 +99,15 @@ static void add_kinds(struct osm_buf *out, const json_t *description, const char
     size_t i, k;
     json_t *each, *version;
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, "kinds"), i, each) {
-        const char *group = osm__policy_text(each, "group");
+        const char *group = osm_json_text(each, "group");
         if (!is_of(each, module))
             continue;
         (void)osm_buf_addf(out, "* kind `mesh.%s(namespace, name)`: %s%s",
-                           osm__policy_text(each, "name"), *group ? group : "the core group", ", ");
+                           osm_json_text(each, "name"), *group ? group : "the core group", ", ");
         json_array_foreach (json_object_get(each, "versions"), k, version)
             (void)osm_buf_addf(out, "%s%s", k ? ", " : "", json_string_value(version));
         (void)osm_buf_add_str(out, ". ");
-        add_text(out, osm__policy_text(each, "text"));
+        add_text(out, osm_json_text(each, "text"));
         (void)osm_buf_add_char(out, '\n');
     }
 }
@@ -117,12 +117,12 @@ static void add_indexes(struct osm_buf *out, const json_t *description, const ch
     size_t i;
     json_t *each;
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, "indexes"), i, each) {
-        char *answer = osm_strf("%s[]", osm__policy_text(each, "of"));
+        char *answer = osm_strf("%s[]", osm_json_text(each, "of"));
         if (is_of(each, module)) {
             (void)osm_buf_add_str(out, "* index ");
             add_signature(out, "mesh.", each, answer);
             (void)osm_buf_add_str(out, ": ");
-            add_text(out, osm__policy_text(each, "text"));
+            add_text(out, osm_json_text(each, "text"));
             (void)osm_buf_add_char(out, '\n');
         }
         osm_free(answer);
@@ -139,7 +139,7 @@ static void add_rules(struct osm_buf *out, const json_t *description, const char
         (void)osm_buf_add_str(out, "* rule ");
         add_signature(out, "mesh.", each, NULL);
         (void)osm_buf_add_str(out, ": ");
-        add_text(out, osm__policy_text(each, "text"));
+        add_text(out, osm_json_text(each, "text"));
         add_remarks(out, each);
         (void)osm_buf_add_char(out, '\n');
     }
@@ -150,13 +150,12 @@ static void add_emitters(struct osm_buf *out, const json_t *description, const c
     size_t i;
     json_t *each;
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, "emitters"), i, each) {
-        const char *name = osm__policy_text(each, "name"), *dot = strchr(name, '.');
+        const char *name = osm_json_text(each, "name"), *dot = strchr(name, '.');
         if (!is_of(each, module))
             continue;
         (void)osm_buf_addf(out, "* emitter `%s`, for each of `%s`%s", dot ? dot + 1 : name,
-                           osm__policy_text(each, "each"),
-                           *osm__policy_text(each, "text") ? ": " : "");
-        add_text(out, osm__policy_text(each, "text"));
+                           osm_json_text(each, "each"), *osm_json_text(each, "text") ? ": " : "");
+        add_text(out, osm_json_text(each, "text"));
         (void)osm_buf_add_char(out, '\n');
     }
 }
@@ -178,12 +177,12 @@ static void add_joins(struct osm_buf *out, const json_t *description, const char
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, list), i, each) {
         if (!is_of(each, module))
             continue;
-        (void)osm_buf_addf(out, "* %s `%s`", does, osm__policy_text(each, "name"));
+        (void)osm_buf_addf(out, "* %s `%s`", does, osm_json_text(each, "name"));
         add_names_of(out, ", after ", json_object_get(each, "after"));
         add_names_of(out, ", before ", json_object_get(each, "before"));
         add_names_of(out, ", requires ", json_object_get(each, "requires"));
-        (void)osm_buf_add_str(out, *osm__policy_text(each, "text") ? ": " : "");
-        add_text(out, osm__policy_text(each, "text"));
+        (void)osm_buf_add_str(out, *osm_json_text(each, "text") ? ": " : "");
+        add_text(out, osm_json_text(each, "text"));
         (void)osm_buf_add_char(out, '\n');
     }
 }
@@ -212,8 +211,8 @@ static void add_functions(struct osm_buf *out, const json_t *module)
     json_array_foreach (json_object_get(module, "functions"), i, each) {
         (void)osm_buf_add_str(out, "* function ");
         add_signature(out, "", each, NULL);
-        (void)osm_buf_add_str(out, *osm__policy_text(each, "text") ? ": " : "");
-        add_text(out, osm__policy_text(each, "text"));
+        (void)osm_buf_add_str(out, *osm_json_text(each, "text") ? ": " : "");
+        add_text(out, osm_json_text(each, "text"));
         add_remarks(out, each);
         (void)osm_buf_add_char(out, '\n');
     }
@@ -221,9 +220,9 @@ static void add_functions(struct osm_buf *out, const json_t *module)
 
 static void add_module(struct osm_buf *out, const json_t *description, const json_t *module)
 {
-    const char *path = osm__policy_text(module, "path");
+    const char *path = osm_json_text(module, "path");
     (void)osm_buf_addf(out, "\n### [%s](%s)\n\n", path, path);
-    (void)osm_buf_addf(out, "%s\n\n", osm__policy_text(module, "text"));
+    (void)osm_buf_addf(out, "%s\n\n", osm_json_text(module, "text"));
     size_t before = out->len;
     add_kinds(out, description, path);
     add_indexes(out, description, path);
@@ -233,7 +232,7 @@ static void add_module(struct osm_buf *out, const json_t *description, const jso
     add_joins(out, description, path, "wraps", "wraps");
     if (out->len == before)
         (void)osm_buf_addf(out, "Declares nothing; other modules call it: `require(\"%s\")`.\n\n",
-                           osm__policy_text(module, "name"));
+                           osm_json_text(module, "name"));
     add_functions(out, module);
     add_types(out, module);
 }
@@ -250,7 +249,7 @@ static void add_facts(struct osm_buf *out, const json_t *description)
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, "facts"), i, each) {
         (void)osm_buf_add_str(out, "* ");
         add_signature(out, "mesh.", each, NULL);
-        (void)osm_buf_addf(out, ": %s\n", osm__policy_text(each, "text"));
+        (void)osm_buf_addf(out, ": %s\n", osm_json_text(each, "text"));
     }
 }
 
@@ -263,12 +262,12 @@ static void add_forms(struct osm_buf *out, const json_t *description)
         "\n## What an emitter says\n\nEach call takes one table. `audience` says which proxies are "
         "told: \"everyone\", or a list of terms such as `{ account = \"shop/cart\" }`.\n\n");
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, "out"), i, each) {
-        const char *message = osm__policy_text(each, "message");
-        (void)osm_buf_addf(out, "* `out.%s { ", osm__policy_text(each, "name"));
+        const char *message = osm_json_text(each, "message");
+        (void)osm_buf_addf(out, "* `out.%s { ", osm_json_text(each, "name"));
         json_array_foreach (json_object_get(each, "fields"), k, field)
             (void)osm_buf_addf(out, "%s%s", k ? ", " : "", json_string_value(field));
         (void)osm_buf_addf(out, " }`%s%s%s: %s\n", *message ? " with `" : "", message,
-                           *message ? "`" : "", osm__policy_text(each, "text"));
+                           *message ? "`" : "", osm_json_text(each, "text"));
     }
 }
 
@@ -284,17 +283,17 @@ static void add_points(struct osm_buf *out, const json_t *description)
                                "[\"namespace/account\"] = "
                                "variant }`, and `run` finds the variant in `at.variant`.\n\n");
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, "points"), i, point) {
-        const char *name = osm__policy_text(point, "name");
+        const char *name = osm_json_text(point, "name");
         bool any = false;
         (void)osm_buf_addf(
-            out, "* `%s` of `out.%s`: %s%s", name, osm__policy_text(point, "form"),
-            osm__policy_text(point, "text"),
+            out, "* `%s` of `out.%s`: %s%s", name, osm_json_text(point, "form"),
+            osm_json_text(point, "text"),
             json_is_true(json_object_get(point, "varies")) ? "; accounts may get variants" : "");
         json_array_foreach ((json_t *)(uintptr_t)list_of(description, "extensions"), k, each) {
-            if (strcmp(osm__policy_text(each, "name"), name) != 0)
+            if (strcmp(osm_json_text(each, "name"), name) != 0)
                 continue;
             (void)osm_buf_addf(out, "%s[%s](%s)", any ? ", " : ". Extended by ",
-                               osm__policy_text(each, "module"), osm__policy_text(each, "module"));
+                               osm_json_text(each, "module"), osm_json_text(each, "module"));
             any = true;
         }
         (void)osm_buf_add_char(out, '\n');
@@ -307,8 +306,8 @@ static void add_runtime(struct osm_buf *out, const json_t *description)
     json_t *module;
     (void)osm_buf_add_str(out, "\n## Helpers of the runtime\n");
     json_array_foreach ((json_t *)(uintptr_t)list_of(description, "runtime"), i, module) {
-        (void)osm_buf_addf(out, "\n### `require(\"%s\")`\n\n%s\n\n",
-                           osm__policy_text(module, "name"), osm__policy_text(module, "text"));
+        (void)osm_buf_addf(out, "\n### `require(\"%s\")`\n\n%s\n\n", osm_json_text(module, "name"),
+                           osm_json_text(module, "text"));
         add_functions(out, module);
     }
 }

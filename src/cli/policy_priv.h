@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "policy/engine.h"
 
@@ -39,6 +40,3 @@ int osm__policy_check(const struct osm_cli *cli, const struct osm__dirs *dirs);
 int osm__policy_test(const struct osm_cli *cli, const char *dir);
 int osm__policy_annotations(const struct osm_cli *cli, const struct osm__dirs *dirs);
 int osm__policy_docs(const struct osm_cli *cli, const struct osm__dirs *dirs);
-
-/** A text of the entry, "" where it has none. Borrowed. */
-const char *osm__policy_text(const json_t *entry, const char *member);

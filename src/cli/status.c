@@ -2,20 +2,15 @@
  * out and why. */
 #include "cli/client.h"
 #include "cli/commands.h"
-#include "cli/table.h"
+#include "cli/print.h"
 
 #include "base/buf.h"
+#include "base/json.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { ASK_TIMEOUT_MS = 10 * 1000, TABLE_MAX_BYTES = 64 * 1024 * 1024 };
-
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
 
 static json_int_t number_at(const json_t *object, const char *key)
 {
@@ -27,15 +22,16 @@ static void print_source(const json_t *source)
     const json_t *errors = json_object_get(source, "errors");
     (void)printf("SOURCE    %s:%s  %s%s%s  %" JSON_INTEGER_FORMAT " files, %" JSON_INTEGER_FORMAT
                  " objects\n",
-                 text_at(source, "kind"), text_at(source, "path"), text_at(source, "state"),
-                 *text_at(source, "reason") ? ": " : "", text_at(source, "reason"),
-                 number_at(source, "files"), number_at(source, "objects"));
+                 osm_json_text(source, "kind"), osm_json_text(source, "path"),
+                 osm_json_text(source, "state"), *osm_json_text(source, "reason") ? ": " : "",
+                 osm_json_text(source, "reason"), number_at(source, "files"),
+                 number_at(source, "objects"));
     size_t i;
     json_t *error;
     json_array_foreach (errors, i, error)
         (void)printf("  %s:%" JSON_INTEGER_FORMAT ":%" JSON_INTEGER_FORMAT ": %s (%s)\n",
-                     text_at(error, "file"), number_at(error, "line"), number_at(error, "column"),
-                     text_at(error, "message"),
+                     osm_json_text(error, "file"), number_at(error, "line"),
+                     number_at(error, "column"), osm_json_text(error, "message"),
                      json_is_true(json_object_get(error, "kept")) ? "its last good objects serve"
                                                                   : "its objects are absent");
 }
@@ -54,12 +50,12 @@ static void print_proxies(const json_t *proxies, const json_t *missing)
         (void)osm_buf_add_str(&rows, "POD\tACCOUNT\tMODE\tSNAPSHOT\tCDS\tEDS\tLDS\tRDS\tSDS\n");
     json_array_foreach (proxies, i, proxy) {
         (void)osm_buf_addf(&rows, "%s/%s\t%s\t%s\t%" JSON_INTEGER_FORMAT,
-                           text_at(proxy, "namespace"), text_at(proxy, "pod"),
-                           text_at(proxy, "account"), text_at(proxy, "mode"),
+                           osm_json_text(proxy, "namespace"), osm_json_text(proxy, "pod"),
+                           osm_json_text(proxy, "account"), osm_json_text(proxy, "mode"),
                            number_at(proxy, "snapshot"));
         for (size_t t = 0; t < 5; t++) {
             const json_t *type = json_object_get(json_object_get(proxy, "types"), types[t]);
-            const char *acked = text_at(type, "acked");
+            const char *acked = osm_json_text(type, "acked");
             (void)osm_buf_addf(&rows, "\t%s%.8s",
                                json_is_string(json_object_get(type, "nacked")) ? "NACK "
                                : json_is_true(json_object_get(type, "due"))    ? "due "
@@ -71,14 +67,14 @@ static void print_proxies(const json_t *proxies, const json_t *missing)
         (void)osm_buf_add_char(&rows, '\n');
     }
     if (rows.data)
-        osm_table_print(rows.data);
+        osm_print_table(rows.data);
     osm_buf_clear(&rows);
     json_array_foreach (proxies, i, proxy)
         for (size_t t = 0; t < 5; t++) {
             const json_t *type = json_object_get(json_object_get(proxy, "types"), types[t]);
             if (json_is_string(json_object_get(type, "nacked")))
-                (void)printf("  %s/%s refused %s: %s\n", text_at(proxy, "namespace"),
-                             text_at(proxy, "pod"), types[t], text_at(type, "error"));
+                (void)printf("  %s/%s refused %s: %s\n", osm_json_text(proxy, "namespace"),
+                             osm_json_text(proxy, "pod"), types[t], osm_json_text(type, "error"));
         }
     json_array_foreach (missing, i, pod)
         (void)printf("  %s has not connected\n", json_string_value(pod));
@@ -90,13 +86,13 @@ static void print_reports(const json_t *rejects, const json_t *errors)
     json_t *item;
     (void)printf("REJECTED  %zu objects or parts\n", json_array_size(rejects));
     json_array_foreach (rejects, i, item)
-        (void)printf("  %s%s%s: %s%s%s%s\n", text_at(item, "object"),
-                     *text_at(item, "path") ? ": " : "", text_at(item, "path"),
-                     text_at(item, "reason"), *text_at(item, "origin") ? "  (" : "",
-                     text_at(item, "origin"), *text_at(item, "origin") ? ")" : "");
+        (void)printf("  %s%s%s: %s%s%s%s\n", osm_json_text(item, "object"),
+                     *osm_json_text(item, "path") ? ": " : "", osm_json_text(item, "path"),
+                     osm_json_text(item, "reason"), *osm_json_text(item, "origin") ? "  (" : "",
+                     osm_json_text(item, "origin"), *osm_json_text(item, "origin") ? ")" : "");
     (void)printf("ERRORS    %zu in rules\n", json_array_size(errors));
     json_array_foreach (errors, i, item)
-        (void)printf("  %s: %s\n", text_at(item, "where"), text_at(item, "message"));
+        (void)printf("  %s: %s\n", osm_json_text(item, "where"), osm_json_text(item, "message"));
 }
 
 static void print_policy(const json_t *policy)
@@ -105,9 +101,9 @@ static void print_policy(const json_t *policy)
     size_t i;
     json_t *item;
     (void)printf("POLICY    %" JSON_INTEGER_FORMAT " modules, digest %.16s\n",
-                 number_at(policy, "modules"), text_at(policy, "digest"));
+                 number_at(policy, "modules"), osm_json_text(policy, "digest"));
     json_array_foreach (warnings, i, item)
-        (void)printf("  %s: %s\n", text_at(item, "module"), text_at(item, "message"));
+        (void)printf("  %s: %s\n", osm_json_text(item, "module"), osm_json_text(item, "message"));
 }
 
 static void print_passive(const json_t *root)
@@ -115,7 +111,7 @@ static void print_passive(const json_t *root)
     size_t i;
     json_t *item;
     json_array_foreach (json_object_get(root, "passive"), i, item)
-        (void)printf("  root %.16s is trusted too\n", text_at(item, "fingerprint"));
+        (void)printf("  root %.16s is trusted too\n", osm_json_text(item, "fingerprint"));
 }
 
 int osm_cli_status(const struct osm_cli *cli)
@@ -130,11 +126,12 @@ int osm_cli_status(const struct osm_cli *cli)
         (void)json_dumpf(data, stdout, JSON_INDENT(2));
         (void)putchar('\n');
     } else {
-        const char *policy_error = text_at(data, "policy_error");
-        (void)printf(
-            "MESH      %s in %s, osm-controller %s, up %" JSON_INTEGER_FORMAT " s, root %.16s\n",
-            text_at(data, "mesh"), text_at(data, "osm_namespace"), text_at(data, "version"),
-            number_at(data, "uptime_s"), text_at(json_object_get(data, "root"), "fingerprint"));
+        const char *policy_error = osm_json_text(data, "policy_error");
+        (void)printf("MESH      %s in %s, osm-controller %s, up %" JSON_INTEGER_FORMAT
+                     " s, root %.16s\n",
+                     osm_json_text(data, "mesh"), osm_json_text(data, "osm_namespace"),
+                     osm_json_text(data, "version"), number_at(data, "uptime_s"),
+                     osm_json_text(json_object_get(data, "root"), "fingerprint"));
         print_passive(json_object_get(data, "root"));
         print_source(json_object_get(data, "source"));
         (void)printf("SNAPSHOT  %" JSON_INTEGER_FORMAT "%s%s%s\n", number_at(data, "snapshot"),

@@ -12,7 +12,6 @@ enum { TEXT_MAX_BYTES = 8192, OBJECTS_MAX = 200, STEPS_MAX = 5000 };
 /* --- from a cell to the objects behind it --- */
 
 struct walk {
-    struct osm_engine *e;
     struct osm_map seen; /* cell -> the walk */
     json_t *because;
     size_t steps;
@@ -87,9 +86,9 @@ static void walk(struct walk *w, const struct osm_cell *cell, json_t *through)
 }
 
 /* The objects behind a cell; *cut: there are more. NULL: no memory. */
-static json_t *because_of(struct osm_engine *e, const struct osm_cell *cell, bool *cut)
+static json_t *because_of(const struct osm_cell *cell, bool *cut)
 {
-    struct walk w = {.e = e, .because = json_array()};
+    struct walk w = {.because = json_array()};
     json_t *through = json_array();
     w.failed = !w.because || !through;
     walk(&w, cell, through);
@@ -140,7 +139,7 @@ static void add_item(void *ud, const struct osm_item *item)
     if (a->failed || (a->element && (!item->element || !strstr(item->element, a->element))))
         return;
     const struct osm_cell *cell = a->deep ? cell_of(a->e, item->key) : NULL;
-    json_t *because = cell ? because_of(a->e, cell, &cut) : json_array();
+    json_t *because = cell ? because_of(cell, &cut) : json_array();
     if (item->body)
         (void)osm_hash_hex(osm_hash_bytes(osm_bytes_data(item->body), osm_bytes_len(item->body)),
                            hash);
@@ -156,19 +155,22 @@ int osm_engine_why(struct osm_engine *e, const struct osm_why_question *question
                    struct osm_err *err)
 {
     struct asking a = {e, question->element, json_array(), question->deep, false};
-    bool any = a.list && osm_compose_items_of(e->compose, question->uuid, question->type,
-                                              question->resource, add_item, &a);
-    if (!a.list || a.failed) {
-        json_decref(a.list);
-        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    int rc = a.list ? osm_compose_items_of(e->compose, question->uuid, question->type,
+                                           question->resource, add_item, &a)
+                    : OSM_ENOMEM;
+    if (a.failed)
+        rc = OSM_ENOMEM;
+    bool not_of_element = !rc && !json_array_size(a.list);
+    if (!rc && !not_of_element) {
+        *out = a.list;
+        return 0;
     }
-    if (!any || !json_array_size(a.list)) {
-        json_decref(a.list);
-        return osm_fail(err, OSM_ENOENT, "%s \"%.200s\": the policies say nothing of it%s%s%s",
-                        osm_xds_type_short(question->type), question->resource,
-                        question->uuid ? " for this proxy" : "", any ? ", or not of element " : "",
-                        any ? question->element : "");
-    }
-    *out = a.list;
-    return 0;
+    json_decref(a.list);
+    return rc == OSM_ENOMEM
+               ? osm_fail(err, rc, "out of memory")
+               : osm_fail(err, OSM_ENOENT, "%s \"%.200s\": the policies say nothing of it%s%s%s",
+                          osm_xds_type_short(question->type), question->resource,
+                          question->uuid ? " for this proxy" : "",
+                          not_of_element ? ", or not of element " : "",
+                          not_of_element ? question->element : "");
 }

@@ -4,6 +4,7 @@
 #include "reload/reload_priv.h"
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -50,19 +51,13 @@ static void ask_before(void *ud, struct osm_engine *engine)
     look(b, engine, &b->before);
 }
 
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
 static bool has(const json_t *items, const json_t *item)
 {
     size_t i;
     const json_t *other;
     json_array_foreach ((json_t *)(uintptr_t)items, i, other)
-        if (!strcmp(text_at(other, "item"), text_at(item, "item")) &&
-            !strcmp(text_at(other, "hash"), text_at(item, "hash")))
+        if (!strcmp(osm_json_text(other, "item"), osm_json_text(item, "item")) &&
+            !strcmp(osm_json_text(other, "hash"), osm_json_text(item, "hash")))
             return true;
     return false;
 }
@@ -74,9 +69,10 @@ static void add_places(struct osm_buf *out, const struct osm__blame *b)
     const json_t *item;
     struct osm_map told = OSM_MAP_INIT;
     json_array_foreach (b->said, i, item) {
-        const char *extended = text_at(item, "extended"), *element = text_at(item, "element");
-        char *place =
-            osm_strf("%s%s%s", text_at(item, "place"), *extended ? ", extended by " : "", extended);
+        const char *extended = osm_json_text(item, "extended"),
+                   *element = osm_json_text(item, "element");
+        char *place = osm_strf("%s%s%s", osm_json_text(item, "place"),
+                               *extended ? ", extended by " : "", extended);
         if (!has(b->before, item) && place && !osm_map_has(&told, place)) {
             if (osm_map_put(&told, place, out, NULL) || n++ == PLACES_MAX) {
                 osm_free(place);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Over this share of resources taken away, a bundle is held. */
 enum { REASONS_MAX = 10, VANISH_PERCENT = 30 };
 
 static void reject(struct osm_reload *r, bool whatever_the_objects, const char *reason)
@@ -20,11 +21,12 @@ static void reject(struct osm_reload *r, bool whatever_the_objects, const char *
     osm__record_problem(r, osm_strf("rejected: %s", reason));
     memcpy(r->rejected, digest, sizeof r->rejected);
     r->rejected_at = whatever_the_objects ? 0 : osm_store_revision(r->config.store);
-    osm__record_answer(r, g, digest, "rejected", reason);
+    if (r->recalled) /* now the directories, else nothing */
+        osm_notice_look(r->notice);
+    else
+        osm__record_answer(r, g, digest, "rejected", reason);
     osm_generation_end(g);
     json_decref(osm_take_ptr(&r->held));
-    if (!r->active) /* it was the stored one: now the directories, else nothing */
-        osm_notice_look(r->notice);
     r->callbacks.changed(r->callbacks.ud);
 }
 
@@ -45,6 +47,7 @@ static void failed(void *ud, struct osm_generation *g, bool at_load, const char 
     struct osm_reload *r = ud;
     if (g == r->candidate && !at_load && !r->active) {
         /* Nothing is served yet, so it goes on trying, unless the directories hold another one. */
+        r->recalled = false;
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
                 "policy run failed; none are in force, nothing is served until a fresh engine has "
                 "made a configuration",
@@ -78,7 +81,8 @@ static const char *roots_pem(void *ud)
     return r->callbacks.roots_pem(r->callbacks.ud);
 }
 
-void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, bool forced)
+void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, bool forced,
+                       bool recalled)
 {
     struct osm_err err = {0};
     const struct osm_generation_config config = {.loop = r->config.loop,
@@ -91,6 +95,7 @@ void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, boo
                                                  .ud = r};
     osm__reload_drop_candidate(r, "another bundle took its place");
     r->forced = forced;
+    r->recalled = recalled;
     r->was_compared = false;
     r->rejected[0] = '\0';
     if (osm_generation_start(&r->candidate, ++r->next_id, &config, &err)) {
@@ -113,6 +118,10 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
     bool force = r->force_next;
     const char *digest = files ? files->digest : NULL;
     const char *locked = files ? osm__record_quarantined(r, digest) : NULL;
+    if (r->candidate && r->recalled) { /* its outcome first: the directories are looked at then */
+        osm_policy_files_unref(files);
+        return;
+    }
     r->force_next = false;
     if (!files) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies cannot be read", OSM_S("error", error));
@@ -136,7 +145,7 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
     } else {
         if (locked)
             osm__record_pardon(r, digest);
-        osm__reload_stage(r, osm_policy_files_ref(files), force);
+        osm__reload_stage(r, osm_policy_files_ref(files), force, false);
     }
     osm_policy_files_unref(files);
     r->callbacks.changed(r->callbacks.ud);
@@ -225,16 +234,15 @@ static int add_reason(json_t *reasons, char *text)
 }
 
 /* Why somebody should look first; [] where nobody need to, NULL: no memory. */
-static json_t *guards(const struct osm_reload *r, const struct osm_comparison *found)
+static json_t *guards(const struct osm_comparison *found)
 {
-    unsigned percent = r->config.vanish_percent ? r->config.vanish_percent : VANISH_PERCENT;
     json_t *reasons = json_array(), *unused;
     const char *pair;
     size_t more = found->opened_more;
     int rc = reasons ? 0 : -1;
-    if (found->before && found->vanished * 100 > found->before * percent)
-        rc |= add_reason(reasons, osm_strf("takes away %zu of %zu resources, more than %u %%",
-                                           found->vanished, found->before, percent));
+    if (found->before && found->vanished * 100 > found->before * VANISH_PERCENT)
+        rc |= add_reason(reasons, osm_strf("takes away %zu of %zu resources, more than %d %%",
+                                           found->vanished, found->before, VANISH_PERCENT));
     if (found->bare)
         rc |= add_reason(reasons, osm_strf("%zu proxies lose all their listeners, the first is %s",
                                            found->bare, found->bare_one));
@@ -272,7 +280,7 @@ static void compared(void *ud)
     if (r) {
         r->comparing = NULL;
         bool current = r->candidate && osm_generation_id(r->candidate) == c->candidate;
-        json_t *reasons = current && !c->rc ? guards(r, &c->found) : NULL;
+        json_t *reasons = current && !c->rc ? guards(&c->found) : NULL;
         if (current && !reasons) {
             reject(r, false, c->rc ? c->err.msg : "out of memory");
         } else if (current && json_array_size(reasons)) {
@@ -307,12 +315,6 @@ static void start_comparing(struct osm_reload *r)
     r->comparing = c;
 }
 
-/* Of the same objects as what is served, or newer ones. */
-static bool has_caught_up(const struct osm_generation *g, const struct osm_generation *with)
-{
-    return osm_generation_covers(g) >= osm_generation_covers(with) || osm_generation_settled(g);
-}
-
 void osm__reload_check(struct osm_reload *r)
 {
     struct osm_generation *g = r->candidate;
@@ -322,7 +324,7 @@ void osm__reload_check(struct osm_reload *r)
         osm__reload_swap(r);
         return;
     }
-    if (!has_caught_up(g, r->active))
+    if (!osm_generation_keeps_up(g, r->active))
         return; /* its next run brings it further */
     char *error = first_new_error(osm_generation_snapshot(g), osm_generation_snapshot(r->active));
     if (error)

@@ -1,5 +1,6 @@
 #include "reload/compare.h"
 
+#include "base/json.h"
 #include "base/map.h"
 #include "policy/encode/proto.h"
 
@@ -28,12 +29,6 @@ static json_t *decode(const struct osm_resource *listener, struct osm_err *err)
     return rc ? NULL : out;
 }
 
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
 /* Another form of principal than ours is taken for anybody: it may hold whom it likes. */
 static const char *name_of(const json_t *principal)
 {
@@ -55,11 +50,11 @@ static int add_principals(json_t *out, const json_t *chain)
     int rc = 0;
     json_array_foreach (json_object_get(chain, "filters"), i, filter) {
         const json_t *config = json_object_get(filter, "typed_config");
-        const char *type = text_at(config, "@type"), *slash = strrchr(type, '/');
+        const char *type = osm_json_text(config, "@type"), *slash = strrchr(type, '/');
         const json_t *rules = json_object_get(config, "rules");
         if (strcmp(slash ? slash + 1 : type, rbac_type) != 0 || !rules)
             continue;
-        const char *action = text_at(rules, "action");
+        const char *action = osm_json_text(rules, "action");
         guarded = guarded || !*action || !strcmp(action, "ALLOW");
         json_object_foreach (json_object_get(rules, "policies"), policy_name, policy) {
             json_array_foreach (json_object_get(policy, "principals"), k, principal)
@@ -79,13 +74,15 @@ static json_t *let_in(const struct osm_resource *listener, struct osm_err *err)
     size_t i;
     const json_t *chain;
     bool failed = !out || !message;
-    bool inbound = !strcmp(text_at(message, "traffic_direction"), "INBOUND");
+    bool inbound = !strcmp(osm_json_text(message, "traffic_direction"), "INBOUND");
     json_array_foreach (inbound ? json_object_get(message, "filter_chains") : NULL, i, chain) {
-        const char *name = text_at(chain, "name");
+        const char *name = osm_json_text(chain, "name");
         json_t *set = json_object_get(out, name);
+        if (failed)
+            break;
         if (!set) {
             set = json_object();
-            failed = failed || json_object_set_new(out, name, set);
+            failed = json_object_set_new(out, name, set) != 0;
         }
         failed = failed || add_principals(set, chain);
     }

@@ -43,9 +43,10 @@ static void fail(struct osm_generation *g, bool at_load, const char *error)
     if (delay_ms > RESTART_MAX_MS)
         delay_ms = RESTART_MAX_MS;
     delay_ms += osm_now_us() % (delay_ms / 4); /* not all daemons of a cluster at once */
-    char *text = osm_strf("%s; the last good configuration serves; tried again with a fresh "
-                          "engine, %u failed in a row",
-                          error, g->failures + 1);
+    char *text = osm_strf("%s; %s; tried again with a fresh engine, %u failed in a row", error,
+                          g->snapshot ? "the last good configuration serves"
+                                      : "nothing is served by these policies yet",
+                          g->failures + 1);
     osm_free(g->error);
     g->error = text;
     g->failures++;
@@ -202,11 +203,6 @@ struct osm_snapshot *osm_generation_snapshot(const struct osm_generation *g)
     return g->snapshot;
 }
 
-uint64_t osm_generation_covers(const struct osm_generation *g)
-{
-    return g->cover;
-}
-
 bool osm_generation_roots_due(const struct osm_generation *g)
 {
     return g->roots_due || g->roots_sent;
@@ -216,6 +212,12 @@ bool osm_generation_settled(const struct osm_generation *g)
 {
     return g->snapshot && !g->error && !g->roots_due && g->loaded && !osm_policy_busy(g->policy) &&
            !osm_store_reader_dirty(g->reader);
+}
+
+bool osm_generation_keeps_up(const struct osm_generation *g, const struct osm_generation *other)
+{
+    return g->snapshot && (g->cover >= other->cover || osm_generation_settled(g)) &&
+           (!osm_generation_roots_due(g) || osm_generation_roots_due(other));
 }
 
 const char *osm_generation_error(const struct osm_generation *g)

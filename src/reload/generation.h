@@ -52,8 +52,10 @@ uint64_t osm_generation_id(const struct osm_generation *generation);
 struct osm_policy_files *osm_generation_files(const struct osm_generation *generation);
 /** The newest; borrowed until the next run; NULL before the first. */
 struct osm_snapshot *osm_generation_snapshot(const struct osm_generation *generation);
-/** The snapshot covers the objects up to this revision of the store. */
-uint64_t osm_generation_covers(const struct osm_generation *generation);
+/** Its snapshot is of the same objects and roots as the other's, or of newer ones: it may take its
+ * place. */
+bool osm_generation_keeps_up(const struct osm_generation *generation,
+                             const struct osm_generation *other);
 /** All objects and roots of now are in the snapshot. */
 bool osm_generation_settled(const struct osm_generation *generation);
 /** Why its last run failed, with what happens next; NULL: it did not. Borrowed. */

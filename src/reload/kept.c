@@ -1,6 +1,7 @@
 #include "reload/kept.h"
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -36,32 +37,12 @@ static int read_json(json_t **out, const char *dir, const char *name, struct osm
     return rc;
 }
 
-static bool write_all(int fd, const char *text, size_t len)
-{
-    for (size_t done = 0; done < len;) {
-        ssize_t n = write(fd, text + done, len - done);
-        if (n > 0)
-            done += (size_t)n;
-        else if (n == 0 || errno != EINTR)
-            return false;
-    }
-    return true;
-}
-
 /* Aside, to the disk, then under its name. */
 static int replace(int dir, const char *aside, const char *name, const char *text, size_t len)
 {
-    int fd = openat(dir, aside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-                    S_IRUSR | S_IWUSR);
-    if (fd < 0)
-        return errno;
-    int error = write_all(fd, text, len) && !fsync(fd) ? 0 : errno ? errno : EIO;
-    if (close(fd) && !error)
-        error = errno;
+    int error = osm_file_write(dir, aside, text, len, S_IRUSR | S_IWUSR);
     if (!error && (renameat(dir, aside, dir, name) || fsync(dir)))
         error = errno;
-    if (error)
-        (void)unlinkat(dir, aside, 0);
     return error;
 }
 

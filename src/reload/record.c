@@ -83,7 +83,7 @@ void osm__record_pardon(struct osm_reload *r, const char *digest)
         osm__record_store(r);
 }
 
-static void rolled_back(struct osm_reload *r, const char *digest, const char *reason)
+void osm__record_rolled_back(struct osm_reload *r, const char *digest, const char *reason)
 {
     osm__record_problem(r,
                         osm_strf("%.32s was rolled back and is quarantined: %s", digest, reason));
@@ -97,7 +97,7 @@ void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, 
         if (json_integer_value(json_object_get(entry, "generation")) == (json_int_t)id)
             (void)json_object_set_new(entry, "reason", json_string(reason));
     if (r->problem && strstr(r->problem, digest))
-        rolled_back(r, digest, reason);
+        osm__record_rolled_back(r, digest, reason);
     if (json_object_get(r->quarantine, digest))
         osm__record_quarantine(r, digest, reason);
 }
@@ -157,7 +157,9 @@ void osm__record_store(struct osm_reload *r)
         s->reload = r;
         s->dir = osm_strdup(r->kept_dir);
         s->quarantine = json_deep_copy(r->quarantine);
-        s->files = r->active ? osm_policy_files_ref(osm_generation_files(r->active)) : NULL;
+        /* A restart in the middle of a roll-back must not begin with what is refused. */
+        const struct osm_generation *g = r->back_reason ? r->previous : r->active;
+        s->files = g ? osm_policy_files_ref(osm_generation_files(g)) : NULL;
     }
     if (!s || !s->dir || !s->quarantine || osm_loop_work(r->config.loop, store, stored, s)) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "the active policies are not stored: out of memory");

@@ -40,7 +40,7 @@ int osm_reload_start(struct osm_reload **out, const struct osm_reload_config *co
         return rc;
     }
     if (kept)
-        osm__reload_stage(r, kept, true);
+        osm__reload_stage(r, kept, true, true);
     else
         osm_notice_look(r->notice);
     *out = r;
@@ -51,7 +51,6 @@ void osm_reload_stop(struct osm_reload *r)
 {
     if (!r)
         return;
-    r->stopping = true;
     osm__record_answer(r, NULL, NULL, "stopping", NULL);
     osm_notice_stop(r->notice);
     osm__reload_stop_comparing(r);
@@ -59,10 +58,7 @@ void osm_reload_stop(struct osm_reload *r)
     osm_generation_end_now(r->candidate);
     osm_generation_end_now(r->active);
     osm_generation_end_now(r->previous);
-    for (size_t i = 0; i < OSM__RETIRED_MAX; i++) {
-        osm_policy_files_unref(r->retired[i].files);
-        osm_snapshot_unref(r->retired[i].snapshot);
-    }
+    osm_policy_files_unref(r->retired);
     osm__record_close(r);
     osm_timer_free(r->watch_end);
     osm_timer_free(r->retry);

@@ -41,8 +41,6 @@ struct osm_reload_config {
     const char *const *dirs;         /* NULL-terminated; borrowed */
     const char *state_dir;           /* borrowed */
     struct osm_engine_config engine; /* names and limits; borrowed */
-    uint64_t watch_ms;               /* for so long after a swap refusals roll it back; 0: 30 s */
-    unsigned vanish_percent; /* a bundle that takes more of the resources away is held; 0: 30 */
 };
 
 /** Reads the stored bundle and the directories, and starts what is to be active. Errors: OSM_ENOENT
@@ -79,8 +77,8 @@ struct osm_reload_refusal {
 };
 void osm_reload_refused(struct osm_reload *reload, const struct osm_reload_refusal *refusal);
 
-/** The outcome of what was asked: {"digest", "state": "active", "rejected", "held", "quarantined",
- * "superseded" or "stopping", "generation", "reason": text or null}; borrowed. */
+/** The outcome of what was asked: {"digest", "state": "active", "rejected", "held", "quarantined"
+ * or "stopping", "generation", "reason": text or null}; borrowed. */
 typedef void osm_reload_answer_fn(void *ud, const json_t *outcome);
 /** Reads the directories now. @p force: tries a digest again that was rejected or is quarantined.
  * Answers exactly once, now or later. */

@@ -9,18 +9,12 @@
 
 #include "base/map.h"
 
-enum { OSM__HISTORY_MAX = 32, OSM__RETIRED_MAX = 2 };
+enum { OSM__HISTORY_MAX = 32 };
 
 struct osm__asking {
     struct osm__asking *next;
     osm_reload_answer_fn *answer;
     void *ud;
-};
-
-/* A generation that is no more: what it served last, and its texts. */
-struct osm__retired {
-    struct osm_policy_files *files;
-    struct osm_snapshot *snapshot;
 };
 
 struct osm_reload {
@@ -29,18 +23,19 @@ struct osm_reload {
     char *kept_dir;
     struct osm_notice *notice;
     uint64_t next_id;
-    bool synced, stopping;
+    bool synced;
 
-    struct osm_generation *active;   /* NULL: nothing is served */
-    struct osm_generation *previous; /* evaluates while the active one is watched; or NULL */
-    struct osm__retired retired[OSM__RETIRED_MAX]; /* newest first */
-    uint64_t published;                            /* number of the newest snapshot that was */
+    struct osm_generation *active;    /* NULL: nothing is served */
+    struct osm_generation *previous;  /* evaluates while the active one is watched; or NULL */
+    struct osm_policy_files *retired; /* of the generation before those, to go back to; or NULL */
+    uint64_t published;               /* number of the newest snapshot that was */
 
     /* candidate.c */
     struct osm_generation *candidate;
-    bool was_compared, forced;        /* it has passed the guards, or they do not count */
-    bool force_next;                  /* what is being read was asked for by force */
-    json_t *held;                     /* why it waits for `activate`; NULL: it does not */
+    bool was_compared, forced; /* it has passed the guards, or they do not count */
+    bool recalled;             /* it is not of the directories, but stored or in force before */
+    bool force_next;           /* what is being read was asked for by force */
+    json_t *held;              /* why it waits for `activate`; NULL: it does not */
     struct osm__comparing *comparing; /* on the pool; NULL: none */
     char rejected[OSM_HASH_HEX_SIZE]; /* digest, "" none */
     uint64_t rejected_at;             /* revision of the store; 0: whatever the objects are */
@@ -68,8 +63,10 @@ struct osm_reload {
 };
 
 /* --- candidate.c --- */
-/** Takes the reference. @p forced: the guards do not count. */
-void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, bool forced);
+/** Takes the reference. @p forced: the guards do not count. @p recalled: these are not what the
+ * directories hold, which are looked at once its outcome is known. */
+void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, bool forced,
+                       bool recalled);
 void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *error);
 void osm__reload_on_retry(void *ud);
 /** Goes on with the candidate as far as it can go now. */
@@ -103,6 +100,8 @@ void osm__record_close(struct osm_reload *r);
  * none. */
 void osm__record_note(struct osm_reload *r, const struct osm_generation *g, const char *state,
                       const char *reason);
+/** As the problem. */
+void osm__record_rolled_back(struct osm_reload *r, const char *digest, const char *reason);
 /** A better reason for a roll-back: in the history, the quarantine and the problem. */
 void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, const char *reason);
 /** Whoever has asked hears it. @p g: NULL where it is about files that never became one. */

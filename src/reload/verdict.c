@@ -19,13 +19,8 @@ void osm__reload_publish(struct osm_reload *r)
 
 static void retire(struct osm_reload *r, struct osm_generation *g)
 {
-    struct osm__retired *last = &r->retired[OSM__RETIRED_MAX - 1];
-    struct osm_snapshot *snapshot = osm_generation_snapshot(g);
-    osm_policy_files_unref(last->files);
-    osm_snapshot_unref(last->snapshot);
-    memmove(&r->retired[1], &r->retired[0], (OSM__RETIRED_MAX - 1) * sizeof r->retired[0]);
-    r->retired[0] = (struct osm__retired){osm_policy_files_ref(osm_generation_files(g)),
-                                          snapshot ? osm_snapshot_ref(snapshot) : NULL};
+    osm_policy_files_unref(r->retired);
+    r->retired = osm_policy_files_ref(osm_generation_files(g));
     osm__record_note(r, g, "retired", NULL);
     osm_generation_end(g);
 }
@@ -54,27 +49,20 @@ void osm__reload_swap(struct osm_reload *r)
     if (before) {
         r->previous = before;
         osm__record_note(r, before, "standing by", NULL);
-        osm_timer_start(r->watch_end, r->config.watch_ms ? r->config.watch_ms : WATCH_MS, 0);
+        osm_timer_start(r->watch_end, WATCH_MS, 0);
     }
     osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "policies in force",
             OSM_U("gen", osm_generation_id(r->active)), OSM_S("digest", digest));
-    /* It may be the stored one: what do the directories say? Whoever waits, waits for that, too. */
-    if (!before)
+    if (r->recalled) /* what do the directories say? Whoever waits, waits for that, too */
         osm_notice_look(r->notice);
+    else
+        osm__record_answer(r, r->active, digest, "active", NULL);
     osm__reload_publish(r);
     osm__record_store(r);
-    osm__record_answer(r, r->active, digest, "active", NULL);
     r->callbacks.changed(r->callbacks.ud);
 }
 
 /* --- back --- */
-
-static bool can_stand_in(const struct osm_reload *r)
-{
-    return r->previous && osm_generation_snapshot(r->previous) &&
-           (osm_generation_covers(r->previous) >= osm_generation_covers(r->active) ||
-            osm_generation_settled(r->previous));
-}
 
 static void complete(struct osm_reload *r)
 {
@@ -85,8 +73,7 @@ static void complete(struct osm_reload *r)
     r->active = osm_take_ptr(&r->previous);
     osm__record_note(r, refused, "rolled back", reason);
     osm__record_note(r, r->active, "active", NULL);
-    osm__record_problem(r, osm_strf("%.32s was rolled back and is quarantined: %s",
-                                    osm_generation_files(refused)->digest, reason));
+    osm__record_rolled_back(r, osm_generation_files(refused)->digest, reason);
     osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies rolled back",
             OSM_U("gen", osm_generation_id(refused)),
             OSM_S("digest", osm_generation_files(refused)->digest),
@@ -100,7 +87,7 @@ static void complete(struct osm_reload *r)
 
 void osm__reload_previous_ran(struct osm_reload *r)
 {
-    if (r->back_reason && can_stand_in(r))
+    if (r->back_reason && osm_generation_keeps_up(r->previous, r->active))
         complete(r);
 }
 
@@ -123,10 +110,10 @@ int osm_reload_roll_back(struct osm_reload *r, const char *reason, struct osm_er
         go_back(r, reason);
         return 0;
     }
-    if (!r->active || r->back_reason || !r->retired[0].files)
+    if (!r->active || r->back_reason || !r->retired)
         return osm_fail(err, OSM_ENOENT, "there is no generation to go back to");
     osm__record_quarantine(r, osm_generation_files(r->active)->digest, reason);
-    osm__reload_stage(r, osm_policy_files_ref(r->retired[0].files), true);
+    osm__reload_stage(r, osm_policy_files_ref(r->retired), true, true);
     return 0;
 }
 

@@ -68,10 +68,15 @@ void osm_item_free(struct osm_item *item)
 
 /* ---- targets, terms, entries ---- */
 
+char *osm__target_key(enum osm_xds_type type, const char *name)
+{
+    return osm_strf("%c%s", 'A' + (int)type, name);
+}
+
 static struct osm__target *target_get(struct osm_compose *compose, enum osm_xds_type type,
                                       const char *name)
 {
-    char *key = osm_strf("%c%s", 'A' + (int)type, name);
+    char *key = osm__target_key(type, name);
     if (!key)
         return NULL;
     struct osm__target *t = osm_map_get(&compose->targets, key);

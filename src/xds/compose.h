@@ -87,11 +87,12 @@ bool osm_compose_dirty(const struct osm_compose *compose);
 /** How many items there are. */
 size_t osm_compose_items(const struct osm_compose *compose);
 /** Calls fn for each item that the proxy's resource is made of, in no order, those included that
- * lose to a more specific one; @p uuid NULL: of anybody's. False: there is none. */
+ * lose to a more specific one; @p uuid NULL: of anybody's. Errors: OSM_ENOENT there is none;
+ * OSM_ENOMEM. */
 typedef void osm_compose_item_fn(void *ud, const struct osm_item *item);
-bool osm_compose_items_of(const struct osm_compose *compose, const char *uuid,
-                          enum osm_xds_type type, const char *name, osm_compose_item_fn *fn,
-                          void *ud);
+OSM_MUST_USE int osm_compose_items_of(const struct osm_compose *compose, const char *uuid,
+                                      enum osm_xds_type type, const char *name,
+                                      osm_compose_item_fn *fn, void *ud);
 /** Removes; nothing happens where absent. */
 void osm_compose_remove(struct osm_compose *compose, const char *key);
 /** Composes for all readers (sorted by uuid). *out gets the proxies (array and strings: caller, as

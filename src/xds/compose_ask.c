@@ -1,29 +1,22 @@
 /* What is asked of a composition beside its resources: of which items one is made. */
 #include "xds/compose_priv.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-static int uuid_against(const void *uuid, const void *reader)
+static int uuid_against(const void *uuid, const void *at)
 {
-    return strcmp(uuid, (*(struct osm__reader *const *)reader)->uuid);
+    const struct osm__reader *reader = *(void *const *)at;
+    return strcmp(uuid, reader->uuid);
 }
 
 static const struct osm__reader *reader_of(const struct osm_compose *compose, const char *uuid)
 {
-    struct osm__reader **found = NULL;
-    size_t low = 0, high = compose->readers.len;
-    while (!found && low < high) {
-        size_t middle = low + (high - low) / 2;
-        struct osm__reader **at = (struct osm__reader **)(void *)&compose->readers.list[middle];
-        int order = uuid_against(uuid, at);
-        if (!order)
-            found = at;
-        else if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return found ? *found : NULL;
+    const struct osm__ptrs *readers = &compose->readers;
+    void *const *at = readers->len ? bsearch(uuid, readers->list, readers->len,
+                                             sizeof *readers->list, uuid_against)
+                                   : NULL;
+    return at ? *at : NULL;
 }
 
 static bool reads(const struct osm__group *group, const struct osm__entry *entry)
@@ -35,25 +28,23 @@ static bool reads(const struct osm__group *group, const struct osm__entry *entry
     return false;
 }
 
-bool osm_compose_items_of(const struct osm_compose *compose, const char *uuid,
-                          enum osm_xds_type type, const char *name, osm_compose_item_fn *fn,
-                          void *ud)
+int osm_compose_items_of(const struct osm_compose *compose, const char *uuid,
+                         enum osm_xds_type type, const char *name, osm_compose_item_fn *fn,
+                         void *ud)
 {
     const struct osm__reader *reader = uuid ? reader_of(compose, uuid) : NULL;
-    bool any = false;
-    if (uuid && (!reader || !reader->group))
-        return false;
-    osm_map_each (&compose->targets, e) {
-        const struct osm__target *target = e->value;
-        if (target->type != type || strcmp(target->name, name) != 0)
+    char *key = osm__target_key(type, name);
+    if (!key)
+        return OSM_ENOMEM;
+    const struct osm__target *target = osm_map_get(&compose->targets, key);
+    osm_free(key);
+    int rc = OSM_ENOENT;
+    for (size_t i = 0; target && (!uuid || reader) && i < target->entries.len; i++) {
+        const struct osm__entry *entry = target->entries.list[i];
+        if (reader && (!reader->group || !reads(reader->group, entry)))
             continue;
-        for (size_t i = 0; i < target->entries.len; i++) {
-            const struct osm__entry *entry = target->entries.list[i];
-            if (reader && !reads(reader->group, entry))
-                continue;
-            any = true;
-            fn(ud, entry->item);
-        }
+        rc = 0;
+        fn(ud, entry->item);
     }
-    return any;
+    return rc;
 }

@@ -77,6 +77,8 @@ struct osm__entry {
 };
 void osm__entry_unref(struct osm__entry *entry);
 void osm__target_unref(struct osm__target *target);
+/** Of compose->targets; osm_free. NULL: no memory. */
+char *osm__target_key(enum osm_xds_type type, const char *name);
 
 /* What selects the same items gives the same bytes. */
 struct osm__composed_key {

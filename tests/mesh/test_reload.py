@@ -274,6 +274,23 @@ def test_a_restart_begins_with_what_was_active(raw: World, overlay: Path) -> Non
     assert _clusters(raw, "red/caller")["blue/shop|8080"]["connect_timeout"] == "7s"
 
 
+def test_a_restart_does_not_begin_with_what_is_saved_meanwhile(raw: World, overlay: Path) -> None:
+    """A bundle that would be held does not slip in because nothing is in force yet."""
+    before = _generations(raw)["digest"]
+    until(lambda: before in (raw.daemon.state / "policies/active.json").read_text(), "it is stored")
+    for _ in range(5):
+        raw.daemon.stop()
+        (overlay / "acme/opens.lua").unlink(missing_ok=True)
+        raw.daemon.start(ready=False)
+        until(lambda: "policies staged" in raw.daemon.log().rpartition("root ready")[2], "the stored ones are staged")
+        _write(overlay, "acme/opens.lua", OPENS)
+        until(raw.daemon.socket.exists, "it answers")
+        raw.wait()
+        assert _reload(raw)["state"] == "held"
+        assert _generations(raw)["digest"] == before
+        assert "blue/shop|8080" not in _clusters(raw, "red/caller2")
+
+
 def test_without_anything_stored_a_broken_overlay_serves_nothing(overlay: Path) -> None:
     """The shipped rules alone would drop what the operator denies. Mended, it serves."""
     bad = _write(overlay, "acme/denies.lua", "return {")

@@ -1,4 +1,4 @@
-#include "cli/table.h"
+#include "cli/print.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -6,7 +6,7 @@
 
 enum { CELL_MAX = 16 };
 
-void osm_table_print(const char *rows)
+void osm_print_table(const char *rows)
 {
     size_t widths[CELL_MAX] = {0};
     for (int pass = 0; pass < 2; pass++) {
@@ -30,4 +30,11 @@ void osm_table_print(const char *rows)
             row += row_len + (row[row_len] == '\n');
         }
     }
+}
+
+int osm_print_json(const json_t *value)
+{
+    (void)json_dumpf(value, stdout, JSON_INDENT(2));
+    (void)putchar('\n');
+    return fflush(stdout) ? 1 : 0;
 }

@@ -1,0 +1,10 @@
+/* Standard output: tables and JSON. */
+#pragma once
+
+#include <jansson.h>
+
+/** Prints @p rows: lines of tab-separated cells, at most sixteen, each column padded to its widest
+ * cell. */
+void osm_print_table(const char *rows);
+/** Indented, with a newline. 0, or 1 where the output could not be written: an exit code. */
+int osm_print_json(const json_t *value);
