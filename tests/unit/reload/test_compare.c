@@ -16,10 +16,10 @@ enum { LISTENER_MAX_BYTES = 65536 };
 /* "a,b" -> RBAC that lets in a and b; NULL: no RBAC at all; "*": a principal that is anybody. */
 static json_t *filters(const char *who)
 {
-    json_t *principals = json_array();
     char text[200] = "";
     if (!who)
         return json_array();
+    json_t *principals = json_array();
     (void)snprintf(text, sizeof text, "%s", who);
     for (char *at = text; *at;) {
         size_t len = strcspn(at, ",");
