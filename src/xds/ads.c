@@ -216,6 +216,7 @@ static void sweep(void *ud)
         osm__conn_sweep(conn, now_ms, now_s);
     }
     osm__account_sweep(ads, now_s);
+    osm__refusers_sweep(ads);
     look_at_memory(ads, now_ms);
 }
 
@@ -235,6 +236,7 @@ static void ads_free(struct osm_ads *ads)
     osm_map_each (&ads->accounts, e)
         osm__account_free(e->value);
     osm_map_clear(&ads->accounts);
+    osm_map_clear(&ads->refusers);
     osm_map_clear(&ads->by_uuid);
     osm_snapshot_unref(ads->snapshot);
     osm_timer_free(ads->serve_timer);

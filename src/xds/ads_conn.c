@@ -338,14 +338,17 @@ static void note_verdict(struct osm__conn *conn, const struct osm_stream_request
     case OSM_STREAM_QUIET:
         break;
     case OSM_STREAM_ACK:
-        if (!osm_stream_type_state(conn->stream, (enum osm_xds_type)type).nacked)
+        if (!osm_stream_type_state(conn->stream, (enum osm_xds_type)type).nacked) {
             conn->refused_since[type] = 0;
+            osm__refusers_note(conn->ads, uuid, (enum osm_xds_type)type, false);
+        }
         osm__ads_changed(conn->ads);
         break;
     case OSM_STREAM_NACK:
         osm_log(OSM_LOG_XDS, OSM_LOG_WARN, "refused by the proxy", OSM_S("node", uuid),
                 OSM_S("type", r->type_url), OSM_S("nonce", r->nonce), OSM_S("error", r->error),
                 OSM_U("snap", conn->view_number));
+        osm__refusers_note(conn->ads, uuid, (enum osm_xds_type)type, true);
         note_refusal(conn, (enum osm_xds_type)type, r->error);
         osm__ads_changed(conn->ads);
         break;
@@ -476,6 +479,7 @@ static int admit(struct osm__conn *conn, struct osm_err *err)
     conn->account = account;
     account->conns++;
     conn->admitted = true;
+    osm__refusers_greet(ads, conn);
     limit_streams(conn);
     return 0;
 }

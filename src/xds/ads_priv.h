@@ -118,6 +118,9 @@ struct osm_ads {
     size_t conns, most_conns;
     struct osm_map by_uuid;  /* newest conn */
     struct osm_map accounts; /* "ns/name" -> struct osm__account */
+    struct osm_map refusers; /* uuid -> bits of the types of which its proxy refused something and
+                                has not accepted all since: not believed when it comes again */
+    bool refuser_forgotten;  /* for want of memory: nobody is believed */
     struct osm__conn *dirty_first, **dirty_last;
     struct osm_timer *serve_timer, *sweep_timer, *changed_timer;
     uint64_t last_close_ms, next_tag;
@@ -179,6 +182,15 @@ void osm__account_sweep(struct osm_ads *ads, int64_t now_s);
 void osm__account_want(struct osm_ads *ads, struct osm__account *account);
 /** Is a leaf with this version from today's root, with time left? */
 bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t now_s);
+
+/* ads_refusers.c */
+/** The proxy refuses something of the type now, or has accepted all of it. */
+void osm__refusers_note(struct osm_ads *ads, const char *uuid, enum osm_xds_type type,
+                        bool refuses);
+/** A new stream: what its proxy refuses is not believed. */
+void osm__refusers_greet(const struct osm_ads *ads, struct osm__conn *conn);
+/** Forgets those whose pod is gone. */
+void osm__refusers_sweep(struct osm_ads *ads);
 
 /* ads.c */
 bool osm__ads_memory_full(const struct osm_ads *ads);

@@ -229,13 +229,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-struct names_how {
-    bool named; /* subscribed to by name */
-    bool ask;   /* answer them whatever the client has */
-    bool only;  /* the list is the whole subscription */
-};
-
-static void touch(struct osm__entry *e, const struct names_how *how)
+static void touch(struct osm__entry *e, const struct osm__names_how *how)
 {
     e->named = e->named || how->named;
     e->ask = e->ask || how->ask;
@@ -243,10 +237,8 @@ static void touch(struct osm__entry *e, const struct names_how *how)
         e->told = false;
 }
 
-/* Gives each name an entry ("*" and empty names are none). Nothing has changed on failure. The
- * limit is on what the client says: what it is sent for a wildcard is bounded by the views. */
-static int take_names(struct osm__type *t, const char *const *names, size_t n,
-                      const struct names_how *how)
+int osm__take_names(struct osm__type *t, const char *const *names, size_t n,
+                    const struct osm__names_how *how)
 {
     int rc = OSM_ENOMEM;
     if (n > OSM__NAMES_MAX)
@@ -400,8 +392,8 @@ static enum osm_stream_verdict take_answer(struct osm_stream *stream, enum osm_x
 static int take_sotw_names(struct osm__type *t, enum osm_xds_type type,
                            const struct osm_stream_request *r)
 {
-    int rc =
-        take_names(t, r->names, r->names_len, &(struct names_how){.named = true, .only = true});
+    int rc = osm__take_names(t, r->names, r->names_len,
+                             &(struct osm__names_how){.named = true, .only = true});
     if (rc)
         return rc;
     t->explicit_names = t->explicit_names || r->names_len;
@@ -441,39 +433,6 @@ static int sotw_request(struct osm_stream *stream, enum osm_xds_type type,
     return 0;
 }
 
-static int take_claims(struct osm__type *t, const struct osm_stream_request *r)
-{
-    if (!r->claims_len)
-        return 0;
-    t->claims = true;
-    if (t->wildcard) {
-        const char **names = osm_alloc_array(r->claims_len, sizeof *names);
-        if (!names)
-            return OSM_ENOMEM;
-        for (size_t i = 0; i < r->claims_len; i++)
-            names[i] = r->claims[i].name;
-        int rc = take_names(t, names, r->claims_len, &(struct names_how){0});
-        osm_free(names);
-        if (rc)
-            return rc;
-    }
-    for (size_t i = 0; i < r->claims_len; i++) {
-        struct osm__entry *e = osm__entry_find(t, r->claims[i].name);
-        if (!e)
-            continue;
-        struct osm_resource *claimed =
-            osm_resource_new_versioned(r->claims[i].name, r->claims[i].version, NULL);
-        if (!claimed)
-            return OSM_ENOMEM;
-        osm_resource_unref(e->resource);
-        e->resource = claimed;
-        e->state = OSM__HAS;
-    }
-    t->acked = true;
-    t->acked_version = osm__type_version(t);
-    return 0;
-}
-
 static void unsubscribe(struct osm__type *t, const char *name)
 {
     if (!strcmp(name, "*")) {
@@ -497,16 +456,18 @@ static int delta_request(struct osm_stream *stream, enum osm_xds_type type,
     bool first = !t->subscribed;
     if (!first && r->nonce[0])
         *verdict = take_answer(stream, type, r);
-    int rc =
-        take_names(t, r->names, r->names_len, &(struct names_how){.named = true, .ask = !first});
+    int rc = osm__take_names(t, r->names, r->names_len,
+                             &(struct osm__names_how){.named = true, .ask = !first});
     if (rc)
         return rc;
     if (first) {
         t->wildcard = star || (!r->names_len && has_wildcard(type));
         t->owed = t->wildcard && !r->claims_len;
-        rc = take_claims(t, r);
+        rc = osm__take_claims(t, r);
         if (rc)
             return rc;
+        if (type == OSM_XDS_EDS)
+            osm__ask_for_warming(stream);
     } else if (star) {
         t->wildcard = t->owed = true;
         for (size_t i = 0; i < t->len; i++)
@@ -549,6 +510,11 @@ int osm_stream_request(struct osm_stream *stream, const struct osm_stream_reques
 void osm_stream_stop_waiting(struct osm_stream *stream)
 {
     stream->waived = stream->types[OSM_XDS_CDS].last_seq;
+}
+
+void osm_stream_distrust(struct osm_stream *stream, enum osm_xds_type type)
+{
+    stream->types[type].distrusted = true;
 }
 
 void osm_stream_expect(struct osm_stream *stream, enum osm_xds_type type)

@@ -10,8 +10,10 @@
  * out.
  *
  * What the client has is kept per resource, in both forms of the protocol: what was sent on this
- * stream or claimed by initial_resource_versions. A refused response makes its resources unknown:
- * they are not sent again until the content of their type changes, and then all of them are.
+ * stream or claimed by initial_resource_versions. The state of the world claims nothing that could
+ * be relied on (one version for a whole type): who comes again is told all again. A refused
+ * response makes its resources unknown: they are not sent again until the content of their type
+ * changes, and then all of them are.
  *
  * Make before break. Sending goes in the order CDS, EDS, LDS, RDS, SDS, and
  *   - LDS and RDS wait until the client has answered the CDS that added or changed clusters (Envoy
@@ -22,8 +24,8 @@
  *   - Clusters and endpoints that vanish stay until LDS and RDS are acknowledged; routes until LDS
  * is; secrets until all are. The state of the world then has a cluster response twice: old and new,
  * later new only. A refusal holds them until a later acknowledgement.
- *   - A cluster that is sent makes its endpoints due again (same name), whatever the client has of
- * them: Envoy waits for them after each redefinition. */
+ *   - A cluster that is sent makes its endpoints due again (same name), whatever the client has or
+ * will claim of them: Envoy waits for them after each redefinition. */
 #pragma once
 
 #include "xds/snapshot.h"
@@ -106,6 +108,10 @@ OSM_MUST_USE int osm_stream_next(struct osm_stream *stream, struct osm_stream_re
 
 /** The client has not answered its clusters for too long: what waits for that need not any more. */
 void osm_stream_stop_waiting(struct osm_stream *stream);
+/** What the client will claim of @p type is not believed: it refused some of it on an earlier
+ * stream, and may hold parts of what it refused under a version that it had accepted before. Before
+ * its first request of the type. */
+void osm_stream_distrust(struct osm_stream *stream, enum osm_xds_type type);
 /** This client is known to subscribe to @p type: due until it has. */
 void osm_stream_expect(struct osm_stream *stream, enum osm_xds_type type);
 

@@ -1,4 +1,5 @@
-/* What stream.c (requests and views in) and stream_plan.c (responses out) share. */
+/* What stream.c (requests and views in), stream_claims.c (what a client comes with) and
+ * stream_plan.c (responses out) share. */
 #pragma once
 
 #include "xds/stream.h"
@@ -38,7 +39,8 @@ struct osm__type {
     bool explicit_names; /* state of the world: an empty list is no wildcard any more */
     bool owed;           /* answer even if there is nothing */
     bool expected;
-    bool claims; /* the client came with something */
+    bool claims;     /* the client came with something */
+    bool distrusted; /* and is not believed */
     bool ever_sent, ever_answered;
     bool acked, nacked;
     bool planned; /* the counts below are valid */
@@ -84,6 +86,23 @@ struct osm__item {
     bool by_name_only;
 };
 bool osm__cursor_next(struct osm__cursor *cursor, struct osm__item *out);
+
+struct osm__names_how {
+    bool named; /* subscribed to by name */
+    bool ask;   /* answer them whatever the client has */
+    bool only;  /* the list is the whole subscription */
+};
+/** Gives each name an entry ("*" and empty names are none). Nothing has changed on failure. The
+ * limit is on what the client says: what it is sent for a wildcard is bounded by the views. */
+OSM_MUST_USE int osm__take_names(struct osm__type *type, const char *const *names, size_t n,
+                                 const struct osm__names_how *how);
+
+/* --- stream_claims.c --- */
+/** Delta: takes initial_resource_versions in. */
+OSM_MUST_USE int osm__take_claims(struct osm__type *type, const struct osm_stream_request *request);
+/** Delta: endpoints of clusters that were sent on this stream are waited for, whatever was claimed.
+ */
+void osm__ask_for_warming(struct osm_stream *stream);
 
 struct osm__entry *osm__entry_find(const struct osm__type *type, const char *name);
 void osm__nonce(const struct osm_stream *stream, uint64_t seq, char out[OSM_NONCE_SIZE]);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from rig import World
+from rig.daemon import CommandError
 from rig.objects import HTTP_8080
 from rig.xds import CDS, EDS, LDS, RDS, SDS, Delta
 
@@ -155,4 +156,41 @@ def test_a_xds_20_services_on_one_stream_do_not_mix(plain: World) -> None:
             answer = client.receive()
             client.ack(answer)
             touched.add(answer.type)
+        client.silent()
+
+
+def test_who_refused_something_is_not_believed_when_it_comes_again(plain: World) -> None:
+    """A client applies the good parts of what it refuses: the versions that it names may not be what it has."""
+    with Delta(plain, plain.pods["red/caller-1"]) as client:
+        good = client.fetch(CDS)
+        _other(plain)
+        client.nack(client.expect(CDS))
+        with pytest.raises(CommandError, match="refused"):
+            plain.daemon.applied()
+    plain.delete("Service", "blue", "other")
+    plain.wait()
+    with Delta(plain, plain.pods["red/caller-1"]) as client:
+        client.send(CDS, known=good.versions)
+        again = client.expect(CDS)
+        assert again.versions == good.versions
+        client.ack(again)
+        client.silent()
+    with Delta(plain, plain.pods["red/caller-1"]) as client:
+        client.send(CDS, known=good.versions)
+        client.silent()
+
+
+def test_endpoints_of_a_cluster_that_was_sent_are_sent_whatever_is_claimed_later(plain: World) -> None:
+    """The client that comes again names its endpoints after its clusters were answered: it waits for them."""
+    with Delta(plain, plain.pods["red/caller-1"]) as client:
+        endpoints = client.fetch(EDS, [SHOP])
+    with Delta(plain, plain.pods["red/caller-1"]) as client:
+        client.send(CDS, known={SHOP: "of another time"})
+        clusters = client.expect(CDS)
+        assert clusters.resources.keys() == {SHOP}
+        client.send(EDS, [SHOP], known=endpoints.versions)
+        warm = client.expect(EDS)
+        assert warm.versions == endpoints.versions
+        client.ack(warm)
+        client.ack(clusters)
         client.silent()

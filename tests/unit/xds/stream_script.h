@@ -14,6 +14,7 @@
  *   dnack-last T               delta: refuses the newest
  *   again T                    delta: accepts once more what was answered last
  *   again-nack T               delta: refuses what was answered last
+ *   distrust T                 what it will claim is not believed
  *   type URL                   a request for this type, which is none of ours
  *   was stale|ack|nack|quiet   what the last request was
  * In requests of the delta form, names after a "!" are unsubscribed from.
@@ -297,6 +298,8 @@ static void step(struct client *c, char *line, int at)
         assert_true(osm_stream_waits(c->stream));
     } else if (!strcmp(word, "patience")) {
         osm_stream_stop_waiting(c->stream);
+    } else if (!strcmp(word, "distrust")) {
+        osm_stream_distrust(c->stream, (enum osm_xds_type)type_of(c->words[1]));
     } else if (!strcmp(word, "type")) {
         do_other_type(c);
     } else if (!strcmp(word, "was")) {

@@ -133,6 +133,16 @@ static const struct rule rules[] = {
     {"claim: a version that begins like ours is none of ours", DELTA,
      "view CDS a=1 b=11\nclaim CDS a=11 b=1\nsub CDS\n< CDS a=1 b=11\n-"},
 
+    {"claim: endpoints of a cluster that was sent before they were claimed are sent", DELTA,
+     "view CDS a=2 b=1 EDS a=1 b=1\nclaim CDS a=1 b=1\nsub CDS\n< CDS a=2\nclaim EDS a=1 b=1\n"
+     "sub EDS a b\n< EDS a=1\ndack EDS\ndack CDS\n-\nidle"},
+    {"claim: endpoints of a cluster that is sent after they were claimed are sent", DELTA,
+     "view CDS a=2 b=1 EDS a=1 b=1\nclaim EDS a=1 b=1\nsub EDS a b\n-\nclaim CDS a=1 b=1\n"
+     "sub CDS\n< CDS a=2\n< EDS a=1\ndack EDS\ndack CDS\n-\nidle"},
+    {"claim: of who refused some of it all is sent, and what vanished is told", DELTA,
+     "distrust LDS\nview CDS c=1 LDS a=1 b=1\nclaim LDS a=1 b=0 gone=1\nsub LDS\nclaim CDS c=1\n"
+     "sub CDS\n< LDS a=1 b=1 -gone\ndack LDS\n-\nidle\naccepted"},
+
     /* ---- types ---- */
     {"type: one that is not ours leaves the others alone", SOTW,
      "view CDS a=1\nfirst CDS\n< CDS a=1\ntype type.googleapis.com/envoy.service.runtime.v3.Runtime"
