@@ -140,6 +140,12 @@ static size_t connected_proxies(void *ud)
     return app->ads ? osm_ads_proxies(app->ads) : 0;
 }
 
+static bool is_connected(void *ud, const char *uuid)
+{
+    const struct osm_app *app = ud;
+    return app->ads && osm_ads_connected(app->ads, uuid);
+}
+
 static int start_policies(struct osm_app *app, struct osm_err *err)
 {
     const struct osm_app_config *config = &app->config;
@@ -148,13 +154,16 @@ static int start_policies(struct osm_app *app, struct osm_err *err)
         .store = app->store,
         .dirs = config->policies_dirs,
         .state_dir = config->state_dir,
+        .guard_percent = config->policy_guard_percent,
+        .watch_ms = (uint64_t)config->policy_watch_s * 1000,
+        .canary = config->policy_canary,
         .engine = {.mesh_name = config->mesh_name,
                    .osm_namespace = config->osm_namespace,
                    .trust_domain = config->trust_domain,
                    .memory_max_bytes = config->policy_memory_bytes},
     };
-    const struct osm_reload_callbacks callbacks = {app, publish, policies_changed, roots_pem,
-                                                   connected_proxies};
+    const struct osm_reload_callbacks callbacks = {app,       publish,           policies_changed,
+                                                   roots_pem, connected_proxies, is_connected};
     return osm_reload_start(&app->reload, &reload, &callbacks, err);
 }
 
@@ -225,6 +234,13 @@ static void refused(void *ud, const struct osm_ads_refusal *refusal)
                                           refusal->error,          refusal->since};
     if (app->reload)
         osm_reload_refused(app->reload, &of);
+}
+
+static void restarted(void *ud, const char *uuid, uint64_t since)
+{
+    const struct osm_app *app = ud;
+    if (app->reload)
+        osm_reload_restarted(app->reload, uuid, since);
 }
 
 static void proxies_changed(void *ud)
@@ -340,7 +356,8 @@ static int start(struct osm_app *app, struct osm_err *err)
         };
         rc = osm_ads_start(
             &app->ads, app->loop, &ads,
-            &(struct osm_ads_callbacks){app, admit, want_leaf, refused, proxies_changed}, err);
+            &(struct osm_ads_callbacks){app, admit, want_leaf, refused, restarted, proxies_changed},
+            err);
     }
     if (!rc)
         rc = osm_source_dir_start(

@@ -298,6 +298,7 @@ static const struct osm_control_command commands[] = {
     {"policy.list", osm_policy_list_command, false},
     {"policy.why", osm_policy_why_command, false},
     {"policy.reload", osm_policy_reload_command, false},
+    {"policy.apply", osm_policy_apply_command, false},
     {"policy.activate", osm_policy_activate_command, false},
     {"policy.rollback", osm_policy_rollback_command, false},
     {NULL, NULL, false},

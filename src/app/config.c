@@ -6,9 +6,10 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS = 17, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
+enum { OPTIONS = 21, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
 
 /* The table for one parse; `at` is written through it. */
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
@@ -24,6 +25,19 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
         {"policy-memory", 0, "SIZE",
          "what the policies may hold, such as 2Gi; 64Mi to 1Ti (default 512Mi)", &at->policy_memory,
          NULL, false},
+        {"policy-guard", 0, "SHARE",
+         "changed policies that take away more of what is served wait for `osm policy activate` "
+         "(default 30%)",
+         &at->policy_guard, NULL, false},
+        {"policy-watch", 0, "DURATION",
+         "how long after a change refusals of the proxies roll it back (default 30s)",
+         &at->policy_watch, NULL, false},
+        {"policy-canary", 0, "WHOM",
+         "changed policies serve these proxies first: 5% of them, or label=KEY=VALUE of their pods "
+         "(default: all at once)",
+         &at->policy_canary_text, NULL, false},
+        {"policy-soak", 0, "DURATION", "how long, before they serve all (default 30s)",
+         &at->policy_soak, NULL, false},
         {"memory-limit", 0, "SIZE",
          "further proxies are refused while the process holds more than this; 64Mi to 1Ti "
          "(default: "
@@ -158,6 +172,34 @@ static int parse_certificates(struct osm_app_config *c, struct osm_err *err)
     return rc;
 }
 
+static int parse_share(const char *flag, const char *text, unsigned *out_percent,
+                       struct osm_err *err)
+{
+    char *end = NULL;
+    unsigned long percent = isdigit((unsigned char)text[0]) ? strtoul(text, &end, 10) : 0;
+    if (!end || strcmp(end, "%") != 0 || percent > 100)
+        return osm_fail(err, OSM_EINVAL, "--%s %s: expected a share from 0%% to 100%%", flag, text);
+    *out_percent = (unsigned)percent;
+    return 0;
+}
+
+static int parse_policies(struct osm_app_config *c, struct osm_err *err)
+{
+    int64_t soak_s = 0;
+    int rc = parse_share("policy-guard", c->policy_guard, &c->policy_guard_percent, err);
+    if (!rc)
+        rc = parse_duration("policy-watch", c->policy_watch, &c->policy_watch_s, err);
+    if (!rc)
+        rc = parse_duration("policy-soak", c->policy_soak, &soak_s, err);
+    if (!rc && c->policy_canary_text) {
+        rc = osm_reload_canary_parse(&c->policy_canary, c->policy_canary_text, err);
+        c->policy_canary.soak_ms = (uint64_t)soak_s * 1000;
+        if (rc)
+            osm_err_prepend(err, "--policy-canary: ");
+    }
+    return rc;
+}
+
 int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
 {
     struct osm_app_config config = {
@@ -166,6 +208,9 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .osm_namespace = "osm-system",
         .trust_domain = "cluster.local",
         .policy_memory = "512Mi",
+        .policy_guard = "30%",
+        .policy_watch = "30s",
+        .policy_soak = "30s",
         .service_cert_key = "p256",
         .verbosity = "info",
     };
@@ -194,6 +239,8 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
                               err);
         if (!rc && config.memory_limit)
             rc = parse_memory("memory-limit", config.memory_limit, &config.memory_limit_bytes, err);
+        if (!rc)
+            rc = parse_policies(&config, err);
         if (!rc)
             rc = parse_certificates(&config, err);
         if (!rc && osm_log_level_parse(config.verbosity) < 0)

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "base/options.h"
+#include "reload/reload.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,6 +14,10 @@ struct osm_app_config {
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
     const char *policy_memory; /* "512Mi" */
     size_t policy_memory_bytes;
+    const char *policy_guard, *policy_watch, *policy_canary_text, *policy_soak;
+    unsigned policy_guard_percent;
+    int64_t policy_watch_s;
+    struct osm_reload_canary policy_canary;
     const char *memory_limit; /* "2Gi"; NULL: none */
     size_t memory_limit_bytes;
     const char *service_cert_key;                      /* "p256" or "rsa" */

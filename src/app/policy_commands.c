@@ -27,6 +27,52 @@ void osm_policy_reload_command(void *ud, struct osm_control_request *request, co
                        request);
 }
 
+enum { APPLIED_DIRS_MAX = 8, SOAK_MAX_MS = 24 * 3600 * 1000 };
+
+/* *out: the paths, of which there are fewer than APPLIED_DIRS_MAX; borrowed. */
+static int take_dirs(const char *out[APPLIED_DIRS_MAX], const json_t *dirs, struct osm_err *err)
+{
+    size_t n = json_array_size(dirs);
+    bool ok = n > 0 && n < APPLIED_DIRS_MAX;
+    for (size_t i = 0; ok && i < n; i++) {
+        out[i] = json_string_value(json_array_get(dirs, i));
+        ok = out[i] && out[i][0] == '/';
+    }
+    return ok ? 0
+              : osm_fail(err, OSM_EINVAL, "dirs: expected 1 to %d absolute paths of directories",
+                         APPLIED_DIRS_MAX - 1);
+}
+
+static int take_canary(struct osm_reload_canary *out, const json_t *args, struct osm_err *err)
+{
+    const char *text = json_string_value(json_object_get(args, "canary"));
+    const json_t *soak = json_object_get(args, "soak_ms");
+    json_int_t soak_ms = soak ? json_integer_value(soak) : OSM_RELOAD_SOAK_MS;
+    if (!text)
+        return soak ? osm_fail(err, OSM_EINVAL, "soak_ms: without a canary nothing soaks") : 0;
+    if (soak_ms <= 0 || soak_ms > SOAK_MAX_MS)
+        return osm_fail(err, OSM_EINVAL, "soak_ms: expected 1 to %d", SOAK_MAX_MS);
+    int rc = osm_reload_canary_parse(out, text, err);
+    out->soak_ms = (uint64_t)soak_ms;
+    return rc;
+}
+
+void osm_policy_apply_command(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    const char *dirs[APPLIED_DIRS_MAX] = {0};
+    struct osm_reload_application what = {.dirs = dirs,
+                                          .force = json_is_true(json_object_get(args, "force"))};
+    if (!is_ready(app, request))
+        return;
+    if (take_dirs(dirs, json_object_get(args, "dirs"), &err) ||
+        take_canary(&what.canary, args, &err))
+        osm_control_fail(request, &err);
+    else
+        osm_reload_apply(app->reload, &what, outcome_known, request);
+}
+
 /* The generations as they are after a command, or its error. */
 static void answer(struct osm_app *app, struct osm_control_request *request, int rc,
                    struct osm_err *err)

@@ -24,8 +24,7 @@ static int complain(const struct osm_err *err)
     return 1;
 }
 
-/* "30s", "500ms", "2m", "1h30m" in milliseconds; 0: not one. */
-static int parse_duration_ms(const char *text)
+int osm_cli_duration_ms(const char *text)
 {
     static const struct {
         const char *unit;
@@ -53,7 +52,7 @@ int osm_cli_wait(const struct osm_cli *cli)
 {
     struct osm_err err = {0};
     json_t *data;
-    int timeout_ms = parse_duration_ms(cli->timeout ? cli->timeout : "30s");
+    int timeout_ms = osm_cli_duration_ms(cli->timeout ? cli->timeout : "30s");
     if (!cli->applied && !cli->connected) {
         (void)fprintf(stderr, "osm: wait: say for what: --applied, --connected\n");
         return 2;

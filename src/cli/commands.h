@@ -14,6 +14,7 @@ struct osm_cli {
     const char *mount_path; /* --mount-path */
     const char *timeout;    /* --timeout 30s */
     bool applied, connected, force;
+    const char *canary, *soak;                       /* --canary 5%, --soak 30s */
     const char *objects_dir;                         /* --objects */
     const char *policies[OSM_OPTION_VALUES_MAX + 1]; /* --policies, NULL-terminated */
     const char *filter;                              /* -k */
@@ -28,6 +29,8 @@ enum osm_exit {
     OSM_EXIT_REJECTED = 3, /* the policies are fine; objects, or files of them, were rejected */
 };
 
+/** "30s", "500ms", "2m", "1h30m" in milliseconds; 0: another text, or more than an hour. */
+int osm_cli_duration_ms(const char *text);
 int osm_cli_ca_reload(const struct osm_cli *cli);
 int osm_cli_status(const struct osm_cli *cli);
 int osm_cli_wait(const struct osm_cli *cli);
@@ -36,6 +39,8 @@ int osm_cli_proxy_bootstrap(const struct osm_cli *cli, const char *pod);
 int osm_cli_proxy_config(const struct osm_cli *cli, const char *pod, const char *type);
 int osm_cli_policy_list(const struct osm_cli *cli);
 int osm_cli_policy_reload(const struct osm_cli *cli);
+/** @p dirs: @p n of them. */
+int osm_cli_policy_apply(const struct osm_cli *cli, const char *const *dirs, size_t n);
 /** @p digest: NULL for whichever is held. */
 int osm_cli_policy_activate(const struct osm_cli *cli, const char *digest);
 /** @p reason: NULL for none. */

@@ -1,5 +1,5 @@
-/* `osm policy reload`, `activate`, `rollback` and `list`: which policies the daemon uses, and how
- * others take their place. `osm policy why`: where a resource comes from. */
+/* `osm policy reload`, `apply`, `activate`, `rollback` and `list`: which policies the daemon uses,
+ * and how others take their place. `osm policy why`: where a resource comes from. */
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/print.h"
@@ -7,27 +7,36 @@
 #include "base/buf.h"
 #include "base/json.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { ASK_TIMEOUT_MS = 120 * 1000, TABLE_MAX_BYTES = 1024 * 1024, DIGEST_SHOWN = 12 };
+enum {
+    ASK_TIMEOUT_MS = 120 * 1000,
+    TABLE_MAX_BYTES = 1024 * 1024,
+    DIGEST_SHOWN = 12,
+    SOAK_DEFAULT_MS = 30 * 1000
+};
 
 static bool is_json(const struct osm_cli *cli)
 {
     return cli->output && !strcmp(cli->output, "json");
 }
 
-static int ask(const struct osm_cli *cli, const char *command, json_t *args, json_t **out)
+static int ask(const struct osm_cli *cli, const char *command, json_t *args, int timeout_ms,
+               json_t **out)
 {
     struct osm_err err = {0};
-    if (!osm_client_ask(cli->socket_path, command, args, ASK_TIMEOUT_MS, out, &err))
+    if (!osm_client_ask(cli->socket_path, command, args, timeout_ms, out, &err))
         return 0;
     (void)fprintf(stderr, "osm: %s\n", err.msg);
     return 1;
 }
 
-int osm_cli_policy_reload(const struct osm_cli *cli)
+static int tell_outcome(const struct osm_cli *cli, const json_t *outcome)
 {
     static const struct {
         const char *state, *words;
@@ -36,12 +45,9 @@ int osm_cli_policy_reload(const struct osm_cli *cli)
         {"active", "in force", true},
         {"held", "held; `osm policy activate` lets them take over", false},
         {"rejected", "rejected; the ones before stay in force", false},
-        {"quarantined", "quarantined; `osm policy reload --force` tries them again", false},
+        {"rolled back", "rolled back and quarantined; the ones before are in force", false},
+        {"quarantined", "quarantined; --force tries them again", false},
     };
-    json_t *outcome = NULL;
-    int rc = ask(cli, "policy.reload", json_pack("{s:b}", "force", cli->force), &outcome);
-    if (rc)
-        return rc;
     const char *state = osm_json_text(outcome, "state"), *reason = osm_json_text(outcome, "reason");
     const char *words = state;
     bool good = false;
@@ -56,8 +62,54 @@ int osm_cli_policy_reload(const struct osm_cli *cli)
         (void)fprintf(good ? stdout : stderr, "policies %.*s: %s%s%s\n", DIGEST_SHOWN,
                       *osm_json_text(outcome, "digest") ? osm_json_text(outcome, "digest") : "?",
                       words, *reason ? "\n  " : "", reason);
-    json_decref(outcome);
     return good && !fflush(stdout) ? 0 : 1;
+}
+
+int osm_cli_policy_reload(const struct osm_cli *cli)
+{
+    json_t *outcome = NULL;
+    int rc = ask(cli, "policy.reload", json_pack("{s:b}", "force", cli->force), ASK_TIMEOUT_MS,
+                 &outcome);
+    if (rc)
+        return rc;
+    rc = tell_outcome(cli, outcome);
+    json_decref(outcome);
+    return rc;
+}
+
+int osm_cli_policy_apply(const struct osm_cli *cli, const char *const *dirs, size_t n)
+{
+    json_t *outcome = NULL, *paths = json_array();
+    int soak_ms = SOAK_DEFAULT_MS;
+    if (cli->soak && !(soak_ms = osm_cli_duration_ms(cli->soak))) {
+        (void)fprintf(stderr, "osm: --soak %s: expected a duration such as 30s, at most 1h\n",
+                      cli->soak);
+        goto wrong;
+    }
+    for (size_t i = 0; i < n; i++) {
+        char path[PATH_MAX];
+        if (!realpath(dirs[i], path)) {
+            (void)fprintf(stderr, "osm: %s: %s\n", dirs[i], strerror(errno));
+            goto wrong;
+        }
+        (void)json_array_append_new(paths, json_string(path));
+    }
+    json_t *args =
+        json_pack("{s:o, s:b, s:s*}", "dirs", paths, "force", cli->force, "canary", cli->canary);
+    if (cli->soak)
+        (void)json_object_set_new(args, "soak_ms", json_integer(soak_ms));
+    if (cli->canary && !is_json(cli))
+        (void)fprintf(stderr, "canary: serves %s for %d s; `osm policy list` shows it\n",
+                      cli->canary, soak_ms / 1000);
+    int rc = ask(cli, "policy.apply", args, ASK_TIMEOUT_MS + (cli->canary ? soak_ms : 0), &outcome);
+    if (rc)
+        return rc;
+    rc = tell_outcome(cli, outcome);
+    json_decref(outcome);
+    return rc;
+wrong:
+    json_decref(paths);
+    return 2;
 }
 
 /* "2026-11-27T04:10:00Z". */
@@ -68,6 +120,21 @@ static void date_of(const json_t *entry, char out[32])
     out[0] = '\0';
     if (at && gmtime_r(&at, &tm))
         (void)strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static void print_canary(const json_t *canary)
+{
+    enum { NAMES_SHOWN = 5 };
+    size_t i, count = (size_t)json_integer_value(json_object_get(canary, "count"));
+    const json_t *name;
+    if (!count)
+        return;
+    (void)printf("canary: serves %zu proxies for %" JSON_INTEGER_FORMAT " s more:", count,
+                 (json_integer_value(json_object_get(canary, "soak_left_ms")) + 999) / 1000);
+    json_array_foreach (json_object_get(canary, "proxies"), i, name)
+        if (i < NAMES_SHOWN)
+            (void)printf("%s %s", i ? "," : "", json_string_value(name));
+    (void)printf("%s\n", count > NAMES_SHOWN ? ", ..." : "");
 }
 
 static void print_status(const json_t *status)
@@ -86,8 +153,10 @@ static void print_status(const json_t *status)
                            osm_json_text(entry, "reason"));
     }
     osm_print_table(rows.data);
-    json_array_foreach (json_object_get(json_object_get(status, "candidate"), "reasons"), i, reason)
+    const json_t *candidate = json_object_get(status, "candidate");
+    json_array_foreach (json_object_get(candidate, "reasons"), i, reason)
         (void)printf("held: %s\n", json_string_value(reason));
+    print_canary(json_object_get(candidate, "canary"));
     json_object_foreach (json_object_get(status, "quarantine"), digest, entry)
         (void)printf("quarantined: %.*s by %s: %s\n", DIGEST_SHOWN, digest,
                      osm_json_text(entry, "version"), osm_json_text(entry, "reason"));
@@ -99,7 +168,7 @@ static void print_status(const json_t *status)
 static int show(const struct osm_cli *cli, const char *command, json_t *args)
 {
     json_t *status = NULL;
-    int rc = ask(cli, command, args, &status);
+    int rc = ask(cli, command, args, ASK_TIMEOUT_MS, &status);
     if (rc)
         return rc;
     if (is_json(cli))
@@ -164,7 +233,7 @@ int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *r
     int rc =
         ask(cli, "policy.why",
             json_pack("{s:s, s:s, s:s*}", "pod", pod, "resource", resource, "element", element),
-            &answer);
+            ASK_TIMEOUT_MS, &answer);
     if (rc)
         return rc;
     if (is_json(cli)) {

@@ -50,7 +50,14 @@ static const char USAGE[] =
     "code 1:\n"
     "                                            rejected, held or quarantined (--force: all the "
     "same)\n"
-    "  osm policy activate [DIGEST]              lets policies that are held take over\n"
+    "  osm policy apply DIR... [--canary 5%|label=KEY=VALUE] [--soak 30s] [--force]\n"
+    "                                            the same for DIR, laid over the shipped policies "
+    "in place of\n"
+    "                                            your own; a canary serves some proxies first, and "
+    "one refusal\n"
+    "                                            ends it\n"
+    "  osm policy activate [DIGEST]              lets policies take over that are held, or a "
+    "canary\n"
     "  osm policy rollback [REASON]              goes back to the generation before, and "
     "quarantines this one\n"
     "  osm ca reload                             takes over the roots that are in the state "
@@ -83,6 +90,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
             return osm_cli_policy_list(cli);
         if (n == 2 && !strcmp(words[1], "reload"))
             return osm_cli_policy_reload(cli);
+        if (n > 2 && !strcmp(words[1], "apply"))
+            return osm_cli_policy_apply(cli, words + 2, n - 2);
         if (n <= 3 && !strcmp(words[1], "activate"))
             return osm_cli_policy_activate(cli, n == 3 ? words[2] : NULL);
         if ((n == 4 || n == 5) && !strcmp(words[1], "why"))
@@ -120,6 +129,11 @@ int main(int argc, char **argv)
          NULL, false},
         {"force", 0, NULL, "policy reload: also what was rejected, quarantined or would be held",
          NULL, &cli.force, false},
+        {"canary", 0, "WHOM",
+         "policy apply: serve these first, 5% of the connected proxies or label=KEY=VALUE",
+         &cli.canary, NULL, false},
+        {"soak", 0, "DURATION", "policy apply: for this long (default 30s, at most 1h)", &cli.soak,
+         NULL, false},
         {"out", 0, "DIR",
          "where the files go; proxy bootstrap: created 0700; policy annotations: the workspace",
          &cli.out_dir, NULL, false},

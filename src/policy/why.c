@@ -1,9 +1,11 @@
 /* Why a resource is as it is: the items that it is made of, who said them, and from which objects
  * that followed, by the reads that the memo has recorded. */
+#include "policy/bundle/extend.h"
 #include "policy/emit/emit.h"
 #include "policy/engine.h"
 #include "policy/kinds/kinds.h"
 #include "policy/memo/cells.h"
+#include "policy/memo/key.h"
 
 #include <string.h>
 
@@ -131,12 +133,65 @@ struct asking {
     bool deep, failed;
 };
 
+/* "acme/log.listener, acme/tags.listener": all that may have changed the header of a listener;
+ * osm_free. */
+static char *header_extensions(const struct osm_engine *e)
+{
+    struct osm_buf text = OSM_BUF_INIT(TEXT_MAX_BYTES);
+    for (size_t i = 0; i < e->joins_len; i++) {
+        const struct osm_join *j = e->joins[i];
+        if (j->type == OSM_JOIN_EXTENDS && !strcmp(j->point->form, "listener"))
+            (void)osm_buf_addf(&text, "%s%s.%s", text.len ? ", " : "", j->module->name,
+                               j->point->name);
+    }
+    char *out = text.failed || !text.data ? NULL : osm_strdup(text.data);
+    osm_buf_clear(&text);
+    return out;
+}
+
+/* A header that a rule makes: said where the rule is, for each set of tags that the proxies have.
+ */
+static void add_made_header(struct asking *a, const struct osm_item *item,
+                            const struct osm_cell *cell)
+{
+    char hash[OSM_HASH_HEX_SIZE] = "";
+    bool cut = false;
+    const struct osm_decl *rule = cell->decl->original ? cell->decl->original : cell->decl;
+    char *extended = cell->decl->original ? header_extensions(a->e) : NULL;
+    char *place = osm_strf("%s:%d", rule->module ? rule->module->path : "?", rule->line);
+    json_t *because = a->deep ? because_of(cell, &cut) : json_array();
+    if (cell->header)
+        (void)osm_hash_hex(
+            osm_hash_bytes(osm_bytes_data(cell->header), osm_bytes_len(cell->header)), hash);
+    json_t *entry = because
+                        ? json_pack("{s:s, s:n, s:s?, s:s?, s:b, s:s, s:o, s:b}", "item", item->key,
+                                    "element", "place", place, "extended", extended, "authorises",
+                                    false, "hash", hash, "because", because, "more", cut)
+                        : NULL;
+    a->failed = a->failed || json_array_append_new(a->list, entry) != 0;
+    osm_free(extended);
+    osm_free(place);
+}
+
+/* The resource's name is the first part of the keys of header rules. */
+static bool is_header_of(const struct osm_cell *cell, const struct osm_item *item)
+{
+    struct osm_key key;
+    osm_key_decode(cell->key, cell->key_len, &key);
+    return !strcmp(cell->decl->name, item->header_rule) && !strcmp(key.at[0].str, item->resource);
+}
+
 static void add_item(void *ud, const struct osm_item *item)
 {
     struct asking *a = ud;
     char hash[OSM_HASH_HEX_SIZE] = "";
     bool cut = false;
     if (a->failed || (a->element && (!item->element || !strstr(item->element, a->element))))
+        return;
+    for (size_t i = 0; item->header_rule && i < a->e->headers.len; i++)
+        if (is_header_of(a->e->headers.list[i], item))
+            add_made_header(a, item, a->e->headers.list[i]);
+    if (item->header_rule)
         return;
     const struct osm_cell *cell = a->deep ? cell_of(a->e, item->key) : NULL;
     json_t *because = cell ? because_of(cell, &cut) : json_array();

@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Over this share of resources taken away, a bundle is held. */
-enum { REASONS_MAX = 10, VANISH_PERCENT = 30 };
+enum { REASONS_MAX = 10 };
 
-static void reject(struct osm_reload *r, bool whatever_the_objects, const char *reason)
+void osm__reload_reject(struct osm_reload *r, bool whatever_the_objects, const char *reason)
 {
     struct osm_generation *g = osm_take_ptr(&r->candidate);
+    osm__canary_stop(r, true);
     const char *digest = osm_generation_files(g)->digest;
     osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
             r->active ? "policies rejected; the ones before stay in force"
@@ -35,6 +35,7 @@ void osm__reload_drop_candidate(struct osm_reload *r, const char *reason)
     struct osm_generation *g = osm_take_ptr(&r->candidate);
     if (!g)
         return;
+    osm__canary_stop(r, true);
     osm__record_note(r, g, "superseded", reason);
     osm_generation_end(g);
     json_decref(osm_take_ptr(&r->held));
@@ -54,7 +55,7 @@ static void failed(void *ud, struct osm_generation *g, bool at_load, const char 
                 OSM_U("gen", osm_generation_id(g)), OSM_S("error", error));
         osm_notice_look(r->notice);
     } else if (g == r->candidate) {
-        reject(r, at_load, error);
+        osm__reload_reject(r, at_load, error);
     } else if (g == r->active) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
                 "policy run failed; the last good configuration serves until a fresh engine has "
@@ -71,6 +72,8 @@ static void ran(void *ud, struct osm_generation *g, bool news)
         osm__reload_publish(r);
     if (g == r->previous)
         osm__reload_previous_ran(r);
+    if (g == r->candidate && r->canary.count)
+        osm__canary_ran(r, news);
     osm__reload_check(r);
     r->callbacks.changed(r->callbacks.ud);
 }
@@ -81,8 +84,19 @@ static const char *roots_pem(void *ud)
     return r->callbacks.roots_pem(r->callbacks.ud);
 }
 
-void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, bool forced,
-                       bool recalled)
+static void take_trial(struct osm_reload *r, const struct osm_reload_canary *canary)
+{
+    osm_free((char *)(uintptr_t)r->trial.label);
+    r->trial = canary ? *canary : (struct osm_reload_canary){0};
+    if (!r->trial.label)
+        return;
+    r->trial.label = osm_strdup(r->trial.label);
+    if (!r->trial.label)
+        r->trial.percent = 1; /* without memory: few, rather than all at once */
+}
+
+void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files,
+                       const struct osm__staging *how)
 {
     struct osm_err err = {0};
     const struct osm_generation_config config = {.loop = r->config.loop,
@@ -94,9 +108,11 @@ void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, boo
                                                  .ran = ran,
                                                  .ud = r};
     osm__reload_drop_candidate(r, "another bundle took its place");
-    r->forced = forced;
-    r->recalled = recalled;
-    r->was_compared = false;
+    r->forced = how->forced;
+    r->recalled = how->recalled;
+    r->by_command = how->by_command;
+    r->was_compared = r->soaked = false;
+    take_trial(r, how->canary);
     r->rejected[0] = '\0';
     if (osm_generation_start(&r->candidate, ++r->next_id, &config, &err)) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies not staged", OSM_S("error", err.msg));
@@ -118,8 +134,10 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
     bool force = r->force_next;
     const char *digest = files ? files->digest : NULL;
     const char *locked = files ? osm__record_quarantined(r, digest) : NULL;
-    if (r->candidate && r->recalled) { /* its outcome first: the directories are looked at then */
+    bool later = r->candidate && r->recalled; /* its outcome first: they are looked at then */
+    if (later || !osm__apply_is_news(r, files)) {
         osm_policy_files_unref(files);
+        r->callbacks.changed(r->callbacks.ud);
         return;
     }
     r->force_next = false;
@@ -129,6 +147,7 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
         osm__record_answer(r, NULL, NULL, "rejected", error);
     } else if (r->active && !strcmp(digest, osm_generation_files(r->active)->digest)) {
         osm__reload_drop_candidate(r, "the directories hold the active policies again");
+        r->applied = false;
         osm__record_problem(r, NULL);
         osm__record_answer(r, r->active, digest, "active", NULL);
     } else if (r->candidate && !strcmp(digest, osm_generation_files(r->candidate)->digest)) {
@@ -145,7 +164,8 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
     } else {
         if (locked)
             osm__record_pardon(r, digest);
-        osm__reload_stage(r, osm_policy_files_ref(files), force, false);
+        const struct osm__staging how = {.forced = force, .canary = &r->config.canary};
+        osm__reload_stage(r, osm_policy_files_ref(files), &how);
     }
     osm_policy_files_unref(files);
     r->callbacks.changed(r->callbacks.ud);
@@ -174,10 +194,7 @@ static bool has_error(const json_t *errors, const char *where)
     return false;
 }
 
-/* An error that the active policies do not have on these objects, as "module:line: message (rule
- * ...)"; osm_free. NULL: none. */
-static char *first_new_error(const struct osm_snapshot *candidate,
-                             const struct osm_snapshot *served)
+char *osm__reload_new_error(const struct osm_snapshot *candidate, const struct osm_snapshot *served)
 {
     size_t i;
     const json_t *error;
@@ -234,15 +251,16 @@ static int add_reason(json_t *reasons, char *text)
 }
 
 /* Why somebody should look first; [] where nobody need to, NULL: no memory. */
-static json_t *guards(const struct osm_comparison *found)
+static json_t *guards(const struct osm_reload *r, const struct osm_comparison *found)
 {
     json_t *reasons = json_array(), *unused;
     const char *pair;
     size_t more = found->opened_more;
     int rc = reasons ? 0 : -1;
-    if (found->before && found->vanished * 100 > found->before * VANISH_PERCENT)
-        rc |= add_reason(reasons, osm_strf("takes away %zu of %zu resources, more than %d %%",
-                                           found->vanished, found->before, VANISH_PERCENT));
+    if (found->before && found->vanished * 100 > found->before * r->config.guard_percent)
+        rc |=
+            add_reason(reasons, osm_strf("takes away %zu of %zu resources, more than %u %%",
+                                         found->vanished, found->before, r->config.guard_percent));
     if (found->bare)
         rc |= add_reason(reasons, osm_strf("%zu proxies lose all their listeners, the first is %s",
                                            found->bare, found->bare_one));
@@ -260,7 +278,7 @@ static json_t *guards(const struct osm_comparison *found)
     return NULL;
 }
 
-static void hold(struct osm_reload *r, json_t *reasons)
+void osm__reload_hold(struct osm_reload *r, json_t *reasons)
 {
     const char *first = json_string_value(json_array_get(reasons, 0));
     const char *digest = osm_generation_files(r->candidate)->digest;
@@ -280,11 +298,11 @@ static void compared(void *ud)
     if (r) {
         r->comparing = NULL;
         bool current = r->candidate && osm_generation_id(r->candidate) == c->candidate;
-        json_t *reasons = current && !c->rc ? guards(&c->found) : NULL;
+        json_t *reasons = current && !c->rc ? guards(r, &c->found) : NULL;
         if (current && !reasons) {
-            reject(r, false, c->rc ? c->err.msg : "out of memory");
+            osm__reload_reject(r, false, c->rc ? c->err.msg : "out of memory");
         } else if (current && json_array_size(reasons)) {
-            hold(r, json_incref(reasons));
+            osm__reload_hold(r, json_incref(reasons));
         } else if (current) {
             r->was_compared = true;
         }
@@ -309,7 +327,7 @@ static void start_comparing(struct osm_reload *r)
     if (!c || osm_loop_work(r->config.loop, compare, compared, c)) {
         if (c)
             comparing_free(c);
-        reject(r, false, "out of memory");
+        osm__reload_reject(r, false, "out of memory");
         return;
     }
     r->comparing = c;
@@ -318,7 +336,8 @@ static void start_comparing(struct osm_reload *r)
 void osm__reload_check(struct osm_reload *r)
 {
     struct osm_generation *g = r->candidate;
-    if (!g || !osm_generation_snapshot(g) || r->comparing || r->held || r->back_reason)
+    if (!g || !osm_generation_snapshot(g) || r->comparing || r->held || r->back_reason ||
+        (r->canary.count && !r->soaked))
         return;
     if (!r->active || !osm_generation_snapshot(r->active)) {
         osm__reload_swap(r);
@@ -326,25 +345,30 @@ void osm__reload_check(struct osm_reload *r)
     }
     if (!osm_generation_keeps_up(g, r->active))
         return; /* its next run brings it further */
-    char *error = first_new_error(osm_generation_snapshot(g), osm_generation_snapshot(r->active));
+    char *error =
+        osm__reload_new_error(osm_generation_snapshot(g), osm_generation_snapshot(r->active));
     if (error)
-        reject(r, false, error);
-    else if (r->was_compared || r->forced)
-        osm__reload_swap(r);
-    else
+        osm__reload_reject(r, false, error);
+    else if (!r->was_compared && !r->forced)
         start_comparing(r);
+    else if ((r->trial.percent || r->trial.label) && !r->soaked)
+        osm__canary_start(r);
+    else
+        osm__reload_swap(r);
     osm_free(error);
 }
 
 int osm_reload_activate(struct osm_reload *r, const char *digest, struct osm_err *err)
 {
-    const char *held = r->held ? osm_generation_files(r->candidate)->digest : NULL;
-    if (!held)
-        return osm_fail(err, OSM_ENOENT, "no policies are held");
-    if (digest && (!*digest || strncmp(held, digest, strlen(digest)) != 0))
-        return osm_fail(err, OSM_ENOENT, "what is held is %s, not %.64s", held, digest);
+    const char *waits =
+        r->held || r->canary.count ? osm_generation_files(r->candidate)->digest : NULL;
+    if (!waits)
+        return osm_fail(err, OSM_ENOENT, "no policies are held, and no canary runs");
+    if (digest && (!*digest || strncmp(waits, digest, strlen(digest)) != 0))
+        return osm_fail(err, OSM_ENOENT, "what %s is %s, not %.64s",
+                        r->held ? "is held" : "serves a canary", waits, digest);
     json_decref(osm_take_ptr(&r->held));
-    r->forced = true;
+    r->forced = r->soaked = true;
     osm__reload_check(r);
     return 0;
 }

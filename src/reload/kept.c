@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -66,24 +67,33 @@ static int write_json(const char *dir, const char *name, const json_t *json, str
     return rc;
 }
 
-int osm_kept_bundle(struct osm_policy_files **out, const char *dir, struct osm_err *err)
+int osm_kept_bundle(struct osm_policy_files **out, char instead_of[OSM_HASH_HEX_SIZE],
+                    const char *dir, struct osm_err *err)
 {
     json_t *json = NULL;
     *out = NULL;
+    instead_of[0] = '\0';
     int rc = read_json(&json, dir, bundle_name, err);
     if (!rc && json) {
+        const char *digest = osm_json_text(json, "instead_of");
         rc = osm_policy_files_from_json(out, json, err);
         if (rc)
             osm_err_prepend(err, "%s/%s: ", dir, bundle_name);
+        else if (strlen(digest) < OSM_HASH_HEX_SIZE)
+            memcpy(instead_of, digest, strlen(digest) + 1);
     }
     json_decref(json);
     return rc;
 }
 
 int osm_kept_write_bundle(const char *dir, const struct osm_policy_files *files,
-                          struct osm_err *err)
+                          const char *instead_of, struct osm_err *err)
 {
     json_t *json = osm_policy_files_json(files);
+    if (json && json_object_set_new(json, "instead_of", json_string(instead_of))) {
+        json_decref(json);
+        json = NULL;
+    }
     int rc = write_json(dir, bundle_name, json, err);
     json_decref(json);
     return rc;

@@ -32,6 +32,24 @@ void osm__record_answer(struct osm_reload *r, const struct osm_generation *g, co
     json_decref(outcome);
 }
 
+void osm__record_refuse(osm_reload_answer_fn *answer, void *ud, const char *reason)
+{
+    json_t *outcome = json_pack("{s:s, s:s}", "state", "rejected", "reason", reason);
+    answer(ud, outcome);
+    json_decref(outcome);
+}
+
+void osm__record_ask(struct osm_reload *r, osm_reload_answer_fn *answer, void *ud)
+{
+    struct osm__asking *asking = osm_alloc(sizeof *asking);
+    if (!asking) {
+        osm__record_refuse(answer, ud, "out of memory");
+        return;
+    }
+    *asking = (struct osm__asking){r->asking, answer, ud};
+    r->asking = asking;
+}
+
 static json_t *entry_of(struct osm_reload *r, const struct osm_generation *g)
 {
     for (size_t i = json_array_size(r->history); i-- > 0;) {
@@ -107,6 +125,7 @@ void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, 
 struct osm__storing {
     struct osm_reload *reload; /* loop thread; NULL: it has been closed */
     struct osm_policy_files *files;
+    char instead_of[OSM_HASH_HEX_SIZE];
     json_t *quarantine;
     char *dir;
     int rc;
@@ -128,7 +147,7 @@ static void store(void *ud)
     struct osm__storing *s = ud;
     s->rc = osm_kept_write_quarantine(s->dir, s->quarantine, &s->err);
     if (!s->rc && s->files)
-        s->rc = osm_kept_write_bundle(s->dir, s->files, &s->err);
+        s->rc = osm_kept_write_bundle(s->dir, s->files, s->instead_of, &s->err);
 }
 
 static void stored(void *ud)
@@ -160,6 +179,8 @@ void osm__record_store(struct osm_reload *r)
         /* A restart in the middle of a roll-back must not begin with what is refused. */
         const struct osm_generation *g = r->back_reason ? r->previous : r->active;
         s->files = g ? osm_policy_files_ref(osm_generation_files(g)) : NULL;
+        if (r->applied && !r->back_reason)
+            memcpy(s->instead_of, r->in_dirs, sizeof s->instead_of);
     }
     if (!s || !s->dir || !s->quarantine || osm_loop_work(r->config.loop, store, stored, s)) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "the active policies are not stored: out of memory");
@@ -182,7 +203,7 @@ int osm__record_open(struct osm_reload *r, struct osm_policy_files **kept, struc
     if (!r->quarantine)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     why = (struct osm_err){0};
-    if (osm_kept_bundle(kept, r->kept_dir, &why))
+    if (osm_kept_bundle(kept, r->in_dirs, r->kept_dir, &why))
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
                 "the stored policies are not used; those of the directories are",
                 OSM_S("error", why.msg));

@@ -28,8 +28,10 @@ int osm_reload_start(struct osm_reload **out, const struct osm_reload_config *co
     r->watch_end = osm_timer_new(config->loop, osm__reload_end_watch, r);
     r->retry = osm_timer_new(config->loop, osm__reload_on_retry, r);
     r->verdict = osm_timer_new(config->loop, osm__reload_on_verdict, r);
-    int rc = r->watch_end && r->retry && r->verdict ? check_dirs(config->dirs, err)
-                                                    : osm_fail(err, OSM_ENOMEM, "out of memory");
+    r->soak = osm_timer_new(config->loop, osm__canary_soaked, r);
+    int rc = r->watch_end && r->retry && r->verdict && r->soak
+                 ? check_dirs(config->dirs, err)
+                 : osm_fail(err, OSM_ENOMEM, "out of memory");
     if (!rc)
         rc = osm__record_open(r, &kept, err);
     if (!rc)
@@ -39,8 +41,9 @@ int osm_reload_start(struct osm_reload **out, const struct osm_reload_config *co
         osm_reload_stop(r);
         return rc;
     }
+    r->applied = r->in_dirs[0];
     if (kept)
-        osm__reload_stage(r, kept, true, true);
+        osm__reload_stage(r, kept, &(struct osm__staging){.forced = true, .recalled = true});
     else
         osm_notice_look(r->notice);
     *out = r;
@@ -53,6 +56,7 @@ void osm_reload_stop(struct osm_reload *r)
         return;
     osm__record_answer(r, NULL, NULL, "stopping", NULL);
     osm_notice_stop(r->notice);
+    osm__apply_stop(r);
     osm__reload_stop_comparing(r);
     osm__reload_stop_blame(r);
     osm_generation_end_now(r->candidate);
@@ -63,6 +67,9 @@ void osm_reload_stop(struct osm_reload *r)
     osm_timer_free(r->watch_end);
     osm_timer_free(r->retry);
     osm_timer_free(r->verdict);
+    osm_timer_free(r->soak);
+    osm_map_clear(&r->canary);
+    osm_free((char *)(uintptr_t)r->trial.label);
     osm_free(r->refusal);
     osm_free(r->refused_name);
     osm_map_clear(&r->refusing);
@@ -108,7 +115,9 @@ bool osm_reload_roots_due(const struct osm_reload *r)
 bool osm_reload_settled(const struct osm_reload *r)
 {
     return r->synced && r->active && osm_generation_settled(r->active) && !r->back_reason &&
-           (!r->candidate || r->held) && !osm_notice_pending(r->notice);
+           (!r->candidate || r->held ||
+            (r->canary.count && osm_generation_settled(r->candidate))) &&
+           !r->applying && !osm_notice_pending(r->notice);
 }
 
 const char *osm_reload_error(const struct osm_reload *r)
@@ -120,16 +129,9 @@ const char *osm_reload_error(const struct osm_reload *r)
 
 void osm_reload_now(struct osm_reload *r, bool force, osm_reload_answer_fn *answer, void *ud)
 {
-    struct osm__asking *asking = osm_alloc(sizeof *asking);
-    if (!asking) {
-        json_t *outcome = json_pack("{s:s, s:s}", "state", "rejected", "reason", "out of memory");
-        answer(ud, outcome);
-        json_decref(outcome);
-        return;
-    }
-    *asking = (struct osm__asking){r->asking, answer, ud};
-    r->asking = asking;
+    osm__record_ask(r, answer, ud);
     r->force_next = r->force_next || force;
+    r->look_asked = true;
     osm_notice_look(r->notice);
 }
 
@@ -143,12 +145,14 @@ static json_t *candidate_status(const struct osm_reload *r)
     if (!r->candidate)
         return json_null();
     const char *state = r->held                                 ? "held"
+                        : r->canary.count                       ? "canary"
                         : r->comparing                          ? "being compared"
                         : osm_generation_snapshot(r->candidate) ? "checked"
                                                                 : "staged";
-    return json_pack(
-        "{s:I, s:s, s:s, s:O?}", "generation", (json_int_t)osm_generation_id(r->candidate),
-        "digest", osm_generation_files(r->candidate)->digest, "state", state, "reasons", r->held);
+    return json_pack("{s:I, s:s, s:s, s:O?, s:o}", "generation",
+                     (json_int_t)osm_generation_id(r->candidate), "digest",
+                     osm_generation_files(r->candidate)->digest, "state", state, "reasons", r->held,
+                     "canary", osm__canary_status(r));
 }
 
 json_t *osm_reload_status(const struct osm_reload *r)
@@ -156,10 +160,10 @@ json_t *osm_reload_status(const struct osm_reload *r)
     json_t *history = json_array();
     for (size_t i = json_array_size(r->history); history && i-- > 0;)
         (void)json_array_append(history, json_array_get(r->history, i));
-    return json_pack("{s:I, s:s?, s:s, s:b, s:o, s:s?, s:o, s:O}", "generation",
+    return json_pack("{s:I, s:s?, s:s, s:b, s:o, s:b, s:s?, s:o, s:O}", "generation",
                      (json_int_t)(r->active ? osm_generation_id(r->active) : 0), "digest",
                      r->active ? osm_generation_files(r->active)->digest : NULL, "state",
                      r->active ? "active" : "none", "watched", r->previous != NULL, "candidate",
-                     candidate_status(r), "problem", r->problem, "generations", history,
-                     "quarantine", r->quarantine);
+                     candidate_status(r), "applied", r->applied, "problem", r->problem,
+                     "generations", history, "quarantine", r->quarantine);
 }

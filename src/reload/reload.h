@@ -1,9 +1,9 @@
 /* Which rules are in force, and how others take their place while the daemon runs.
  *
  *   directories --read--> STAGED --loads, translates--> CHECKED --swap--> ACTIVE --> RETIRED
- *                            |                             |                 |
- *                         REJECTED              held: waits for        ROLLED BACK,
- *                                               `activate`             its digest quarantined
+ *   or `apply`               |                          |     |              |
+ *                         REJECTED   held: waits for ---'     canary --> ROLLED BACK,
+ *                                    `activate`                          its digest quarantined
  *
  * The unit is the whole bundle, by its digest. A candidate has an engine and a thread of its own
  * and follows the live objects like the active one, so a slow or broken one delays nothing. It
@@ -12,7 +12,12 @@
  * what serves again is its answer on the objects of now, so nothing that was revoked meanwhile is
  * granted again.
  *
- * What has been active last is stored, with its texts: a restart begins with it, whatever lies in
+ * A canary is a candidate that serves some proxies, the others being served by the active one, both
+ * from the objects of now. One refusal ends it; after its soak it takes over. Who it can harm are
+ * those proxies.
+ *
+ * What has been applied by command stays in force until the directories change. What has been
+ * active last is stored, with its texts: a restart begins with it, whatever lies in
  * the directories, which then are a candidate like any other. Where nothing is stored and the
  * directories do not load, nothing is served: the shipped rules alone would drop the operator's
  * own denials. Thread: loop. */
@@ -31,15 +36,31 @@ struct osm_reload_callbacks {
     /** Something about the generations has changed: whoever waits may look again. */
     void (*changed)(void *ud);
     const char *(*roots_pem)(void *ud);
-    /** How many proxies are connected. */
+    /** How many proxies are connected; whether this one is. */
     size_t (*proxies)(void *ud);
+    bool (*connected)(void *ud, const char *uuid);
 };
+
+/* Whom a canary serves. All zero: it serves nobody first. */
+struct osm_reload_canary {
+    unsigned percent;  /* of the proxies that are connected, at least one; 0: by label */
+    const char *label; /* "key=value" of their pods; borrowed */
+    uint64_t soak_ms;  /* how long, before it takes over */
+};
+enum { OSM_RELOAD_SOAK_MS = 30 * 1000 };
+/** From "5%" or "label=KEY=VALUE"; KEY=VALUE alone is a label too. @p text is borrowed by *out.
+ * Errors: OSM_EINVAL. */
+OSM_MUST_USE int osm_reload_canary_parse(struct osm_reload_canary *out, const char *text,
+                                         struct osm_err *err);
 
 struct osm_reload_config {
     struct osm_loop *loop;
     struct osm_store *store;
     const char *const *dirs;         /* NULL-terminated; borrowed */
     const char *state_dir;           /* borrowed */
+    unsigned guard_percent;          /* a bundle that takes more of what is served away is held */
+    uint64_t watch_ms;               /* how long refusals count after a swap */
+    struct osm_reload_canary canary; /* of bundles that the directories hold */
     struct osm_engine_config engine; /* names and limits; borrowed */
 };
 
@@ -76,19 +97,32 @@ struct osm_reload_refusal {
                        resources of this type */
 };
 void osm_reload_refused(struct osm_reload *reload, const struct osm_reload_refusal *refusal);
+/** A proxy has come again with nothing: its process began anew, without our doing. @p since: number
+ * of the published snapshot that it was served when it went. */
+void osm_reload_restarted(struct osm_reload *reload, const char *uuid, uint64_t since);
 
-/** The outcome of what was asked: {"digest", "state": "active", "rejected", "held", "quarantined"
- * or "stopping", "generation", "reason": text or null}; borrowed. */
+/** The outcome of what was asked: {"digest", "state": "active", "rejected", "held", "rolled back",
+ * "quarantined" or "stopping", "generation", "reason": text or null}; borrowed. */
 typedef void osm_reload_answer_fn(void *ud, const json_t *outcome);
 /** Reads the directories now. @p force: tries a digest again that was rejected or is quarantined.
  * Answers exactly once, now or later. */
 void osm_reload_now(struct osm_reload *reload, bool force, osm_reload_answer_fn *answer, void *ud);
-/** Lets a generation that is held take over. Errors: OSM_ENOENT none is held, or another than @p
- * digest (NULL: whichever; a beginning of it is enough). */
+struct osm_reload_application {
+    const char *const *dirs; /* laid over the first of the daemon's own, in place of the others;
+                                NULL-terminated; copied */
+    struct osm_reload_canary canary; /* copied */
+    bool force;
+};
+/** Reads other directories than the daemon's, once. What they hold stays in force until the
+ * daemon's own change. Answers as osm_reload_now. */
+void osm_reload_apply(struct osm_reload *reload, const struct osm_reload_application *application,
+                      osm_reload_answer_fn *answer, void *ud);
+/** Lets a generation that is held, or is a canary, take over. Errors: OSM_ENOENT there is none, or
+ * another than @p digest (NULL: whichever; a beginning of it is enough). */
 OSM_MUST_USE int osm_reload_activate(struct osm_reload *reload, const char *digest,
                                      struct osm_err *err);
-/** Goes back to the generation before the active one, and quarantines the latter. Errors:
- * OSM_ENOENT there is none that still evaluates. */
+/** Ends a canary; else goes back to the generation before the active one, and quarantines the
+ * latter. Errors: OSM_ENOENT there is none. */
 OSM_MUST_USE int osm_reload_roll_back(struct osm_reload *reload, const char *reason,
                                       struct osm_err *err);
 /** Asks the active generation's engine, as osm_policy_ask. Errors: OSM_EBUSY nothing is active, or
@@ -96,6 +130,8 @@ OSM_MUST_USE int osm_reload_roll_back(struct osm_reload *reload, const char *rea
 OSM_MUST_USE int osm_reload_ask(struct osm_reload *reload, osm_policy_work_fn *work,
                                 osm_task_fn *done, void *ud);
 /** {"generation", "digest", "state": "active" or "none", "watched": bool, "candidate": null or
- * {"digest", "state", "reasons"}, "problem": text or null, "generations": [{"generation", "digest",
- * "state", "at", "reason"}] newest first, "quarantine": {digest: {...}}}. NULL: no memory. */
+ * {"digest", "state", "reasons", "canary": null or {"proxies": ["namespace/pod"...],
+ * "soak_left_ms"}}, "applied": what is active was applied by command, "problem": text or null,
+ * "generations": [{"generation", "digest", "state", "at", "reason"}] newest first, "quarantine":
+ * {digest: {...}}}. NULL: no memory. */
 json_t *osm_reload_status(const struct osm_reload *reload);

@@ -1,5 +1,6 @@
-/* What the files of reload share: candidate.c brings a bundle up to its swap, verdict.c watches it
- * after that, record.c remembers and tells. */
+/* What the files of reload share: candidate.c brings a bundle up to its swap, canary.c tries it on
+ * some proxies before, verdict.c watches it after that, apply.c brings bundles of other
+ * directories, record.c remembers and tells. */
 #pragma once
 
 #include "reload/compare.h"
@@ -34,13 +35,29 @@ struct osm_reload {
     struct osm_generation *candidate;
     bool was_compared, forced; /* it has passed the guards, or they do not count */
     bool recalled;             /* it is not of the directories, but stored or in force before */
-    bool force_next;           /* what is being read was asked for by force */
-    json_t *held;              /* why it waits for `activate`; NULL: it does not */
+    bool by_command;           /* it is of other directories */
+    struct osm_reload_canary trial;   /* whom it is to serve first; `label` is owned */
+    bool force_next;                  /* what is being read was asked for by force */
+    json_t *held;                     /* why it waits for `activate`; NULL: it does not */
     struct osm__comparing *comparing; /* on the pool; NULL: none */
     char rejected[OSM_HASH_HEX_SIZE]; /* digest, "" none */
     uint64_t rejected_at;             /* revision of the store; 0: whatever the objects are */
     struct osm_timer *retry;
     bool retry_due;
+
+    /* canary.c */
+    struct osm_timer *soak;
+    struct osm_map canary;    /* uuid -> this: whom the candidate serves; empty: nobody */
+    uint64_t canary_since;    /* number of the first snapshot that held it */
+    uint64_t canary_until_ms; /* monotonic */
+    bool soaked;              /* it has served some, and nothing spoke against it */
+
+    /* apply.c */
+    char in_dirs[OSM_HASH_HEX_SIZE]; /* digest of what the directories held when last read */
+    bool applied;                   /* what is active is not of the directories: they must change */
+    bool applied_before;            /* of the generation before it */
+    bool look_asked;                /* the reading under way was asked for */
+    struct osm__applying *applying; /* on the pool; NULL: none */
 
     /* verdict.c */
     struct osm_timer *watch_end;
@@ -63,18 +80,52 @@ struct osm_reload {
 };
 
 /* --- candidate.c --- */
-/** Takes the reference. @p forced: the guards do not count. @p recalled: these are not what the
- * directories hold, which are looked at once its outcome is known. */
-void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files, bool forced,
-                       bool recalled);
+struct osm__staging {
+    bool forced; /* the guards do not count */
+    bool
+        recalled; /* not what the directories hold, which are looked at once its outcome is known */
+    bool by_command;                        /* of other directories */
+    const struct osm_reload_canary *canary; /* copied; NULL: none */
+};
+/** Takes the reference of @p files. */
+void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files,
+                       const struct osm__staging *how);
 void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *error);
 void osm__reload_on_retry(void *ud);
 /** Goes on with the candidate as far as it can go now. */
 void osm__reload_check(struct osm_reload *r);
 /** What is under way on the pool runs out, and nobody hears of it. */
 void osm__reload_stop_comparing(struct osm_reload *r);
+/** Rejects the candidate. @p whatever_the_objects: it is not tried again when they change. */
+void osm__reload_reject(struct osm_reload *r, bool whatever_the_objects, const char *reason);
+/** It waits for `activate`. Takes @p reasons. */
+void osm__reload_hold(struct osm_reload *r, json_t *reasons);
+/** An error of the candidate's that the active policies do not have on these objects, as
+ * "module:line: message (rule ...)"; osm_free. NULL: none. */
+char *osm__reload_new_error(const struct osm_snapshot *candidate,
+                            const struct osm_snapshot *served);
 /** Ends the candidate, which another takes the place of; NULL is none. */
 void osm__reload_drop_candidate(struct osm_reload *r, const char *reason);
+
+/* --- canary.c --- */
+/** The candidate serves whom it is to serve first, or is held: there is nobody. */
+void osm__canary_start(struct osm_reload *r);
+/** What is to be published: the active one's snapshot, with the canary's share in it. A reference.
+ */
+OSM_MUST_USE struct osm_snapshot *osm__canary_mix(const struct osm_reload *r);
+/** The candidate is a canary, and has run. */
+void osm__canary_ran(struct osm_reload *r, bool news);
+/** It serves nobody any more; @p tell: the proxies are told. */
+void osm__canary_stop(struct osm_reload *r, bool tell);
+/** It is rolled back: its digest is quarantined. */
+void osm__canary_back(struct osm_reload *r, const char *reason);
+void osm__canary_soaked(void *ud);
+json_t *osm__canary_status(const struct osm_reload *r);
+
+/* --- apply.c --- */
+/** The directories were read. False: nothing of it is news while what was applied is in force. */
+bool osm__apply_is_news(struct osm_reload *r, const struct osm_policy_files *files);
+void osm__apply_stop(struct osm_reload *r);
 
 /* --- verdict.c --- */
 /** The candidate takes over. */
@@ -93,6 +144,7 @@ void osm__reload_blame(struct osm_reload *r, struct osm_generation *refused, con
 void osm__reload_stop_blame(struct osm_reload *r);
 
 /* --- record.c --- */
+/** *kept: the files that were active last, NULL: none. */
 OSM_MUST_USE int osm__record_open(struct osm_reload *r, struct osm_policy_files **kept,
                                   struct osm_err *err);
 void osm__record_close(struct osm_reload *r);
@@ -104,6 +156,10 @@ void osm__record_note(struct osm_reload *r, const struct osm_generation *g, cons
 void osm__record_rolled_back(struct osm_reload *r, const char *digest, const char *reason);
 /** A better reason for a roll-back: in the history, the quarantine and the problem. */
 void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, const char *reason);
+/** Somebody waits for the outcome; without memory it is told so at once. */
+void osm__record_ask(struct osm_reload *r, osm_reload_answer_fn *answer, void *ud);
+/** One is told that nothing comes of it. */
+void osm__record_refuse(osm_reload_answer_fn *answer, void *ud, const char *reason);
 /** Whoever has asked hears it. @p g: NULL where it is about files that never became one. */
 void osm__record_answer(struct osm_reload *r, const struct osm_generation *g, const char *digest,
                         const char *state, const char *reason);

@@ -8,13 +8,14 @@
 
 #include <string.h>
 
-enum { WATCH_MS = 30 * 1000, REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100 };
+enum { REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100 };
 
 void osm__reload_publish(struct osm_reload *r)
 {
-    struct osm_snapshot *snapshot = osm_generation_snapshot(r->active);
+    struct osm_snapshot *snapshot = osm__canary_mix(r);
     snapshot->number = ++r->published;
     r->callbacks.publish(r->callbacks.ud, snapshot);
+    osm_snapshot_unref(snapshot);
 }
 
 static void retire(struct osm_reload *r, struct osm_generation *g)
@@ -42,6 +43,9 @@ void osm__reload_swap(struct osm_reload *r)
     struct osm_generation *before = r->active;
     osm__reload_end_watch(r);
     r->active = osm_take_ptr(&r->candidate);
+    osm__canary_stop(r, false);
+    r->applied_before = r->applied;
+    r->applied = r->recalled ? r->applied : r->by_command;
     r->swapped_at = r->published + 1;
     const char *digest = osm_generation_files(r->active)->digest;
     osm__record_problem(r, NULL);
@@ -49,7 +53,7 @@ void osm__reload_swap(struct osm_reload *r)
     if (before) {
         r->previous = before;
         osm__record_note(r, before, "standing by", NULL);
-        osm_timer_start(r->watch_end, WATCH_MS, 0);
+        osm_timer_start(r->watch_end, r->config.watch_ms, 0);
     }
     osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "policies in force",
             OSM_U("gen", osm_generation_id(r->active)), OSM_S("digest", digest));
@@ -71,6 +75,7 @@ static void complete(struct osm_reload *r)
     osm_timer_stop(r->watch_end);
     osm_map_clear(&r->refusing);
     r->active = osm_take_ptr(&r->previous);
+    r->applied = r->applied_before;
     osm__record_note(r, refused, "rolled back", reason);
     osm__record_note(r, r->active, "active", NULL);
     osm__record_rolled_back(r, osm_generation_files(refused)->digest, reason);
@@ -105,6 +110,11 @@ static void go_back(struct osm_reload *r, const char *reason)
 
 int osm_reload_roll_back(struct osm_reload *r, const char *reason, struct osm_err *err)
 {
+    if (r->canary.count) {
+        osm_free(osm_take_ptr(&r->refused_name));
+        osm__canary_back(r, reason);
+        return 0;
+    }
     if (r->previous && r->active && !r->back_reason) {
         osm_free(osm_take_ptr(&r->refused_name));
         go_back(r, reason);
@@ -113,51 +123,117 @@ int osm_reload_roll_back(struct osm_reload *r, const char *reason, struct osm_er
     if (!r->active || r->back_reason || !r->retired)
         return osm_fail(err, OSM_ENOENT, "there is no generation to go back to");
     osm__record_quarantine(r, osm_generation_files(r->active)->digest, reason);
-    osm__reload_stage(r, osm_policy_files_ref(r->retired), true, true);
+    osm__reload_stage(r, osm_policy_files_ref(r->retired),
+                      &(struct osm__staging){.forced = true, .recalled = true});
     return 0;
 }
 
 /* --- verdicts --- */
 
-static bool is_of_active_only(const struct osm_reload *r, const struct osm_reload_refusal *f)
+/* The generation on trial and the one that it is compared with: a canary and the active one, or the
+ * active one and the one before it; *since: the first snapshot of it. NULL: none is on trial. */
+static struct osm_generation *on_trial(const struct osm_reload *r, const char *uuid,
+                                       struct osm_generation **other, uint64_t *since)
+{
+    bool canary = osm_map_has(&r->canary, uuid);
+    bool watched = r->previous && !r->back_reason && osm_generation_snapshot(r->previous);
+    if (!canary && !watched)
+        return NULL;
+    *other = canary ? r->active : r->previous;
+    *since = canary ? r->canary_since : r->swapped_at;
+    return canary ? r->candidate : r->active;
+}
+
+/* The other one says something else of it to this proxy. */
+static bool says_otherwise(const struct osm_generation *other, const struct osm_reload_refusal *f)
 {
     const struct osm_snapshot_proxy *proxy =
-        osm_snapshot_find(osm_generation_snapshot(r->previous), f->uuid);
+        osm_snapshot_find(osm_generation_snapshot(other), f->uuid);
     const struct osm_resource *before = proxy ? osm_class_find(proxy->cls, f->type, f->name) : NULL;
     return proxy && (!before || strcmp(before->version, f->version) != 0);
+}
+
+static bool differ(const struct osm_generation *a, const struct osm_generation *b, const char *uuid)
+{
+    const struct osm_snapshot_proxy *p = osm_snapshot_find(osm_generation_snapshot(a), uuid),
+                                    *q = osm_snapshot_find(osm_generation_snapshot(b), uuid);
+    for (int t = 0; p && q && t < OSM_XDS_TYPE_COUNT; t++) {
+        if (p->cls->types[t].len != q->cls->types[t].len)
+            return true;
+        for (size_t i = 0; i < p->cls->types[t].len; i++) {
+            const struct osm_resource *x = p->cls->types[t].list[i], *y = q->cls->types[t].list[i];
+            if (strcmp(x->name, y->name) != 0 || strcmp(x->version, y->version) != 0)
+                return true;
+        }
+    }
+    return false;
 }
 
 static size_t refusals_needed(const struct osm_reload *r)
 {
     size_t proxies = r->callbacks.proxies(r->callbacks.ud);
     size_t needed = (proxies + PROXIES_PER_REFUSAL - 1) / PROXIES_PER_REFUSAL;
+    if (r->canary.count)
+        return 1;
     needed = needed < REFUSALS_MIN ? REFUSALS_MIN : needed;
     return needed > proxies && proxies ? proxies : needed;
 }
 
+/* One proxy more speaks against what is on trial. True: they are enough. */
+static bool count_against(struct osm_reload *r, const char *uuid)
+{
+    return !osm_map_put(&r->refusing, uuid, r, NULL) && /* without memory the next one counts */
+           r->refusing.count >= refusals_needed(r);
+}
+
+/* Whoever tells of it is in the middle of a stream. */
+static void decide_soon(struct osm_reload *r, char *refusal_taken)
+{
+    r->refusal = refusal_taken;
+    if (r->refusal)
+        osm_timer_start(r->verdict, 0, 0);
+}
+
+static size_t concerned(const struct osm_reload *r)
+{
+    return r->canary.count ? r->canary.count : r->callbacks.proxies(r->callbacks.ud);
+}
+
 void osm_reload_refused(struct osm_reload *r, const struct osm_reload_refusal *f)
 {
-    if (!r->previous || r->back_reason || r->refusal || f->since < r->swapped_at ||
-        !osm_generation_snapshot(r->previous) || !is_of_active_only(r, f))
+    struct osm_generation *other;
+    uint64_t since;
+    if (r->refusal || !on_trial(r, f->uuid, &other, &since) || f->since < since ||
+        !says_otherwise(other, f) || !count_against(r, f->uuid))
         return;
-    if (osm_map_put(&r->refusing, f->uuid, r, NULL) || /* without memory the next one counts */
-        r->refusing.count < refusals_needed(r))
-        return;
-    r->refusal = osm_strf("%zu of %zu proxies refuse %s \"%s\": %s", r->refusing.count,
-                          r->callbacks.proxies(r->callbacks.ud), osm_xds_type_short(f->type),
-                          f->name, f->error);
     osm_free(r->refused_name);
     r->refused_name = osm_strdup(f->name);
     r->refused_type = f->type;
-    if (r->refusal)
-        osm_timer_start(r->verdict, 0, 0); /* whoever tells of it is in the middle of a stream */
+    decide_soon(r, osm_strf("%zu of %zu proxies refuse %s \"%s\": %s", r->refusing.count,
+                            concerned(r), osm_xds_type_short(f->type), f->name, f->error));
+}
+
+void osm_reload_restarted(struct osm_reload *r, const char *uuid, uint64_t since)
+{
+    struct osm_generation *other, *tried;
+    uint64_t first;
+    if (r->refusal || !(tried = on_trial(r, uuid, &other, &first)) || since < first ||
+        !differ(tried, other, uuid) || !count_against(r, uuid))
+        return;
+    osm_free(osm_take_ptr(&r->refused_name));
+    decide_soon(r, osm_strf("%zu of %zu proxies refuse or began anew right after they were told, "
+                            "the last is %s",
+                            r->refusing.count, concerned(r), uuid));
 }
 
 void osm__reload_on_verdict(void *ud)
 {
     struct osm_reload *r = ud;
     char *reason = osm_take_ptr(&r->refusal);
-    if (r->previous && !r->back_reason)
+    osm_map_clear(&r->refusing);
+    if (r->canary.count)
+        osm__canary_back(r, reason);
+    else if (r->previous && !r->back_reason)
         go_back(r, reason);
     osm_free(reason);
     r->callbacks.changed(r->callbacks.ud);

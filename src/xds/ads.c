@@ -19,7 +19,8 @@ enum {
     RECEIVE_MAX_BYTES = 4 * 1024 * 1024,
     METADATA_MAX_BYTES = 8 * 1024,
     STREAMS_PER_CONNECTION = 8,
-    HANDSHAKE_MS = 5000,
+    HANDSHAKE_MS = 20000, /* thousands that come at once on a busy machine wait for each other: 5 s
+                             cut some off in the middle of 10,000 */
     KEEPALIVE_MS = 60 * 1000,
     KEEPALIVE_TIMEOUT_MS = 20 * 1000,
     PEER_PING_MS = 10 * 1000,
@@ -216,7 +217,7 @@ static void sweep(void *ud)
         osm__conn_sweep(conn, now_ms, now_s);
     }
     osm__account_sweep(ads, now_s);
-    osm__refusers_sweep(ads);
+    osm__past_sweep(ads, now_ms);
     look_at_memory(ads, now_ms);
 }
 
@@ -237,6 +238,9 @@ static void ads_free(struct osm_ads *ads)
         osm__account_free(e->value);
     osm_map_clear(&ads->accounts);
     osm_map_clear(&ads->refusers);
+    osm_map_each (&ads->gone, e)
+        osm_free(e->value);
+    osm_map_clear(&ads->gone);
     osm_map_clear(&ads->by_uuid);
     osm_snapshot_unref(ads->snapshot);
     osm_timer_free(ads->serve_timer);
@@ -487,6 +491,11 @@ static int by_place(const void *a, const void *b)
 size_t osm_ads_proxies(const struct osm_ads *ads)
 {
     return ads->by_uuid.count;
+}
+
+bool osm_ads_connected(const struct osm_ads *ads, const char *uuid)
+{
+    return osm_map_has(&ads->by_uuid, uuid);
 }
 
 json_t *osm_ads_status(const struct osm_ads *ads)

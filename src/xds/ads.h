@@ -30,6 +30,9 @@ struct osm_ads_callbacks {
     /** A proxy has refused a response that held this resource. Streams must not be touched in it:
      * nothing may be published. */
     void (*refused)(void *ud, const struct osm_ads_refusal *refusal);
+    /** A proxy that went by itself has come again with nothing: its process began anew. @p since:
+     * number of the snapshot that it was served when it went. As `refused`. May be NULL. */
+    void (*restarted)(void *ud, const char *uuid, uint64_t since);
     /** A proxy has acknowledged, refused, come or gone: whoever waits may look again. */
     void (*changed)(void *ud);
 };
@@ -70,6 +73,7 @@ void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account,
                       struct osm_resource *secret);
 /** How many proxies are connected. */
 size_t osm_ads_proxies(const struct osm_ads *ads);
+bool osm_ads_connected(const struct osm_ads *ads, const char *uuid);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */
 void osm_ads_drop(struct osm_ads *ads, const char *uuid, const char *reason);
 /** Every stream, sorted by namespace/pod:

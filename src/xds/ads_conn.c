@@ -340,7 +340,7 @@ static void note_verdict(struct osm__conn *conn, const struct osm_stream_request
     case OSM_STREAM_ACK:
         if (!osm_stream_type_state(conn->stream, (enum osm_xds_type)type).nacked) {
             conn->refused_since[type] = 0;
-            osm__refusers_note(conn->ads, uuid, (enum osm_xds_type)type, false);
+            osm__past_refused(conn->ads, uuid, (enum osm_xds_type)type, false);
         }
         osm__ads_changed(conn->ads);
         break;
@@ -348,7 +348,7 @@ static void note_verdict(struct osm__conn *conn, const struct osm_stream_request
         osm_log(OSM_LOG_XDS, OSM_LOG_WARN, "refused by the proxy", OSM_S("node", uuid),
                 OSM_S("type", r->type_url), OSM_S("nonce", r->nonce), OSM_S("error", r->error),
                 OSM_U("snap", conn->view_number));
-        osm__refusers_note(conn->ads, uuid, (enum osm_xds_type)type, true);
+        osm__past_refused(conn->ads, uuid, (enum osm_xds_type)type, true);
         note_refusal(conn, (enum osm_xds_type)type, r->error);
         osm__ads_changed(conn->ads);
         break;
@@ -365,6 +365,14 @@ static void note_verdict(struct osm__conn *conn, const struct osm_stream_request
     }
 }
 
+static void note_coming(struct osm__conn *conn, const struct osm_stream_request *r)
+{
+    if (conn->asked_clusters || osm_xds_type_parse(r->type_url) != OSM_XDS_CDS)
+        return;
+    conn->asked_clusters = true;
+    osm__past_came(conn, r->version[0] || r->claims_len);
+}
+
 static int take_request(struct osm__conn *conn, const void *data, size_t len, struct osm_err *err)
 {
     struct osm_discovery_request w;
@@ -373,6 +381,7 @@ static int take_request(struct osm__conn *conn, const void *data, size_t len, st
     if (rc)
         return rc;
     note_node(conn, &w);
+    note_coming(conn, &w.request);
     rc = osm_stream_request(conn->stream, &w.request, &verdict, err);
     if (!rc)
         note_verdict(conn, &w.request, verdict);
@@ -411,10 +420,12 @@ static void on_received(struct osm__op *op, bool ok)
         take_message(conn);
     grpc_byte_buffer_destroy(conn->incoming);
     conn->incoming = NULL;
-    if (!conn->ended && message)
+    if (!conn->ended && message) {
         receive(conn);
-    else if (!conn->ended)
+    } else if (!conn->ended) {
+        osm__past_went(conn);
         osm__conn_finish(conn, GRPC_STATUS_OK, "");
+    }
     (void)op_back(conn);
 }
 
@@ -426,6 +437,7 @@ static void on_closed(struct osm__op *op, bool ok)
     (void)ok;
     conn->closed = true;
     if (!conn->ended) { /* the client or the connection has gone: nobody reads a status */
+        osm__past_went(conn);
         conn_leave(conn);
         conn->ended = true;
         /* What is still out comes back soon after this. */
@@ -479,7 +491,7 @@ static int admit(struct osm__conn *conn, struct osm_err *err)
     conn->account = account;
     account->conns++;
     conn->admitted = true;
-    osm__refusers_greet(ads, conn);
+    osm__past_greet(ads, conn);
     limit_streams(conn);
     return 0;
 }

@@ -84,6 +84,7 @@ struct osm__conn {
     struct osm__account *account;
     struct osm_stream *stream;
     bool seen, has_node, unknown_type; /* seen: its pod was in a snapshot */
+    bool asked_clusters;
     uint64_t view_number, leaf_generation, applied_number;
     uint64_t refused_since[OSM_XDS_TYPE_COUNT]; /* view_number; 0: not refusing */
     uint64_t opened_ms, waits_since_ms;
@@ -121,6 +122,7 @@ struct osm_ads {
     struct osm_map refusers; /* uuid -> bits of the types of which its proxy refused something and
                                 has not accepted all since: not believed when it comes again */
     bool refuser_forgotten;  /* for want of memory: nobody is believed */
+    struct osm_map gone; /* uuid -> struct osm__gone: proxies that went by themselves just now */
     struct osm__conn *dirty_first, **dirty_last;
     struct osm_timer *serve_timer, *sweep_timer, *changed_timer;
     uint64_t last_close_ms, next_tag;
@@ -183,14 +185,17 @@ void osm__account_want(struct osm_ads *ads, struct osm__account *account);
 /** Is a leaf with this version from today's root, with time left? */
 bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t now_s);
 
-/* ads_refusers.c */
+/* ads_past.c */
 /** The proxy refuses something of the type now, or has accepted all of it. */
-void osm__refusers_note(struct osm_ads *ads, const char *uuid, enum osm_xds_type type,
-                        bool refuses);
+void osm__past_refused(struct osm_ads *ads, const char *uuid, enum osm_xds_type type, bool refuses);
 /** A new stream: what its proxy refuses is not believed. */
-void osm__refusers_greet(const struct osm_ads *ads, struct osm__conn *conn);
-/** Forgets those whose pod is gone. */
-void osm__refusers_sweep(struct osm_ads *ads);
+void osm__past_greet(const struct osm_ads *ads, struct osm__conn *conn);
+/** A stream has ended, not by us. Before it leaves the tables. */
+void osm__past_went(struct osm__conn *conn);
+/** Its first request for clusters; @p with_something: its proxy has some. */
+void osm__past_came(struct osm__conn *conn, bool with_something);
+/** Forgets those whose pod is gone, and what is long ago. */
+void osm__past_sweep(struct osm_ads *ads, uint64_t now_ms);
 
 /* ads.c */
 bool osm__ads_memory_full(const struct osm_ads *ads);

@@ -198,3 +198,37 @@ const struct osm_snapshot_proxy *osm_snapshot_find(const struct osm_snapshot *sn
     return bsearch(uuid, snapshot->proxies, snapshot->proxies_len, sizeof *snapshot->proxies,
                    uuid_against);
 }
+
+static bool copy_proxy(struct osm_snapshot_proxy *to, const struct osm_snapshot_proxy *from,
+                       struct osm_class *cls)
+{
+    *to = (struct osm_snapshot_proxy){osm_strdup(from->uuid), osm_strdup(from->pod),
+                                      osm_strdup(from->ns), osm_strdup(from->account),
+                                      osm_class_ref(cls)};
+    return to->uuid && to->pod && to->ns && to->account;
+}
+
+struct osm_snapshot *osm_snapshot_mix(const struct osm_snapshot *base,
+                                      const struct osm_snapshot *other, osm_snapshot_pick_fn *pick,
+                                      void *ud)
+{
+    struct osm_snapshot *mixed = osm_snapshot_new();
+    if (!mixed)
+        return NULL;
+    mixed->proxies = osm_alloc_array(base->proxies_len, sizeof *mixed->proxies);
+    bool ok = mixed->proxies;
+    for (size_t i = 0; ok && i < base->proxies_len; i++) {
+        const struct osm_snapshot_proxy *p = &base->proxies[i];
+        const struct osm_snapshot_proxy *q =
+            pick(ud, p->uuid) ? osm_snapshot_find(other, p->uuid) : NULL;
+        ok = copy_proxy(&mixed->proxies[mixed->proxies_len++], p, q ? q->cls : p->cls);
+    }
+    mixed->rejects = json_incref(base->rejects);
+    mixed->errors = json_incref(base->errors);
+    mixed->policy = json_incref(base->policy);
+    mixed->host = json_incref(base->host);
+    if (ok)
+        return mixed;
+    osm_snapshot_unref(mixed);
+    return NULL;
+}

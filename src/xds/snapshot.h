@@ -79,6 +79,12 @@ struct osm_snapshot {
                         "host_settings"; NULL: nothing */
 };
 OSM_MUST_USE struct osm_snapshot *osm_snapshot_new(void);
+/** @p base, but the proxies that @p pick chooses have what @p other says of them, where it says
+ * anything. Shares the classes and reports of both. NULL: no memory. */
+typedef bool osm_snapshot_pick_fn(void *ud, const char *uuid);
+OSM_MUST_USE struct osm_snapshot *osm_snapshot_mix(const struct osm_snapshot *base,
+                                                   const struct osm_snapshot *other,
+                                                   osm_snapshot_pick_fn *pick, void *ud);
 struct osm_snapshot *osm_snapshot_ref(struct osm_snapshot *snapshot);
 void osm_snapshot_unref(struct osm_snapshot *snapshot);
 /** By uuid (lower case); borrowed; NULL where absent. */

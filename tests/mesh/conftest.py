@@ -142,3 +142,11 @@ def cast(request: pytest.FixtureRequest) -> Iterator[Cast]:
         yield players
         o_clean(world, before)
     world.wait()
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Path:
+    """The operator's own directory."""
+    path = tmp_path / "overlay"
+    path.mkdir()
+    return path

@@ -3,107 +3,24 @@ taken back. Raw worlds for the life of a bundle, real Envoys under load where tr
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from bundles import OPENS, REFUSED, SHIPPED, TIMEOUT, clusters, furnish, generations, reload, states, write
 from rig import World, o_clean, until
-from rig.daemon import ROOT, CommandError
+from rig.daemon import CommandError
 from rig.objects import HTTP_8080, grant_all, split
 from worlds import tracked
-
-SHIPPED = ROOT / "policies"
-
-TIMEOUT = """
-return {{ api = 1, extends = {{ cluster = {{ run = function(_, cluster, at)
-  if at.direction == "outbound" then cluster.connect_timeout = "{seconds}s" end
-end }} }} }}
-"""
-# Envoy looks at the words of a format only when it takes the listener: nothing here can know that they are wrong.
-REFUSED = """
-local M = { api = 1 }
-M.extends = { listener = { run = function(_, listener)
-  listener.access_log = { { name = "a", typed_config = {
-    ["@type"] = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
-    log_format = { text_format_source = { inline_string = "%NO_SUCH_WORD%" } } } } }
-end } }
-return M
-"""
-OPENS = """
-return { api = 1, wraps = { grants = function(mesh, original, namespace, account)
-  local grants = {}
-  for _, grant in ipairs(original(namespace, account)) do grants[#grants + 1] = grant end
-  if account == "shop" then
-    grants[#grants + 1] = { name = "acme", sources = { "red/caller2" }, matches = { { path = ".*", methods = { "*" },
-      headers = {} } } }
-  end
-  return grants
-end } }
-"""
-
-
-def _generations(world: World) -> dict[str, Any]:
-    return json.loads(world.daemon.osm("policy", "list", "-o", "json"))
-
-
-def _states(world: World) -> dict[str, int]:
-    """How many generations are in each state."""
-    states: dict[str, int] = {}
-    for generation in _generations(world)["generations"]:
-        states[generation["state"]] = states.get(generation["state"], 0) + 1
-    return states
-
-
-def _reload(world: World, *flags: str) -> dict[str, Any]:
-    """`osm policy reload`; the outcome, whatever it is."""
-    try:
-        return json.loads(world.daemon.osm("policy", "reload", "-o", "json", *flags))
-    except CommandError as error:
-        assert error.exit == 1
-        return json.loads(error.stdout)
-
-
-def _clusters(world: World, pod: str) -> dict[str, dict[str, Any]]:
-    served = json.loads(world.daemon.osm("proxy", "get", "config", pod, "CDS", "-o", "json"))
-    return {each["name"]: each for each in served["CDS"]}
-
-
-def _write(overlay: Path, name: str, text: str) -> Path:
-    """As an editor saves: aside, then under its name."""
-    path = overlay / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(text)
-    aside.rename(path)
-    return path
-
-
-def _furnish(world: World) -> None:
-    world.namespace("red")
-    world.namespace("blue")
-    world.pod("red", "caller", account="caller")
-    world.pod("red", "caller2", account="caller2")
-    world.pod("blue", "shop", account="shop", labels={"app": "shop"}, ports=[{"containerPort": 8080}])
-    world.service("blue", "shop", HTTP_8080, {"app": "shop"})
-
-
-@pytest.fixture
-def overlay(tmp_path: Path) -> Path:
-    """The operator's own directory."""
-    path = tmp_path / "overlay"
-    path.mkdir()
-    return path
 
 
 @pytest.fixture
 def raw(overlay: Path) -> Iterator[World]:
     """A world without a data plane, with the overlay over the shipped policies."""
     with tracked(World(real=False, policies=[SHIPPED, overlay])) as world:
-        _furnish(world)
+        furnish(world)
         for each in grant_all("blue", "shop", "red/caller"):
             world.apply(each)
         world.wait()
@@ -115,16 +32,16 @@ def raw(overlay: Path) -> Iterator[World]:
 
 def test_what_is_saved_takes_over(raw: World, overlay: Path) -> None:
     """Without a word, and by command; the generation before stands by, then is retired."""
-    first = _generations(raw)["digest"]
-    _write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
-    until(lambda: _clusters(raw, "red/caller")["blue/shop|8080"].get("connect_timeout") == "7s", "it is served")
-    status = _generations(raw)
+    first = generations(raw)["digest"]
+    write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
+    until(lambda: clusters(raw, "red/caller")["blue/shop|8080"].get("connect_timeout") == "7s", "it is served")
+    status = generations(raw)
     assert status["digest"] != first
     assert [each["state"] for each in status["generations"]] == ["active", "standing by"]
-    _write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=8))
-    assert _reload(raw)["state"] == "active"
-    assert _clusters(raw, "red/caller")["blue/shop|8080"]["connect_timeout"] == "8s"
-    assert [each["state"] for each in _generations(raw)["generations"]] == ["active", "standing by", "retired"]
+    write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=8))
+    assert reload(raw)["state"] == "active"
+    assert clusters(raw, "red/caller")["blue/shop|8080"]["connect_timeout"] == "8s"
+    assert [each["state"] for each in generations(raw)["generations"]] == ["active", "standing by", "retired"]
 
 
 @pytest.mark.parametrize(
@@ -145,47 +62,47 @@ def test_what_is_saved_takes_over(raw: World, overlay: Path) -> None:
 def test_what_is_bad_is_rejected_and_changes_nothing(raw: World, overlay: Path, text: str, says: str) -> None:
     """Named with its line; what is served stays byte for byte, and the next good one takes over."""
     before = raw.daemon.osm("proxy", "get", "config", "red/caller", "-o", "json")
-    bad = _write(overlay, "acme/bad.lua", text)
-    outcome = _reload(raw)
+    bad = write(overlay, "acme/bad.lua", text)
+    outcome = reload(raw)
     assert outcome["state"] == "rejected"
     assert says in outcome["reason"]
     assert raw.daemon.osm("proxy", "get", "config", "red/caller", "-o", "json") == before
-    assert says in _generations(raw)["problem"]
-    assert _reload(raw)["state"] == "rejected"
-    assert _states(raw) == {"active": 1, "rejected": 1}  # and it is not tried again and again
+    assert says in generations(raw)["problem"]
+    assert reload(raw)["state"] == "rejected"
+    assert states(raw) == {"active": 1, "rejected": 1}  # and it is not tried again and again
     bad.unlink()
-    assert _reload(raw)["state"] == "active"
-    assert _generations(raw)["problem"] is None
+    assert reload(raw)["state"] == "active"
+    assert generations(raw)["problem"] is None
 
 
 def test_ten_saves_in_a_second_are_one_reload(raw: World, overlay: Path) -> None:
     """The last one counts."""
     for seconds in range(1, 11):
-        _write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=seconds))
-    until(lambda: _clusters(raw, "red/caller")["blue/shop|8080"].get("connect_timeout") == "10s", "it is served")
-    assert _generations(raw)["generation"] <= 3  # the machine may have paused for a quiet window, once
+        write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=seconds))
+    until(lambda: clusters(raw, "red/caller")["blue/shop|8080"].get("connect_timeout") == "10s", "it is served")
+    assert generations(raw)["generation"] <= 3  # the machine may have paused for a quiet window, once
 
 
 def test_a_mounted_config_map_is_swapped_by_its_link(tmp_path: Path) -> None:
     """As the kubelet does it: files are links into a folder that a link names, and only that one is replaced."""
     mount = tmp_path / "mount"
     for version, seconds in (("v1", 3), ("v2", 4)):
-        _write(mount / f"..{version}", "timeout.lua", TIMEOUT.format(seconds=seconds))
+        write(mount / f"..{version}", "timeout.lua", TIMEOUT.format(seconds=seconds))
     (mount / "..data").symlink_to("..v1")
     (mount / "acme").mkdir()
     (mount / "acme" / "timeout.lua").symlink_to("../..data/timeout.lua")
     with World(real=False, permissive=True, policies=[SHIPPED, mount]) as world:
-        _furnish(world)
+        furnish(world)
         world.wait()
-        assert _clusters(world, "red/caller")["blue/shop|8080"]["connect_timeout"] == "3s"
+        assert clusters(world, "red/caller")["blue/shop|8080"]["connect_timeout"] == "3s"
         (mount / "..data_tmp").symlink_to("..v2")
         os.rename(mount / "..data_tmp", mount / "..data")
-        until(lambda: _clusters(world, "red/caller")["blue/shop|8080"]["connect_timeout"] == "4s", "it is served")
+        until(lambda: clusters(world, "red/caller")["blue/shop|8080"]["connect_timeout"] == "4s", "it is served")
 
 
 def test_what_was_rejected_for_the_objects_is_tried_again(raw: World, overlay: Path) -> None:
     """A rule that fails on one object passes when that has gone."""
-    _write(
+    write(
         overlay,
         "acme/picky.lua",
         "return { api = 1, wraps = { callers = function(mesh, original, ns, service, target)\n"
@@ -194,24 +111,24 @@ def test_what_was_rejected_for_the_objects_is_tried_again(raw: World, overlay: P
     )
     raw.service("blue", "other", HTTP_8080, {"app": "other"})
     raw.wait()
-    outcome = _reload(raw)
+    outcome = reload(raw)
     assert (outcome["state"], "not with other" in outcome["reason"]) == ("rejected", True)
     raw.delete("Service", "blue", "other")
-    until(lambda: _states(raw).get("active") == 1 and _generations(raw)["problem"] is None, "it is tried again")
+    until(lambda: states(raw).get("active") == 1 and generations(raw)["problem"] is None, "it is tried again")
 
 
 def test_two_daemons_on_one_overlay(raw: World, overlay: Path) -> None:
     """Each takes over what is saved."""
     with World(real=False, permissive=True, policies=[SHIPPED, overlay]) as other:
-        _furnish(other)
+        furnish(other)
         other.wait()
-        _write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
+        write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
         for world in (raw, other):
             until(
-                lambda world=world: _clusters(world, "red/caller")["blue/shop|8080"].get("connect_timeout") == "7s",
+                lambda world=world: clusters(world, "red/caller")["blue/shop|8080"].get("connect_timeout") == "7s",
                 "it is served",
             )
-        assert _generations(raw)["digest"] == _generations(other)["digest"]
+        assert generations(raw)["digest"] == generations(other)["digest"]
 
 
 # --- guards ---
@@ -219,21 +136,21 @@ def test_two_daemons_on_one_overlay(raw: World, overlay: Path) -> None:
 
 def test_who_would_be_let_in_is_named_and_waits(raw: World, overlay: Path) -> None:
     """A pair that was denied: nothing changes until somebody has said yes."""
-    _write(overlay, "acme/opens.lua", OPENS)
-    outcome = _reload(raw)
+    write(overlay, "acme/opens.lua", OPENS)
+    outcome = reload(raw)
     assert outcome["state"] == "held"
     assert 'lets in who is denied today: caller2.red.cluster.local -> chain "inbound_blue/shop_' in outcome["reason"]
-    assert "blue/shop|8080" not in _clusters(raw, "red/caller2")
+    assert "blue/shop|8080" not in clusters(raw, "red/caller2")
     with pytest.raises(CommandError, match="what is held is"):
         raw.daemon.osm("policy", "activate", "feed")
     table = raw.daemon.osm("policy", "activate", outcome["digest"][:8])
     assert "held" not in table
-    assert "blue/shop|8080" in _clusters(raw, "red/caller2")
+    assert "blue/shop|8080" in clusters(raw, "red/caller2")
 
 
 def test_a_bundle_that_takes_most_away_waits(raw: World, overlay: Path) -> None:
     """And so does one that leaves a proxy without listeners; --force does not wait."""
-    _write(
+    write(
         overlay,
         "kubernetes/services.lua",
         (SHIPPED / "kubernetes/services.lua")
@@ -243,16 +160,16 @@ def test_a_bundle_that_takes_most_away_waits(raw: World, overlay: Path) -> None:
             "local service = nil\n  if not service or",
         ),
     )
-    outcome = _reload(raw)
+    outcome = reload(raw)
     assert outcome["state"] == "held"
     assert "takes away" in outcome["reason"]
-    reasons = _generations(raw)["candidate"]["reasons"]
+    reasons = generations(raw)["candidate"]["reasons"]
     assert [each for each in reasons if "lose all their listeners, the first is " in each]
-    assert "blue/shop|8080" in _clusters(raw, "red/caller")
-    assert _reload(raw)["state"] == "held"
-    _write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
-    assert _reload(raw, "--force")["state"] == "active"
-    assert "blue/shop|8080" not in _clusters(raw, "red/caller")
+    assert "blue/shop|8080" in clusters(raw, "red/caller")
+    assert reload(raw)["state"] == "held"
+    write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
+    assert reload(raw, "--force")["state"] == "active"
+    assert "blue/shop|8080" not in clusters(raw, "red/caller")
 
 
 # --- restarts ---
@@ -260,51 +177,51 @@ def test_a_bundle_that_takes_most_away_waits(raw: World, overlay: Path) -> None:
 
 def test_a_restart_begins_with_what_was_active(raw: World, overlay: Path) -> None:
     """Whatever lies in the directories now; and it says so."""
-    _write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
-    assert _reload(raw)["state"] == "active"
-    digest = _generations(raw)["digest"]
+    write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
+    assert reload(raw)["state"] == "active"
+    digest = generations(raw)["digest"]
     until(lambda: digest in (raw.daemon.state / "policies/active.json").read_text(), "it is stored")
     raw.daemon.stop()
-    _write(overlay, "acme/timeout.lua", "return {")
+    write(overlay, "acme/timeout.lua", "return {")
     raw.daemon.start()
     raw.wait()
-    status = _generations(raw)
+    status = generations(raw)
     assert status["digest"] == digest
     assert "acme/timeout.lua:1: unexpected symbol" in status["problem"]
-    assert _clusters(raw, "red/caller")["blue/shop|8080"]["connect_timeout"] == "7s"
+    assert clusters(raw, "red/caller")["blue/shop|8080"]["connect_timeout"] == "7s"
 
 
 def test_a_restart_does_not_begin_with_what_is_saved_meanwhile(raw: World, overlay: Path) -> None:
     """A bundle that would be held does not slip in because nothing is in force yet."""
-    before = _generations(raw)["digest"]
+    before = generations(raw)["digest"]
     until(lambda: before in (raw.daemon.state / "policies/active.json").read_text(), "it is stored")
     for _ in range(5):
         raw.daemon.stop()
         (overlay / "acme/opens.lua").unlink(missing_ok=True)
         raw.daemon.start(ready=False)
         until(lambda: "policies staged" in raw.daemon.log().rpartition("root ready")[2], "the stored ones are staged")
-        _write(overlay, "acme/opens.lua", OPENS)
+        write(overlay, "acme/opens.lua", OPENS)
         until(raw.daemon.socket.exists, "it answers")
         raw.wait()
-        assert _reload(raw)["state"] == "held"
-        assert _generations(raw)["digest"] == before
-        assert "blue/shop|8080" not in _clusters(raw, "red/caller2")
+        assert reload(raw)["state"] == "held"
+        assert generations(raw)["digest"] == before
+        assert "blue/shop|8080" not in clusters(raw, "red/caller2")
 
 
 def test_without_anything_stored_a_broken_overlay_serves_nothing(overlay: Path) -> None:
     """The shipped rules alone would drop what the operator denies. Mended, it serves."""
-    bad = _write(overlay, "acme/denies.lua", "return {")
+    bad = write(overlay, "acme/denies.lua", "return {")
     with World(real=False, permissive=True, policies=[SHIPPED, overlay]) as world:
-        _furnish(world)
+        furnish(world)
         with pytest.raises(CommandError, match="the policy run fails"):
             world.daemon.osm("wait", "--applied", "--timeout", "1s")
         assert world.status()["snapshot"] == 0
         assert "acme/denies.lua:1: unexpected symbol" in world.status()["policy_error"]
         with pytest.raises(CommandError, match="has no proxy"):
-            _clusters(world, "red/caller")
+            clusters(world, "red/caller")
         bad.unlink()
         world.wait()
-        assert "blue/shop|8080" in _clusters(world, "red/caller")
+        assert "blue/shop|8080" in clusters(world, "red/caller")
 
 
 def test_a_damaged_store_is_reported_and_not_used(raw: World) -> None:
@@ -317,7 +234,7 @@ def test_a_damaged_store_is_reported_and_not_used(raw: World) -> None:
     raw.daemon.start()
     raw.wait()
     assert "do not have the digest" in raw.daemon.log()
-    assert _generations(raw)["problem"] is None
+    assert generations(raw)["problem"] is None
 
 
 # --- real Envoys ---
@@ -353,8 +270,8 @@ def test_a_rule_is_edited_under_load_and_no_request_fails(real: World, overlay: 
     load = caller.load("http://shop-apex.blue/", rate=200)
     try:
         until(lambda: load.pods["shop-v1-1"] > 100, "the first version answers")
-        _write(overlay, "smi/split.lua", shipped.replace(*SWAPPED))
-        assert _reload(real)["state"] == "active"
+        write(overlay, "smi/split.lua", shipped.replace(*SWAPPED))
+        assert reload(real)["state"] == "active"
         real.wait()
         sent = load.pods["shop-v2-1"]
         until(lambda: load.pods["shop-v2-1"] > sent + 200, "the other version answers")
@@ -367,14 +284,14 @@ def test_a_rule_is_edited_under_load_and_no_request_fails(real: World, overlay: 
             shipped.replace("function M.rules.backends", "function M.rules.back_ends"),
         ):
             assert broken != shipped
-            _write(overlay, "smi/split.lua", broken)
-            outcome = _reload(real)
+            write(overlay, "smi/split.lua", broken)
+            outcome = reload(real)
             assert outcome["state"] == "rejected", outcome
             sent = load.sent
             until(lambda sent=sent: load.sent > sent + 50, "fifty more requests")
         assert load.pods["shop-v1-1"] == first
-        _write(overlay, "smi/split.lua", shipped)
-        assert _reload(real)["state"] == "active"
+        write(overlay, "smi/split.lua", shipped)
+        assert reload(real)["state"] == "active"
         real.wait()
         until(lambda: load.pods["shop-v1-1"] > first + 50, "the first version answers again")
     finally:
@@ -387,36 +304,36 @@ def test_a_rule_is_edited_under_load_and_no_request_fails(real: World, overlay: 
 def test_what_envoys_refuse_is_rolled_back_and_quarantined(real: World, overlay: Path) -> None:
     """With the line in the report; not a request is lost; a restart does not try it again, --force does."""
     caller = real.pods["red/caller"]
-    before = _generations(real)["digest"]
+    before = generations(real)["digest"]
     load = caller.load("http://shop-apex.blue/", rate=100)
     try:
         until(lambda: load.sent > 50, "requests are sent")
-        _write(overlay, "acme/log.lua", REFUSED)
-        until(lambda: _states(real).get("rolled back") == 1, "it is rolled back")
+        write(overlay, "acme/log.lua", REFUSED)
+        until(lambda: states(real).get("rolled back") == 1, "it is rolled back")
         real.wait()  # nobody refuses anything any more
         sent = load.sent
         until(lambda: load.sent > sent + 100, "a hundred more requests")
     finally:
         load.stop()
     assert load.failures == []
-    until(lambda: "said at" in (_generations(real)["problem"] or ""), "the line is found")
-    status = _generations(real)
+    until(lambda: "said at" in (generations(real)["problem"] or ""), "the line is found")
+    status = generations(real)
     assert status["digest"] == before
     rolled_back = next(each for each in status["generations"] if each["state"] == "rolled back")
     assert "proxies refuse LDS" in rolled_back["reason"]
     assert "NO_SUCH_WORD" in rolled_back["reason"]
     assert "extended by acme/log" in rolled_back["reason"]
     assert "envoy/listeners.lua:" in rolled_back["reason"]
-    assert _reload(real)["state"] == "quarantined"
+    assert reload(real)["state"] == "quarantined"
     until(lambda: rolled_back["digest"] in (real.daemon.state / "policies/quarantine.json").read_text(), "it is stored")
     o_clean_but_for_refusals(real)
     real.daemon.stop()
     real.daemon.start()
     real.wait()
-    assert _generations(real)["digest"] == before
-    assert _reload(real)["state"] == "quarantined"
-    _write(overlay, "acme/log.lua", "return { api = 1 }")
-    assert _reload(real)["state"] == "active"
+    assert generations(real)["digest"] == before
+    assert reload(real)["state"] == "quarantined"
+    write(overlay, "acme/log.lua", "return { api = 1 }")
+    assert reload(real)["state"] == "active"
 
 
 def o_clean_but_for_refusals(world: World) -> None:
@@ -435,19 +352,19 @@ def test_a_roll_back_does_not_grant_again_what_was_revoked(real: World, overlay:
     real.mesh_config(permissive=False)
     real.wait()
     until(lambda: caller2.face("http://shop-v1.blue/") == "200", "it is granted")
-    _write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
-    assert _reload(real)["state"] == "active"
+    write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
+    assert reload(real)["state"] == "active"
     for each in grant_all("blue", "shop-v1", "red/caller"):
         real.apply(each)
     real.wait()
     until(lambda: caller2.face("http://shop-v1.blue/") == "exit 7", "it is revoked")
     real.daemon.osm("policy", "rollback", "just so")
     real.wait()
-    assert _states(real)["rolled back"] == 1
+    assert states(real)["rolled back"] == 1
     assert caller2.face("http://shop-v1.blue/") == "exit 7"
     assert caller.face("http://shop-v1.blue/") == "200"
     shutil.rmtree(overlay / "acme")
-    assert _reload(real)["state"] == "active"
+    assert reload(real)["state"] == "active"
 
 
 # --- why ---
@@ -455,8 +372,8 @@ def test_a_roll_back_does_not_grant_again_what_was_revoked(real: World, overlay:
 
 def test_why_names_lines_and_objects(raw: World, overlay: Path) -> None:
     """Of a chain that authorises: the emitter's line, the extension, and the grant with its file."""
-    _write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
-    assert _reload(raw)["state"] == "active"
+    write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
+    assert reload(raw)["state"] == "active"
     told = raw.daemon.osm("policy", "why", "blue/shop", "inbound-listener", "inbound_blue/shop_")
     assert "said at envoy/listeners.lua:" in told
     assert "authorises" in told
@@ -469,3 +386,22 @@ def test_why_names_lines_and_objects(raw: World, overlay: Path) -> None:
         raw.daemon.osm("policy", "why", "red/caller2", "blue/shop|8080")
     with pytest.raises(CommandError, match="no pod red/nobody"):
         raw.daemon.osm("policy", "why", "red/nobody", "x")
+
+
+def test_why_names_who_changed_a_header_that_a_rule_makes(raw: World, overlay: Path) -> None:
+    """The outbound listener is made by a rule that knows the tags of its chains; an extension changes its answer."""
+    write(
+        overlay,
+        "acme/outbound.lua",
+        """return { api = 1, extends = { listener = { run = function(_, listener, at)
+          if at.name == "outbound-listener" then listener.per_connection_buffer_limit_bytes = 4096 end
+        end } } }""",
+    )
+    assert reload(raw)["state"] == "active"
+    told = raw.daemon.osm("policy", "why", "red/caller", "outbound-listener")
+    line = next(
+        n
+        for n, text in enumerate((SHIPPED / "envoy/listeners.lua").read_text().splitlines(), 1)
+        if "function M.rules.outbound_listener_header" in text
+    )
+    assert f"said at envoy/listeners.lua:{line}, changed by acme/outbound.listener" in told

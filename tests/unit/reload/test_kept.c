@@ -79,17 +79,20 @@ static void test_a_bundle_comes_back_as_it_was(void **state)
 {
     (void)state;
     struct osm_policy_files *files = read_dirs(), *back = NULL;
+    char instead_of[OSM_HASH_HEX_SIZE];
     struct osm_err err = {0};
-    assert_int_equal(osm_kept_bundle(&back, at("kept"), &err), 0);
+    assert_int_equal(osm_kept_bundle(&back, instead_of, at("kept"), &err), 0);
     assert_null(back);
     assert_int_equal(files->len, 3);
     const struct osm_policy_file *b = osm_policy_files_find(files, "b.lua");
     assert_string_equal(b->text, "return 2");
     assert_true(b->below && b->layer == 1 && b->below_layer == 0 && b->below_hash[0]);
-    assert_int_equal(osm_kept_write_bundle(at("kept"), files, &err), 0);
-    assert_int_equal(osm_kept_write_bundle(at("kept"), files, &err), 0); /* over the old one */
-    assert_int_equal(osm_kept_bundle(&back, at("kept"), &err), 0);
+    assert_int_equal(osm_kept_write_bundle(at("kept"), files, "0123", &err), 0);
+    assert_int_equal(osm_kept_write_bundle(at("kept"), files, "0123", &err),
+                     0); /* over the old one */
+    assert_int_equal(osm_kept_bundle(&back, instead_of, at("kept"), &err), 0);
     assert_string_equal(back->digest, files->digest);
+    assert_string_equal(instead_of, "0123");
     assert_int_equal(back->len, files->len);
     for (size_t i = 0; i < files->len; i++) {
         assert_string_equal(back->list[i].path, files->list[i].path);
@@ -107,14 +110,15 @@ static void test_a_damaged_bundle_is_none(void **state)
 {
     (void)state;
     struct osm_policy_files *files = read_dirs(), *back = NULL;
+    char instead_of[OSM_HASH_HEX_SIZE];
     struct osm_err err = {0};
     struct osm_buf text = OSM_BUF_INIT(65536);
-    assert_int_equal(osm_kept_write_bundle(at("kept"), files, &err), 0);
+    assert_int_equal(osm_kept_write_bundle(at("kept"), files, "0123", &err), 0);
     assert_int_equal(osm_buf_read_file(&text, at("kept/active.json"), &err), 0);
     for (size_t cut = 0; cut < text.len; cut += 7) {
         char *half = osm_strndup(text.data, cut);
         put("kept/active.json", half);
-        assert_int_not_equal(osm_kept_bundle(&back, at("kept"), &err), 0);
+        assert_int_not_equal(osm_kept_bundle(&back, instead_of, at("kept"), &err), 0);
         assert_null(back);
         osm_free(half);
     }
@@ -122,7 +126,7 @@ static void test_a_damaged_bundle_is_none(void **state)
     assert_non_null(digit);
     digit[7] = '3';
     put("kept/active.json", text.data);
-    assert_int_equal(osm_kept_bundle(&back, at("kept"), &err), OSM_EINVAL);
+    assert_int_equal(osm_kept_bundle(&back, instead_of, at("kept"), &err), OSM_EINVAL);
     assert_non_null(strstr(err.msg, "do not have the digest"));
     osm_buf_clear(&text);
     osm_policy_files_unref(files);

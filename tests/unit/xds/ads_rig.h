@@ -579,7 +579,7 @@ static void run(void (*scenario)(struct rig *rig))
     rig.proxy = proxy_new(&rig.ca, UUID);
     assert_int_equal(0, osm_loop_new(&rig.loop, &err));
     struct osm_ads_config config = rig_config(&rig);
-    struct osm_ads_callbacks callbacks = {&rig, rig_admit, rig_want_leaf, NULL, rig_changed};
+    struct osm_ads_callbacks callbacks = {&rig, rig_admit, rig_want_leaf, NULL, NULL, rig_changed};
     if (osm_ads_start(&rig.ads, rig.loop, &config, &callbacks, &err))
         fail_msg("%s", err.msg);
     grpc_init(); /* the client's, so that it may outlive the server's */

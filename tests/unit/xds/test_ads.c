@@ -420,7 +420,7 @@ static void test_leaf_is_asked_for_once_and_given_to_all(void **state)
 
 static void try_bad_starts(struct rig *rig, void *arg)
 {
-    struct osm_ads_callbacks callbacks = {rig, rig_admit, rig_want_leaf, NULL, rig_changed};
+    struct osm_ads_callbacks callbacks = {rig, rig_admit, rig_want_leaf, NULL, NULL, rig_changed};
     struct osm_ads_config config = rig_config(rig);
     struct osm_ads *ads = NULL;
     struct osm_err err = {0};
