@@ -193,7 +193,13 @@ function M.rules.reached_at(mesh, namespace, name)
   if address == "None" then
     local addresses = {}
     for _, each in ipairs(mesh.addresses(namespace, name)) do
-      if object.is_ipv4(each) then addresses[#addresses + 1] = each end
+      local holder = mesh.services_with_address(each)[1]
+      if holder then
+        mesh.reject(service, { "spec", "clusterIP" }, "the address " .. each .. " of one of its pods is that of Service "
+          .. object.quote(object.namespace(holder) .. "/" .. holder.metadata.name) .. ": it leads there")
+      elseif object.is_ipv4(each) then
+        addresses[#addresses + 1] = each
+      end
     end
     return addresses
   end

@@ -140,10 +140,10 @@ static size_t connected_proxies(void *ud)
     return app->ads ? osm_ads_proxies(app->ads) : 0;
 }
 
-static bool is_connected(void *ud, const char *uuid)
+static bool is_connected(void *ud, const char *proxy)
 {
     const struct osm_app *app = ud;
-    return app->ads && osm_ads_connected(app->ads, uuid);
+    return app->ads && osm_ads_connected(app->ads, proxy);
 }
 
 static int start_policies(struct osm_app *app, struct osm_err *err)
@@ -169,34 +169,33 @@ static int start_policies(struct osm_app *app, struct osm_err *err)
 
 /* --- proxies --- */
 
-/* The live pod with this uuid. The snapshot knows pods of monitored namespaces only, so a label
- * copied elsewhere harms nobody; a pod that is newer than the snapshot is looked up by its label,
- * and its certificate's namespace is checked by the caller. */
-static struct osm_object *pod_of(const struct osm_app *app, const char *uuid)
+/* The live pod of this sidecar. Of two pods of a namespace with one uuid neither has it, but one
+ * that is served already keeps it. */
+static struct osm_object *pod_of(const struct osm_app *app, const char *proxy)
 {
     const struct osm_snapshot_proxy *known =
-        app->snapshot ? osm_snapshot_find(app->snapshot, uuid) : NULL;
+        app->snapshot ? osm_snapshot_find(app->snapshot, proxy) : NULL;
     if (!known)
-        return osm_store_pod_by_uuid(app->store, uuid);
-    char *key = osm_strf("/Pod/%s/%s", known->ns, known->pod);
-    struct osm_object *pod = key ? osm_store_get(app->store, key) : NULL;
+        return osm_store_pod_of_proxy(app->store, proxy);
+    char *path = osm_strf("/Pod/%s/%s", known->ns, known->pod);
+    struct osm_object *pod = path ? osm_store_get(app->store, path) : NULL;
     const char *label =
         pod ? osm_json_str_at(pod->body, "metadata", "labels", "osm-proxy-uuid", NULL) : NULL;
-    osm_free(key);
-    return label && !strcasecmp(label, uuid) ? pod : NULL;
+    char now[OSM_PROXY_KEY_SIZE];
+    osm_free(path);
+    return label && !strcmp(osm_proxy_key(now, label, pod->ns), proxy) ? pod : NULL;
 }
 
 static int admit(void *ud, const struct osm_proxy_id *id, struct osm_err *err)
 {
     const struct osm_app *app = ud;
-    const struct osm_object *pod = pod_of(app, id->uuid);
+    char proxy[OSM_PROXY_KEY_SIZE];
+    const struct osm_object *pod = pod_of(app, osm_proxy_key(proxy, id->uuid, id->ns));
     if (!pod)
         return osm_fail(err, OSM_EACCES,
-                        "no pod (or more than one) has the label osm-proxy-uuid=%s", id->uuid);
+                        "no pod of namespace %s (or more than one) has the label osm-proxy-uuid=%s",
+                        id->ns, id->uuid);
     const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
-    if (strcmp(pod->ns, id->ns) != 0)
-        return osm_fail(err, OSM_EACCES, "certificate is for namespace %s, pod %s is in %s", id->ns,
-                        pod->name, pod->ns);
     if (strcmp(account ? account : "default", id->account) != 0)
         return osm_fail(err, OSM_EACCES, "certificate is for service account %s, pod %s/%s has %s",
                         id->account, pod->ns, pod->name, account ? account : "default");
@@ -229,18 +228,18 @@ static bool leaf_in_use(void *ud, const char *ns, const char *account)
 static void refused(void *ud, const struct osm_ads_refusal *refusal)
 {
     const struct osm_app *app = ud;
-    const struct osm_reload_refusal of = {refusal->uuid,           refusal->type,
+    const struct osm_reload_refusal of = {refusal->proxy,          refusal->type,
                                           refusal->resource->name, refusal->resource->version,
                                           refusal->error,          refusal->since};
     if (app->reload)
         osm_reload_refused(app->reload, &of);
 }
 
-static void restarted(void *ud, const char *uuid, uint64_t since)
+static void restarted(void *ud, const char *proxy, uint64_t since)
 {
     const struct osm_app *app = ud;
     if (app->reload)
-        osm_reload_restarted(app->reload, uuid, since);
+        osm_reload_restarted(app->reload, proxy, since);
 }
 
 static void proxies_changed(void *ud)

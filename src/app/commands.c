@@ -5,6 +5,7 @@
 #include "app/policy_commands.h"
 #include "app/sidecar.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/map.h"
 #include "policy/encode/proto.h"
 
@@ -22,12 +23,15 @@ static json_t *missing_proxies(const struct osm_app *app, const json_t *streams)
     size_t at, n = 0;
     json_t *stream;
     int rc = 0;
+    char proxy[OSM_PROXY_KEY_SIZE];
     json_array_foreach (streams, at, stream)
-        rc |= osm_map_put(&connected, json_string_value(json_object_get(stream, "uuid")), stream,
-                          NULL);
+        rc |= osm_map_put(
+            &connected,
+            osm_proxy_key(proxy, osm_json_text(stream, "uuid"), osm_json_text(stream, "namespace")),
+            stream, NULL);
     for (size_t i = 0; app->snapshot && i < app->snapshot->proxies_len && !rc; i++) {
         const struct osm_snapshot_proxy *p = &app->snapshot->proxies[i];
-        char *pod = osm_map_has(&connected, p->uuid) ? NULL : osm_strf("%s/%s", p->ns, p->pod);
+        char *pod = osm_map_has(&connected, p->key) ? NULL : osm_strf("%s/%s", p->ns, p->pod);
         if (pod)
             rc |= osm_map_put(&pods, pod, missing, NULL);
         osm_free(pod);
@@ -245,14 +249,17 @@ const struct osm_snapshot_proxy *osm_app_find_proxy(const struct osm_app *app, c
     const struct osm_object *pod = find_pod(app, name, err);
     const char *uuid =
         pod ? osm_json_str_at(pod->body, "metadata", "labels", "osm-proxy-uuid", NULL) : NULL;
-    for (size_t i = 0; uuid && app->snapshot && i < app->snapshot->proxies_len; i++)
-        if (!strcasecmp(app->snapshot->proxies[i].uuid, uuid))
-            return &app->snapshot->proxies[i];
+    char key[OSM_PROXY_KEY_SIZE];
+    const struct osm_snapshot_proxy *proxy =
+        uuid && app->snapshot ? osm_snapshot_find(app->snapshot, osm_proxy_key(key, uuid, pod->ns))
+                              : NULL;
+    if (proxy)
+        return proxy;
     if (pod)
-        (void)osm_fail(
-            err, OSM_ENOENT,
-            "%s/%s has no proxy: it needs the label osm-proxy-uuid and a monitored namespace",
-            pod->ns, pod->name);
+        (void)osm_fail(err, OSM_ENOENT,
+                       "%s/%s has no proxy: it needs the label osm-proxy-uuid, which no other pod "
+                       "of its namespace may have, and a monitored namespace",
+                       pod->ns, pod->name);
     return NULL;
 }
 

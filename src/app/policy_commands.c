@@ -118,7 +118,7 @@ void osm_policy_list_command(void *ud, struct osm_control_request *request, cons
 
 struct why {
     struct osm_control_request *request;
-    char *uuid, *resource, *element;
+    char *proxy, *resource, *element;
     int type; /* -1: whichever has it */
     enum osm_xds_type found;
     json_t *items;
@@ -128,7 +128,7 @@ struct why {
 
 static void why_free(struct why *w)
 {
-    osm_free(w->uuid);
+    osm_free(w->proxy);
     osm_free(w->resource);
     osm_free(w->element);
     json_decref(w->items);
@@ -140,7 +140,7 @@ static void ask_why(void *ud, struct osm_engine *engine)
     struct why *w = ud;
     w->rc = osm_fail(&w->err, OSM_EBUSY, "the policies are being replaced; again in a moment");
     for (int t = 0; engine && w->rc && t < OSM_XDS_TYPE_COUNT; t++) {
-        const struct osm_why_question question = {w->uuid, (enum osm_xds_type)t, w->resource,
+        const struct osm_why_question question = {w->proxy, (enum osm_xds_type)t, w->resource,
                                                   w->element, true};
         if (w->type >= 0 && w->type != t)
             continue;
@@ -189,11 +189,11 @@ void osm_policy_why_command(void *ud, struct osm_control_request *request, const
     struct why *w = !proxy || err.code ? NULL : osm_alloc(sizeof *w);
     if (w) {
         *w = (struct why){.request = request,
-                          .uuid = osm_strdup(proxy->uuid),
+                          .proxy = osm_strdup(proxy->key),
                           .resource = osm_strdup(resource),
                           .element = element ? osm_strdup(element) : NULL,
                           .type = type};
-        int rc = w->uuid && w->resource && (w->element || !element)
+        int rc = w->proxy && w->resource && (w->element || !element)
                      ? osm_reload_ask(app->reload, ask_why, why_answered, w)
                      : OSM_ENOMEM;
         if (!rc)

@@ -193,6 +193,9 @@ void osm__facts_free(struct osm__facts *facts)
         free_service_node(e->value);
     osm_map_each (&facts->slices, e)
         osm__slices_free(e->value);
+    osm_map_each (&facts->malformed, e)
+        osm_object_unref(e->value);
+    osm_map_clear(&facts->malformed);
     osm_map_clear(&facts->pods);
     osm_map_clear(&facts->accounts);
     osm_map_clear(&facts->mentions);
@@ -251,20 +254,32 @@ static int mark_around(struct osm__facts *facts, const struct osm__pod *pod)
 
 /* --- changes --- */
 
-static void say_malformed(const struct osm_object *object)
+static int say_malformed(struct osm__facts *facts, struct osm_object *object)
 {
+    void *before = NULL;
     osm_log(OSM_LOG_MODEL, OSM_LOG_WARN,
             "object is malformed; what is derived from it leaves it out", OSM_S("obj", object->key),
             OSM_S("origin", object->origin));
+    if (osm_map_put(&facts->malformed, object->key, osm_object_ref(object), &before)) {
+        osm_object_unref(object);
+        return OSM_ENOMEM;
+    }
+    osm_object_unref(before);
+    facts->changed->reports = true;
+    return 0;
 }
 
 /* Turns "malformed" into "absent". */
-static int absent_if_malformed(int rc, const struct osm_object *object)
+static int absent_if_malformed(struct osm__facts *facts, int rc, struct osm_object *object)
 {
-    if (rc != OSM_EINVAL)
-        return rc;
-    say_malformed(object);
-    return 0;
+    return rc == OSM_EINVAL ? say_malformed(facts, object) : rc;
+}
+
+static void forget_malformed(struct osm__facts *facts, const struct osm_object *old)
+{
+    struct osm_object *object = old ? osm_map_del(&facts->malformed, old->key) : NULL;
+    facts->changed->reports = facts->changed->reports || object;
+    osm_object_unref(object);
 }
 
 /* Enters a pod into the indexes, or takes it out of them. */
@@ -286,7 +301,7 @@ static int index_pod(struct osm__facts *facts, struct osm__pod_node *node, bool 
         rc = index_add(&facts->pods_by_ip, pod->ip, node);
     else if (*pod->ip && !enter)
         index_del(&facts->pods_by_ip, pod->ip, node);
-    if (rc || !*pod->uuid || pod->over)
+    if (rc || !*pod->key || pod->over)
         return rc;
 
     struct osm__account_node *account = NULL;
@@ -304,7 +319,7 @@ static int change_pod(struct osm__facts *facts, const char *name, struct osm_obj
 {
     struct osm__pod_node *node = NULL;
     struct osm__pod *pod = NULL;
-    int rc = now ? absent_if_malformed(osm__pod_read(&pod, now), now) : 0;
+    int rc = now ? absent_if_malformed(facts, osm__pod_read(&pod, now), now) : 0;
     if (!rc)
         rc = pod_node(facts, name, &node);
     if (rc) {
@@ -344,7 +359,7 @@ static int change_service(struct osm__facts *facts, const char *name, struct osm
 {
     struct osm__service_node *node = NULL;
     struct osm__service *service = NULL;
-    int rc = now ? absent_if_malformed(osm__service_read(&service, now), now) : 0;
+    int rc = now ? absent_if_malformed(facts, osm__service_read(&service, now), now) : 0;
     if (!rc)
         rc = service_node(facts, name, &node);
     if (rc) {
@@ -363,7 +378,7 @@ static int change_endpoints(struct osm__facts *facts, const char *name, struct o
 {
     struct osm__service_node *node = NULL;
     struct osm__slices *slices = NULL;
-    int rc = now ? absent_if_malformed(osm__endpoints_read(&slices, now), now) : 0;
+    int rc = now ? absent_if_malformed(facts, osm__endpoints_read(&slices, now), now) : 0;
     if (!rc)
         rc = service_node(facts, name, &node);
     if (rc) {
@@ -379,7 +394,7 @@ static int change_endpoint_slice(struct osm__facts *facts, const char *name, str
 {
     struct osm__service_node *node = NULL;
     struct osm__slices *slices = NULL;
-    int rc = now ? absent_if_malformed(osm__endpoint_slice_read(&slices, now), now) : 0;
+    int rc = now ? absent_if_malformed(facts, osm__endpoint_slice_read(&slices, now), now) : 0;
     if (rc)
         return rc;
     struct osm__slices *old = osm_map_del(&facts->slices, name);
@@ -434,6 +449,7 @@ int osm__facts_change(struct osm__facts *facts, const struct osm_object *old,
                       struct osm_object *now)
 {
     const struct osm_object *either = now ? now : old;
+    forget_malformed(facts, old);
     return change_of(either)(facts, either->name, now);
 }
 

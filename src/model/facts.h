@@ -24,6 +24,7 @@ struct osm__facts_changed {
     bool workloads; /* pairs of service and account */
     bool accounts;  /* accounts with a sidecar */
     bool proxies;   /* pods with a sidecar, or the services of one */
+    bool reports;   /* objects that are malformed */
     /* of the linking in progress: each service that is linked anew, and each account that it had or
      * has; NULL: nobody listens */
     osm_world_topic_fn *tell;
@@ -72,6 +73,7 @@ struct osm__facts {
     struct osm_map pods_by_ip;                       /* address -> struct osm__bag * of pod nodes */
     struct osm__bag marked;                          /* service nodes to link anew */
     uint64_t mark;
+    struct osm_map malformed; /* key -> struct osm_object *: what nothing is derived from */
 };
 
 OSM_MUST_USE struct osm__facts *osm__facts_new(const char *ns, struct osm__facts_changed *changed);
@@ -91,6 +93,7 @@ OSM_MUST_USE int osm__facts_link(struct osm__facts *facts);
 struct osm__backend {
     const char *address, *account, *hostname; /* "" unknown */
     uint16_t port;
+    bool own; /* a pod of the namespace has this address: not only an EndpointSlice says so */
 };
 
 /** The service, if there is one that is well formed. */

@@ -135,7 +135,8 @@ static int add_slice(struct backends *out, const struct osm__facts *facts,
         const struct osm__pod_node *node = osm__facts_endpoint_pod(facts, endpoint);
         if (endpoint->ready && (!node || (!node->pod->over && !node->pod->deleting)))
             rc = add(out, (struct osm__backend){endpoint->ip, node ? node->pod->account : "",
-                                                endpoint->hostname, port});
+                                                endpoint->hostname, port,
+                                                node && !strcmp(node->pod->ip, endpoint->ip)});
     }
     return rc;
 }
@@ -155,7 +156,7 @@ static int add_pods(struct backends *out, const struct osm__service_node *node,
         bool named = *pod->hostname && !strcmp(pod->subdomain, node->name);
         if (usable && (number || !port))
             rc = add(out, (struct osm__backend){pod->ip, pod->account, named ? pod->hostname : "",
-                                                number});
+                                                number, true});
     }
     return rc;
 }
@@ -184,6 +185,7 @@ static void drop_duplicates(struct backends *out)
             out->list[n++] = *b;
         else if (!*last->account)
             last->account = b->account;
+        out->list[n - 1].own = out->list[n - 1].own || b->own;
     }
     out->len = n;
 }

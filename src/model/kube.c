@@ -247,8 +247,7 @@ int osm__pod_read(struct osm__pod **out, struct osm_object *object)
     if (!rc)
         rc = get_text(get(metadata, "labels"), "osm-proxy-uuid", &uuid);
     if (!rc && osm_uuid_valid(uuid))
-        for (size_t i = 0; i < OSM_UUID_SIZE; i++)
-            pod->uuid[i] = (char)(uuid[i] >= 'A' && uuid[i] <= 'F' ? uuid[i] - 'A' + 'a' : uuid[i]);
+        (void)osm_proxy_key(pod->key, uuid, object->ns);
     if (rc)
         osm__pod_free(pod);
     else

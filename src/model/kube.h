@@ -27,7 +27,7 @@ struct osm__pod {
     struct osm_object *object;
     const char *name, *account;
     const char *hostname, *subdomain; /* "" absent */
-    char uuid[OSM_UUID_SIZE];         /* "" no (valid) label */
+    char key[OSM_PROXY_KEY_SIZE];     /* of its sidecar; "" no (valid) label */
     char ip[OSM__IPV4_SIZE];          /* "" none yet */
     bool over;                        /* phase Succeeded or Failed */
     bool deleting;

@@ -1,5 +1,6 @@
 #include "model/names.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool is_lower_alnum(char c)
@@ -104,6 +105,14 @@ int osm_proxy_id_parse(struct osm_proxy_id *out, const char *common_name, const 
     memcpy(id.account, account, account_len);
     *out = id;
     return 0;
+}
+
+char *osm_proxy_key(char out[OSM_PROXY_KEY_SIZE], const char *uuid, const char *ns)
+{
+    (void)snprintf(out, OSM_PROXY_KEY_SIZE, "%.36s.%.63s", uuid, ns);
+    for (char *c = out; *c && *c != '.'; c++)
+        *c = (char)(*c >= 'A' && *c <= 'F' ? *c - 'A' + 'a' : *c);
+    return out;
 }
 
 char *osm_proxy_common_name(const struct osm_proxy_id *id, const char *trust_domain)

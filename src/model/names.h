@@ -17,6 +17,10 @@ struct osm_proxy_id {
     char ns[OSM_NS_SIZE];
 };
 
+enum { OSM_PROXY_KEY_SIZE = OSM_UUID_SIZE + OSM_NS_SIZE };
+/** "<uuid>.<namespace>": how a proxy is known here. A uuid alone is a label that anybody can put on
+ * a pod of another namespace. @p uuid of either case. Returns @p out. */
+char *osm_proxy_key(char out[OSM_PROXY_KEY_SIZE], const char *uuid, const char *ns);
 /** Parses a certificate's common name: exactly what osm_proxy_common_name makes, but for the case
  * of the uuid. Each part is checked as Kubernetes checks it, so no part can hold what belongs to
  * another. Errors: OSM_EINVAL naming the part (uuid, kind, account, namespace, trust domain). */

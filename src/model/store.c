@@ -21,8 +21,8 @@ struct osm_store_reader {
 };
 
 struct osm_store {
-    struct osm_map objects; /* key -> one reference */
-    struct osm_map by_uuid; /* uuid -> struct osm_map *: key -> object (borrowed) */
+    struct osm_map objects;  /* key -> one reference */
+    struct osm_map by_proxy; /* osm_proxy_key -> struct osm_map *: key -> object (borrowed) */
     struct osm_store_reader *readers;
     uint64_t revision;
 };
@@ -47,39 +47,39 @@ void osm_store_free(struct osm_store *store)
         return;
     osm_map_each (&store->objects, e)
         osm_object_unref(e->value);
-    osm_map_each (&store->by_uuid, e) {
+    osm_map_each (&store->by_proxy, e) {
         osm_map_clear(e->value);
         osm_free(e->value);
     }
     osm_map_clear(&store->objects);
-    osm_map_clear(&store->by_uuid);
+    osm_map_clear(&store->by_proxy);
     (void)OSM_CHECK(!store->readers);
     osm_free(store);
 }
 
-/* The lower-case uuid label of a pod; false where it has none that is valid. */
-static bool uuid_of(const struct osm_object *object, char out[OSM_UUID_SIZE])
+/* How the pod's sidecar is known; false where it has no label that is valid. */
+static bool proxy_key_of(const struct osm_object *object, char out[OSM_PROXY_KEY_SIZE])
 {
     if (!osm_object_is(object, "", "Pod"))
         return false;
     const char *uuid = osm_json_str_at(object->body, "metadata", "labels", "osm-proxy-uuid", NULL);
     if (!osm_uuid_valid(uuid))
         return false;
-    for (size_t i = 0; i < OSM_UUID_SIZE; i++)
-        out[i] = (char)(uuid[i] >= 'A' && uuid[i] <= 'F' ? uuid[i] - 'A' + 'a' : uuid[i]);
+    (void)osm_proxy_key(out, uuid, object->ns);
     return true;
 }
 
 static void unindex(struct osm_store *store, const struct osm_object *object)
 {
-    char uuid[OSM_UUID_SIZE];
-    struct osm_map *pods = uuid_of(object, uuid) ? osm_map_get(&store->by_uuid, uuid) : NULL;
+    char proxy[OSM_PROXY_KEY_SIZE];
+    struct osm_map *pods =
+        proxy_key_of(object, proxy) ? osm_map_get(&store->by_proxy, proxy) : NULL;
     if (!pods)
         return;
     if (osm_map_get(pods, object->key) == object)
         (void)osm_map_del(pods, object->key);
     if (!pods->count) {
-        (void)osm_map_del(&store->by_uuid, uuid);
+        (void)osm_map_del(&store->by_proxy, proxy);
         osm_map_clear(pods);
         osm_free(pods);
     }
@@ -87,20 +87,20 @@ static void unindex(struct osm_store *store, const struct osm_object *object)
 
 static int add_to_index(struct osm_store *store, struct osm_object *object)
 {
-    char uuid[OSM_UUID_SIZE];
-    if (!uuid_of(object, uuid))
+    char proxy[OSM_PROXY_KEY_SIZE];
+    if (!proxy_key_of(object, proxy))
         return 0;
-    struct osm_map *pods = osm_map_get(&store->by_uuid, uuid);
+    struct osm_map *pods = osm_map_get(&store->by_proxy, proxy);
     if (!pods) {
         pods = osm_alloc(sizeof *pods);
-        if (!pods || osm_map_put(&store->by_uuid, uuid, pods, NULL)) {
+        if (!pods || osm_map_put(&store->by_proxy, proxy, pods, NULL)) {
             osm_free(pods);
             return OSM_ENOMEM;
         }
     }
     int rc = osm_map_put(pods, object->key, object, NULL);
     if (rc && !pods->count) {
-        (void)osm_map_del(&store->by_uuid, uuid);
+        (void)osm_map_del(&store->by_proxy, proxy);
         osm_map_clear(pods);
         osm_free(pods);
     }
@@ -214,9 +214,9 @@ size_t osm_store_count(const struct osm_store *store)
     return store->objects.count;
 }
 
-struct osm_object *osm_store_pod_by_uuid(const struct osm_store *store, const char *uuid)
+struct osm_object *osm_store_pod_of_proxy(const struct osm_store *store, const char *proxy)
 {
-    const struct osm_map *pods = osm_map_get(&store->by_uuid, uuid);
+    const struct osm_map *pods = osm_map_get(&store->by_proxy, proxy);
     if (!pods || pods->count != 1)
         return NULL;
     osm_map_each (pods, e)

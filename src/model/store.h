@@ -21,9 +21,9 @@ int osm_store_delete(struct osm_store *store, const char *key);
 /** Borrowed until the next change. */
 struct osm_object *osm_store_get(const struct osm_store *store, const char *key);
 size_t osm_store_count(const struct osm_store *store);
-/** The pod with this osm-proxy-uuid label (lower case); NULL: none, or more than one (then nobody
- * gets in). Borrowed. */
-struct osm_object *osm_store_pod_by_uuid(const struct osm_store *store, const char *uuid);
+/** The pod whose sidecar has this osm_proxy_key; NULL: none, or more than one (then nobody knows
+ * whose it is). Borrowed. */
+struct osm_object *osm_store_pod_of_proxy(const struct osm_store *store, const char *proxy);
 /** Grows with each change of an object. */
 uint64_t osm_store_revision(const struct osm_store *store);
 

@@ -1,35 +1,12 @@
 /* What is visible, and the answers over all namespaces. Every object is kept, visible or not, so
  * that a namespace can gain or lose the label without anybody reading it again; facts exist for
  * monitored namespaces only. */
-#include "model/world.h"
-
-#include "model/facts.h"
+#include "model/world_priv.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define MONITORED_BY "openservicemesh.io/monitored-by"
-
-struct space {
-    const char *name;       /* the map's key; "" holds what is cluster-scoped */
-    struct osm_map objects; /* key -> one reference */
-    bool monitored;
-    bool next;                /* what monitored becomes with the batch that is being applied */
-    struct osm__facts *facts; /* NULL unless monitored */
-};
-
-struct osm_world {
-    char *mesh_name, *osm_namespace;
-    struct osm_map spaces; /* namespace -> struct space * */
-    uint64_t revision;
-    /* answers over all namespaces, kept until `changed` says otherwise */
-    struct osm__facts_changed changed;
-    bool toggled; /* a namespace has joined or left since the world was settled */
-    json_t *workloads, *accounts;
-    struct osm_world_proxy *proxies;
-    const char **proxy_services; /* what the proxies' `services` point into */
-    size_t proxies_len;
-};
 
 struct osm_world *osm_world_new(const struct osm_world_config *config)
 {
@@ -38,7 +15,7 @@ struct osm_world *osm_world_new(const struct osm_world_config *config)
         return NULL;
     world->mesh_name = osm_strdup(config->mesh_name);
     world->osm_namespace = osm_strdup(config->osm_namespace);
-    world->changed = (struct osm__facts_changed){true, true, true, NULL, NULL};
+    world->changed = (struct osm__facts_changed){true, true, true, true, NULL, NULL};
     if (!world->mesh_name || !world->osm_namespace) {
         osm_world_free(world);
         return NULL;
@@ -46,7 +23,7 @@ struct osm_world *osm_world_new(const struct osm_world_config *config)
     return world;
 }
 
-static void free_space(struct space *space)
+static void free_space(struct osm__space *space)
 {
     osm_map_each (&space->objects, e)
         osm_object_unref(e->value);
@@ -65,6 +42,7 @@ void osm_world_free(struct osm_world *world)
     json_decref(world->workloads);
     json_decref(world->accounts);
     osm_free(world->proxies);
+    osm_free(world->doubled);
     osm_free(world->proxy_services);
     osm_free(world->mesh_name);
     osm_free(world->osm_namespace);
@@ -73,9 +51,9 @@ void osm_world_free(struct osm_world *world)
 
 /* --- applying a batch --- */
 
-static int space_of(struct osm_world *world, const char *name, struct space **out)
+static int space_of(struct osm_world *world, const char *name, struct osm__space **out)
 {
-    struct space *space = osm_map_get(&world->spaces, name);
+    struct osm__space *space = osm_map_get(&world->spaces, name);
     if (!space) {
         space = osm_alloc(sizeof *space);
         if (!space || osm_map_put(&world->spaces, name, space, NULL)) {
@@ -100,7 +78,7 @@ static bool is_visible(const struct osm_world *world, const struct osm_object *o
         return false;
     if (osm_object_is(object, "config.openservicemesh.io", "MeshConfig"))
         return !strcmp(object->ns, world->osm_namespace);
-    const struct space *space =
+    const struct osm__space *space =
         osm_map_get(&world->spaces, is_namespace(object) ? object->name : object->ns);
     if (!space || (!*object->ns && !is_namespace(object)))
         return false;
@@ -140,7 +118,7 @@ static int prepare(struct batch *b)
     bool toggled = false;
     for (size_t i = 0; i < b->changes->len; i++) {
         const struct osm_change *change = &b->changes->list[i];
-        struct space *space = NULL;
+        struct osm__space *space = NULL;
         int rc = space_of(b->world, either(change)->ns, &space);
         if (!rc && is_namespace(either(change))) {
             rc = space_of(b->world, either(change)->name, &space);
@@ -160,7 +138,7 @@ static int prepare(struct batch *b)
 }
 
 /* The objects of a toggled namespace that this batch does not touch appear or vanish. */
-static void toggle(struct batch *b, struct space *space)
+static void toggle(struct batch *b, struct osm__space *space)
 {
     osm_map_each (&space->objects, e) {
         struct osm_object *object = e->value;
@@ -175,14 +153,14 @@ static void toggle(struct batch *b, struct space *space)
         osm__facts_free(space->facts);
         space->facts = NULL;
     }
-    b->world->changed = (struct osm__facts_changed){true, true, true, NULL, NULL};
+    b->world->changed = (struct osm__facts_changed){true, true, true, true, NULL, NULL};
     b->world->toggled = true;
     b->facts_changed = true;
 }
 
 static int apply_one(struct batch *b, const struct osm_change *change)
 {
-    struct space *space = osm_map_get(&b->world->spaces, either(change)->ns);
+    struct osm__space *space = osm_map_get(&b->world->spaces, either(change)->ns);
     const char *key = either(change)->key;
     struct osm_object *old = osm_map_get(&space->objects, key), *now = change->now;
     int rc = 0;
@@ -206,7 +184,7 @@ static int apply_one(struct batch *b, const struct osm_change *change)
     return rc;
 }
 
-static int make_facts(struct space *space, struct osm__facts_changed *changed)
+static int make_facts(struct osm__space *space, struct osm__facts_changed *changed)
 {
     int rc = 0;
     space->facts = osm__facts_new(space->name, changed);
@@ -225,14 +203,14 @@ int osm_world_apply(struct osm_world *world, const struct osm_changes *changes,
     struct batch b = {world, changes, visible, ud, OSM_MAP_INIT, false};
     int rc = prepare(&b);
     osm_map_each (&world->spaces, e) {
-        struct space *space = e->value;
+        struct osm__space *space = e->value;
         if (!rc && space->next != space->monitored)
             toggle(&b, space);
     }
     for (size_t i = 0; i < changes->len && !rc; i++)
         rc = apply_one(&b, &changes->list[i]);
     osm_map_each (&world->spaces, e) {
-        struct space *space = e->value;
+        struct osm__space *space = e->value;
         space->monitored = space->next;
         if (!rc && space->monitored && !space->facts)
             rc = make_facts(space, &world->changed);
@@ -248,7 +226,7 @@ int osm_world_apply(struct osm_world *world, const struct osm_changes *changes,
 
 bool osm_world_monitored(const struct osm_world *world, const char *ns)
 {
-    const struct space *space = osm_map_get(&world->spaces, ns);
+    const struct osm__space *space = osm_map_get(&world->spaces, ns);
     return space && space->monitored;
 }
 
@@ -262,16 +240,16 @@ uint64_t osm_world_revision(const struct osm_world *world)
 /* The linked facts of a namespace: NULL in *out where it is not monitored. */
 static int linked(struct osm_world *world, const char *ns, struct osm__facts **out)
 {
-    const struct space *space = osm_map_get(&world->spaces, ns);
+    const struct osm__space *space = osm_map_get(&world->spaces, ns);
     *out = space ? space->facts : NULL;
     return *out ? osm__facts_link(*out) : 0;
 }
 
-static int link_all(struct osm_world *world)
+int osm__world_link(struct osm_world *world)
 {
     int rc = 0;
     osm_map_each (&world->spaces, e) {
-        struct space *space = e->value;
+        struct osm__space *space = e->value;
         if (!rc && space->facts)
             rc = osm__facts_link(space->facts);
     }
@@ -282,7 +260,7 @@ int osm_world_settle(struct osm_world *world, osm_world_topic_fn *on_topic, void
 {
     world->changed.tell = world->toggled ? NULL : on_topic;
     world->changed.ud = ud;
-    int rc = link_all(world);
+    int rc = osm__world_link(world);
     world->changed.tell = NULL;
     if (rc)
         return rc;
@@ -296,12 +274,7 @@ int osm_world_settle(struct osm_world *world, osm_world_topic_fn *on_topic, void
     return 0;
 }
 
-bool osm_world_proxies_changed(const struct osm_world *world)
-{
-    return world->changed.proxies || !world->proxies;
-}
-
-static int by_text(const void *a, const void *b)
+int osm__by_text(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
@@ -313,7 +286,7 @@ static const char **sorted_names(const struct osm__bag *bag)
     for (size_t i = 0; names && i < bag->len; i++)
         names[i] = *(const char *const *)bag->items[i];
     if (names && bag->len)
-        qsort(names, bag->len, sizeof *names, by_text);
+        qsort(names, bag->len, sizeof *names, osm__by_text);
     return names;
 }
 
@@ -403,7 +376,7 @@ json_t *osm_world_members(struct osm_world *world, const char *ns, const char *s
     if (n)
         qsort(list, n, sizeof *list, by_hostname);
     for (size_t i = 0; headless && out && i < n; i++) {
-        if (!*list[i].hostname)
+        if (!*list[i].hostname || !list[i].own)
             continue;
         json_t *member =
             json_pack("{s:s, s:s}", "hostname", list[i].hostname, "address", list[i].address);
@@ -422,9 +395,11 @@ json_t *osm_world_addresses(struct osm_world *world, const char *ns, const char 
     size_t n = 0;
     bool headless = false, failed = backends_of(world, ns, service, 0, true, &list, &n, &headless);
     json_t *out = failed ? NULL : json_array();
+    const char *last = NULL;
     for (size_t i = 0; out && i < n; i++) {
-        if (i && !strcmp(list[i].address, list[i - 1].address))
+        if (!list[i].own || (last && !strcmp(list[i].address, last)))
             continue;
+        last = list[i].address;
         if (json_array_append_new(out, json_string(list[i].address))) {
             json_decref(out);
             out = NULL;
@@ -462,7 +437,7 @@ int osm_world_endpoints(struct osm_world *world, const char *ns, const char *ser
 
 /* --- facts over all namespaces --- */
 
-static int add_workloads(json_t *out, const struct space *space)
+static int add_workloads(json_t *out, const struct osm__space *space)
 {
     size_t n = 0;
     const char **services = osm_map_sorted_keys(&space->facts->services, &n);
@@ -481,7 +456,7 @@ static int add_workloads(json_t *out, const struct space *space)
     return rc;
 }
 
-static int add_accounts(json_t *out, const struct space *space)
+static int add_accounts(json_t *out, const struct osm__space *space)
 {
     size_t n = 0;
     const char **accounts = osm_map_sorted_keys(&space->facts->accounts, &n);
@@ -498,10 +473,10 @@ static int add_accounts(json_t *out, const struct space *space)
 
 /* Answers from *kept, which is made anew where *changed. */
 static json_t *answer(struct osm_world *world, json_t **kept, bool *changed,
-                      int (*add)(json_t *out, const struct space *space))
+                      int (*add)(json_t *out, const struct osm__space *space))
 {
     size_t n = 0;
-    if (link_all(world))
+    if (osm__world_link(world))
         return NULL;
     if (!*changed && *kept)
         return json_incref(*kept);
@@ -509,7 +484,7 @@ static json_t *answer(struct osm_world *world, json_t **kept, bool *changed,
     const char **names = osm_map_sorted_keys(&world->spaces, &n);
     int rc = out && names ? 0 : OSM_ENOMEM;
     for (size_t i = 0; i < n && !rc; i++) {
-        const struct space *space = osm_map_get(&world->spaces, names[i]);
+        const struct osm__space *space = osm_map_get(&world->spaces, names[i]);
         if (space->facts)
             rc = add(out, space);
     }
@@ -532,101 +507,4 @@ json_t *osm_world_workloads(struct osm_world *world)
 json_t *osm_world_accounts(struct osm_world *world)
 {
     return answer(world, &world->accounts, &world->changed.accounts, add_accounts);
-}
-
-/* --- proxies --- */
-
-static int by_uuid(const void *a, const void *b)
-{
-    return strcmp(((const struct osm_world_proxy *)a)->uuid,
-                  ((const struct osm_world_proxy *)b)->uuid);
-}
-
-static bool has_sidecar(const struct osm__pod_node *node)
-{
-    return node->pod && *node->pod->uuid && !node->pod->over;
-}
-
-static void count_proxies(const struct osm_world *world, size_t *proxies, size_t *services)
-{
-    osm_map_each (&world->spaces, s) {
-        const struct osm__facts *facts = ((const struct space *)s->value)->facts;
-        if (!facts)
-            continue;
-        osm_map_each (&facts->pods, p) {
-            const struct osm__pod_node *node = p->value;
-            *proxies += has_sidecar(node);
-            *services += has_sidecar(node) ? node->services.len : 0;
-        }
-    }
-}
-
-static void add_proxies(struct osm_world *world, const struct space *space, const char ***services)
-{
-    osm_map_each (&space->facts->pods, p) {
-        const struct osm__pod_node *node = p->value;
-        if (!has_sidecar(node))
-            continue;
-        for (size_t i = 0; i < node->services.len; i++)
-            (*services)[i] = ((const struct osm__service_node *)node->services.items[i])->name;
-        if (node->services.len)
-            qsort(*services, node->services.len, sizeof **services, by_text);
-        world->proxies[world->proxies_len++] = (struct osm_world_proxy){
-            .uuid = node->pod->uuid,
-            .pod = node->name,
-            .ns = space->name,
-            .account = node->pod->account,
-            .services = *services,
-            .services_len = node->services.len,
-            .object = node->pod->object,
-        };
-        *services += node->services.len;
-    }
-}
-
-static void drop_shared_uuids(struct osm_world *world)
-{
-    size_t n = 0;
-    for (size_t i = 0, next; i < world->proxies_len; i = next) {
-        for (next = i + 1; next < world->proxies_len; next++)
-            if (strcmp(world->proxies[i].uuid, world->proxies[next].uuid) != 0)
-                break;
-        if (next == i + 1)
-            world->proxies[n++] = world->proxies[i];
-    }
-    world->proxies_len = n;
-}
-
-const struct osm_world_proxy *osm_world_proxies(struct osm_world *world, size_t *n)
-{
-    size_t proxies = 0, services = 0;
-    *n = 0;
-    if (link_all(world))
-        return NULL;
-    if (!world->changed.proxies && world->proxies) {
-        *n = world->proxies_len;
-        return world->proxies;
-    }
-    count_proxies(world, &proxies, &services);
-    osm_free(world->proxies);
-    osm_free(world->proxy_services);
-    world->proxies_len = 0;
-    world->proxies = osm_alloc_array(proxies, sizeof *world->proxies);
-    world->proxy_services = osm_alloc_array(services, sizeof *world->proxy_services);
-    if (!world->proxies || !world->proxy_services) {
-        osm_free(osm_take_ptr(&world->proxies));
-        osm_free(osm_take_ptr(&world->proxy_services));
-        return NULL;
-    }
-    const char **next = world->proxy_services;
-    osm_map_each (&world->spaces, s) {
-        if (((const struct space *)s->value)->facts)
-            add_proxies(world, s->value, &next);
-    }
-    if (world->proxies_len)
-        qsort(world->proxies, world->proxies_len, sizeof *world->proxies, by_uuid);
-    drop_shared_uuids(world);
-    world->changed.proxies = false;
-    *n = world->proxies_len;
-    return world->proxies;
 }

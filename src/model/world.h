@@ -68,9 +68,10 @@ json_t *osm_world_workloads(struct osm_world *world);
 /** Accounts that have at least one pod with a sidecar: [[ns, account], ...]. */
 json_t *osm_world_accounts(struct osm_world *world);
 /** Ready endpoints that have a host name, of a headless service: [{"hostname": ..., "address":
- * ...}]; of any other: []. */
+ * ...}]; of any other: []. As below, only addresses that a pod has. */
 json_t *osm_world_members(struct osm_world *world, const char *ns, const char *service);
-/** Ready endpoint addresses: ["10.244.1.2", ...]. */
+/** Ready endpoint addresses that a pod of the namespace has: ["10.244.1.2", ...]. An EndpointSlice
+ * may name any address, that of somebody else's Service or pod, too. */
 json_t *osm_world_addresses(struct osm_world *world, const char *ns, const char *service);
 
 /* --- endpoints, filled into load assignments by the host; never in Lua --- */
@@ -86,15 +87,22 @@ OSM_MUST_USE int osm_world_endpoints(struct osm_world *world, const char *ns, co
 
 /* --- proxies: every pod of a monitored namespace that carries a valid osm-proxy-uuid label --- */
 struct osm_world_proxy {
-    const char *uuid; /* lower case */
-    const char *pod;  /* name */
+    const char *key; /* osm_proxy_key */
+    const char *pod; /* name */
     const char *ns;
     const char *account;
     const char **services; /* names in ns that select this pod (or whose slices name it), sorted */
     size_t services_len;
     struct osm_object *object;
 };
-/** Sorted by uuid; a uuid that two pods carry is left out. Valid until the next apply. */
+/** Sorted by key; one that two pods of a namespace have is left out, and reported. Valid until the
+ * next apply. */
 const struct osm_world_proxy *osm_world_proxies(struct osm_world *world, size_t *n);
 /** Whether osm_world_proxies would answer otherwise than it did last. The world is settled. */
 bool osm_world_proxies_changed(const struct osm_world *world);
+
+/** What of the objects nothing is derived from, and why: [{"object": "Pod blue/shop-1", "path",
+ * "reason", "origin", "by"}]. NULL: no memory. Caller: json_decref. */
+json_t *osm_world_reports(struct osm_world *world);
+/** Whether osm_world_reports would answer otherwise than it did last. */
+bool osm_world_reports_changed(const struct osm_world *world);

@@ -281,7 +281,7 @@ static int compose(struct osm_engine *e, struct osm_snapshot_proxy **proxies, si
     if (!readers)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     for (size_t i = 0; i < *n; i++)
-        readers[i] = (struct osm_reader){.uuid = list[i].uuid,
+        readers[i] = (struct osm_reader){.key = list[i].key,
                                          .pod = list[i].pod,
                                          .ns = list[i].ns,
                                          .account = list[i].account,

@@ -67,7 +67,7 @@ OSM_MUST_USE int osm_engine_ask(struct osm_engine *engine, const char *name, con
                                 json_t **out, struct osm_err *err);
 
 struct osm_why_question {
-    const char *uuid; /* of the proxy; NULL: whichever */
+    const char *proxy; /* its osm_proxy_key; NULL: whichever */
     enum osm_xds_type type;
     const char *resource;
     const char *element; /* only elements (virtual hosts, filter chains) whose name holds this;

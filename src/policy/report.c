@@ -82,6 +82,28 @@ static void report_declarations(struct osm_engine *e, struct lists *l)
     }
 }
 
+static bool has_object(const json_t *rejects, const json_t *object)
+{
+    size_t i;
+    const json_t *reject;
+    json_array_foreach ((json_t *)(uintptr_t)rejects, i, reject)
+        if (json_equal(json_object_get(reject, "object"), object))
+            return true;
+    return false;
+}
+
+/* What the host cannot read; the schema of the kind may have said it better. */
+static void report_world(struct osm_engine *e, struct lists *l)
+{
+    size_t i, n = json_array_size(l->rejects);
+    json_t *report, *of_world = osm_world_reports(e->world);
+    l->failed = l->failed || !of_world;
+    json_array_foreach (of_world, i, report)
+        if (!n || !has_object(l->rejects, json_object_get(report, "object")))
+            append(l, l->rejects, json_incref(report));
+    json_decref(of_world);
+}
+
 /* --- order: by the text of each entry, equal ones once --- */
 
 struct entry {
@@ -151,7 +173,7 @@ static bool same_proxies(const struct osm_snapshot *a, const struct osm_snapshot
         return false;
     for (size_t i = 0; i < a->proxies_len; i++) {
         const struct osm_snapshot_proxy *x = &a->proxies[i], *y = &b->proxies[i];
-        if (strcmp(x->uuid, y->uuid) != 0 || strcmp(x->pod, y->pod) != 0 ||
+        if (strcmp(x->key, y->key) != 0 || strcmp(x->pod, y->pod) != 0 ||
             strcmp(x->ns, y->ns) != 0 || strcmp(x->account, y->account) != 0 ||
             !same_resources(x->cls, y->cls))
             return false;
@@ -179,7 +201,8 @@ void osm_report_free_proxies(struct osm_snapshot_proxy *proxies, size_t n)
 /* What cells and objects tell; nothing is done where it cannot differ from the last time. */
 static int gather(struct osm_engine *e)
 {
-    if (e->cell_rejects && !e->reports_changed && !(e->too_deep && e->rules_run))
+    if (e->cell_rejects && !e->reports_changed && !osm_world_reports_changed(e->world) &&
+        !(e->too_deep && e->rules_run))
         return 0;
     struct lists l = {.rejects = json_array(), .errors = json_array()};
     if (!l.rejects || !l.errors) {
@@ -191,6 +214,7 @@ static int gather(struct osm_engine *e)
         if (!is_inside_chain(e->telling.list[i]))
             report_cell(&l, e->telling.list[i]);
     report_declarations(e, &l);
+    report_world(e, &l);
     json_decref(e->cell_rejects);
     json_decref(e->cell_errors);
     e->cell_rejects = in_order(l.rejects);

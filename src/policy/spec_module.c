@@ -277,7 +277,7 @@ static int l_proxies(lua_State *L)
         lua_setfield(L, -2, "pod");
         lua_pushfstring(L, "%s/%s", p->ns, p->account);
         lua_setfield(L, -2, "account");
-        lua_pushstring(L, p->uuid);
+        lua_pushlstring(L, p->key, strcspn(p->key, "."));
         lua_setfield(L, -2, "uuid");
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }

@@ -210,7 +210,7 @@ int osm_engine_why(struct osm_engine *e, const struct osm_why_question *question
                    struct osm_err *err)
 {
     struct asking a = {e, question->element, json_array(), question->deep, false};
-    int rc = a.list ? osm_compose_items_of(e->compose, question->uuid, question->type,
+    int rc = a.list ? osm_compose_items_of(e->compose, question->proxy, question->type,
                                            question->resource, add_item, &a)
                     : OSM_ENOMEM;
     if (a.failed)
@@ -225,7 +225,7 @@ int osm_engine_why(struct osm_engine *e, const struct osm_why_question *question
                ? osm_fail(err, rc, "out of memory")
                : osm_fail(err, OSM_ENOENT, "%s \"%.200s\": the policies say nothing of it%s%s%s",
                           osm_xds_type_short(question->type), question->resource,
-                          question->uuid ? " for this proxy" : "",
+                          question->proxy ? " for this proxy" : "",
                           not_of_element ? ", or not of element " : "",
                           not_of_element ? question->element : "");
 }

@@ -34,7 +34,7 @@ int osm_reload_canary_parse(struct osm_reload_canary *out, const char *text, str
 /* --- whom --- */
 
 struct choice {
-    const char *uuid;
+    const char *proxy;
     struct osm_hash place;
 };
 
@@ -56,16 +56,16 @@ static int choose_share(struct osm_reload *r, const struct osm_snapshot *served)
     size_t n = 0;
     int rc = choices ? 0 : OSM_ENOMEM;
     for (size_t i = 0; !rc && i < served->proxies_len; i++) {
-        const char *uuid = served->proxies[i].uuid;
-        if (r->callbacks.connected(r->callbacks.ud, uuid))
+        const char *proxy = served->proxies[i].key;
+        if (r->callbacks.connected(r->callbacks.ud, proxy))
             choices[n++] =
-                (struct choice){uuid, osm_hash_fold(salt, osm_hash_bytes(uuid, strlen(uuid)))};
+                (struct choice){proxy, osm_hash_fold(salt, osm_hash_bytes(proxy, strlen(proxy)))};
     }
     if (n)
         qsort(choices, n, sizeof *choices, by_place);
     size_t share = (n * r->trial.percent + 99) / 100;
     for (size_t i = 0; !rc && i < share; i++)
-        rc = osm_map_put(&r->canary, choices[i].uuid, r, NULL);
+        rc = osm_map_put(&r->canary, choices[i].proxy, r, NULL);
     osm_free(choices);
     return rc;
 }
@@ -87,7 +87,7 @@ static int choose_labelled(struct osm_reload *r, const struct osm_snapshot *serv
     int rc = 0;
     for (size_t i = 0; !rc && i < served->proxies_len; i++)
         if (has_label(r, &served->proxies[i]))
-            rc = osm_map_put(&r->canary, served->proxies[i].uuid, r, NULL);
+            rc = osm_map_put(&r->canary, served->proxies[i].key, r, NULL);
     return rc;
 }
 
@@ -145,10 +145,10 @@ void osm__canary_start(struct osm_reload *r)
     r->callbacks.changed(r->callbacks.ud);
 }
 
-static bool serves(void *ud, const char *uuid)
+static bool serves(void *ud, const char *proxy)
 {
     const struct osm_reload *r = ud;
-    return osm_map_has(&r->canary, uuid);
+    return osm_map_has(&r->canary, proxy);
 }
 
 struct osm_snapshot *osm__canary_mix(const struct osm_reload *r)
@@ -227,7 +227,7 @@ json_t *osm__canary_status(const struct osm_reload *r)
     json_t *names = json_array();
     for (size_t i = 0; i < served->proxies_len && json_array_size(names) < NAMES_SHOWN; i++) {
         const struct osm_snapshot_proxy *p = &served->proxies[i];
-        if (osm_map_has(&r->canary, p->uuid))
+        if (osm_map_has(&r->canary, p->key))
             (void)json_array_append_new(names, json_sprintf("%s/%s", p->ns, p->pod));
     }
     return json_pack("{s:o, s:I, s:I}", "proxies", names, "count", (json_int_t)r->canary.count,

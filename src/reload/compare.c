@@ -187,7 +187,7 @@ int osm_compare(struct osm_comparison *out, const struct osm_snapshot *served,
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     for (size_t i = 0; i < served->proxies_len && !rc; i++) {
         const struct osm_snapshot_proxy *a = &served->proxies[i];
-        const struct osm_snapshot_proxy *b = osm_snapshot_find(candidate, a->uuid);
+        const struct osm_snapshot_proxy *b = osm_snapshot_find(candidate, a->key);
         if (!b)
             continue;
         const struct pair pair = {a->cls, b->cls};

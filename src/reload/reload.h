@@ -38,7 +38,7 @@ struct osm_reload_callbacks {
     const char *(*roots_pem)(void *ud);
     /** How many proxies are connected; whether this one is. */
     size_t (*proxies)(void *ud);
-    bool (*connected)(void *ud, const char *uuid);
+    bool (*connected)(void *ud, const char *proxy);
 };
 
 /* Whom a canary serves. All zero: it serves nobody first. */
@@ -89,7 +89,7 @@ const char *osm_reload_error(const struct osm_reload *reload);
 
 /* A proxy has refused a resource. */
 struct osm_reload_refusal {
-    const char *uuid;
+    const char *proxy;
     enum osm_xds_type type;
     const char *name, *version; /* of the resource as it was sent */
     const char *error;          /* the proxy's words; for people */
@@ -99,7 +99,7 @@ struct osm_reload_refusal {
 void osm_reload_refused(struct osm_reload *reload, const struct osm_reload_refusal *refusal);
 /** A proxy has come again with nothing: its process began anew, without our doing. @p since: number
  * of the published snapshot that it was served when it went. */
-void osm_reload_restarted(struct osm_reload *reload, const char *uuid, uint64_t since);
+void osm_reload_restarted(struct osm_reload *reload, const char *proxy, uint64_t since);
 
 /** The outcome of what was asked: {"digest", "state": "active", "rejected", "held", "rolled back",
  * "quarantined" or "stopping", "generation", "reason": text or null}; borrowed. */

@@ -47,7 +47,7 @@ struct osm_reload {
 
     /* canary.c */
     struct osm_timer *soak;
-    struct osm_map canary;    /* uuid -> this: whom the candidate serves; empty: nobody */
+    struct osm_map canary;    /* osm_proxy_key -> this: whom the candidate serves; empty: nobody */
     uint64_t canary_since;    /* number of the first snapshot that held it */
     uint64_t canary_until_ms; /* monotonic */
     bool soaked;              /* it has served some, and nothing spoke against it */
@@ -67,7 +67,8 @@ struct osm_reload {
     enum osm_xds_type refused_type; /* of the resource that decided */
     char *refused_name;
     struct osm__blame *blame; /* blame.c: asks whose fault it was; NULL: nobody does */
-    struct osm_map refusing;  /* uuid -> this: proxies that refuse what only the active one says */
+    struct osm_map
+        refusing; /* osm_proxy_key -> this: proxies that refuse what only the active one says */
     char *back_reason; /* the active one is rolled back as soon as the previous one has caught up;
                           NULL: it is not */
 

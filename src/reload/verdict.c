@@ -132,10 +132,10 @@ int osm_reload_roll_back(struct osm_reload *r, const char *reason, struct osm_er
 
 /* The generation on trial and the one that it is compared with: a canary and the active one, or the
  * active one and the one before it; *since: the first snapshot of it. NULL: none is on trial. */
-static struct osm_generation *on_trial(const struct osm_reload *r, const char *uuid,
+static struct osm_generation *on_trial(const struct osm_reload *r, const char *proxy,
                                        struct osm_generation **other, uint64_t *since)
 {
-    bool canary = osm_map_has(&r->canary, uuid);
+    bool canary = osm_map_has(&r->canary, proxy);
     bool watched = r->previous && !r->back_reason && osm_generation_snapshot(r->previous);
     if (!canary && !watched)
         return NULL;
@@ -148,15 +148,16 @@ static struct osm_generation *on_trial(const struct osm_reload *r, const char *u
 static bool says_otherwise(const struct osm_generation *other, const struct osm_reload_refusal *f)
 {
     const struct osm_snapshot_proxy *proxy =
-        osm_snapshot_find(osm_generation_snapshot(other), f->uuid);
+        osm_snapshot_find(osm_generation_snapshot(other), f->proxy);
     const struct osm_resource *before = proxy ? osm_class_find(proxy->cls, f->type, f->name) : NULL;
     return proxy && (!before || strcmp(before->version, f->version) != 0);
 }
 
-static bool differ(const struct osm_generation *a, const struct osm_generation *b, const char *uuid)
+static bool differ(const struct osm_generation *a, const struct osm_generation *b,
+                   const char *proxy)
 {
-    const struct osm_snapshot_proxy *p = osm_snapshot_find(osm_generation_snapshot(a), uuid),
-                                    *q = osm_snapshot_find(osm_generation_snapshot(b), uuid);
+    const struct osm_snapshot_proxy *p = osm_snapshot_find(osm_generation_snapshot(a), proxy),
+                                    *q = osm_snapshot_find(osm_generation_snapshot(b), proxy);
     for (int t = 0; p && q && t < OSM_XDS_TYPE_COUNT; t++) {
         if (p->cls->types[t].len != q->cls->types[t].len)
             return true;
@@ -180,9 +181,9 @@ static size_t refusals_needed(const struct osm_reload *r)
 }
 
 /* One proxy more speaks against what is on trial. True: they are enough. */
-static bool count_against(struct osm_reload *r, const char *uuid)
+static bool count_against(struct osm_reload *r, const char *proxy)
 {
-    return !osm_map_put(&r->refusing, uuid, r, NULL) && /* without memory the next one counts */
+    return !osm_map_put(&r->refusing, proxy, r, NULL) && /* without memory the next one counts */
            r->refusing.count >= refusals_needed(r);
 }
 
@@ -203,8 +204,8 @@ void osm_reload_refused(struct osm_reload *r, const struct osm_reload_refusal *f
 {
     struct osm_generation *other;
     uint64_t since;
-    if (r->refusal || !on_trial(r, f->uuid, &other, &since) || f->since < since ||
-        !says_otherwise(other, f) || !count_against(r, f->uuid))
+    if (r->refusal || !on_trial(r, f->proxy, &other, &since) || f->since < since ||
+        !says_otherwise(other, f) || !count_against(r, f->proxy))
         return;
     osm_free(r->refused_name);
     r->refused_name = osm_strdup(f->name);
@@ -213,17 +214,17 @@ void osm_reload_refused(struct osm_reload *r, const struct osm_reload_refusal *f
                             concerned(r), osm_xds_type_short(f->type), f->name, f->error));
 }
 
-void osm_reload_restarted(struct osm_reload *r, const char *uuid, uint64_t since)
+void osm_reload_restarted(struct osm_reload *r, const char *proxy, uint64_t since)
 {
     struct osm_generation *other, *tried;
     uint64_t first;
-    if (r->refusal || !(tried = on_trial(r, uuid, &other, &first)) || since < first ||
-        !differ(tried, other, uuid) || !count_against(r, uuid))
+    if (r->refusal || !(tried = on_trial(r, proxy, &other, &first)) || since < first ||
+        !differ(tried, other, proxy) || !count_against(r, proxy))
         return;
     osm_free(osm_take_ptr(&r->refused_name));
     decide_soon(r, osm_strf("%zu of %zu proxies refuse or began anew right after they were told, "
                             "the last is %s",
-                            r->refusing.count, concerned(r), uuid));
+                            r->refusing.count, concerned(r), proxy));
 }
 
 void osm__reload_on_verdict(void *ud)

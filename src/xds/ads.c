@@ -241,7 +241,7 @@ static void ads_free(struct osm_ads *ads)
     osm_map_each (&ads->gone, e)
         osm_free(e->value);
     osm_map_clear(&ads->gone);
-    osm_map_clear(&ads->by_uuid);
+    osm_map_clear(&ads->by_proxy);
     osm_snapshot_unref(ads->snapshot);
     osm_timer_free(ads->serve_timer);
     osm_timer_free(ads->sweep_timer);
@@ -433,12 +433,12 @@ void osm_ads_publish(struct osm_ads *ads, struct osm_snapshot *snapshot)
         osm__conn_mark(conn);
 }
 
-void osm_ads_drop(struct osm_ads *ads, const char *uuid, const char *reason)
+void osm_ads_drop(struct osm_ads *ads, const char *proxy, const char *reason)
 {
-    struct osm__conn *conn = osm_map_get(&ads->by_uuid, uuid);
+    struct osm__conn *conn = osm_map_get(&ads->by_proxy, proxy);
     for (struct osm__conn *older; conn; conn = older) {
-        older = conn->same_uuid;
-        osm_log(OSM_LOG_XDS, OSM_LOG_INFO, "stream dropped", OSM_S("node", uuid),
+        older = conn->same_proxy;
+        osm_log(OSM_LOG_XDS, OSM_LOG_INFO, "stream dropped", OSM_S("node", proxy),
                 OSM_S("reason", reason));
         osm__conn_finish(conn, GRPC_STATUS_PERMISSION_DENIED, reason);
     }
@@ -490,12 +490,12 @@ static int by_place(const void *a, const void *b)
 
 size_t osm_ads_proxies(const struct osm_ads *ads)
 {
-    return ads->by_uuid.count;
+    return ads->by_proxy.count;
 }
 
-bool osm_ads_connected(const struct osm_ads *ads, const char *uuid)
+bool osm_ads_connected(const struct osm_ads *ads, const char *proxy)
 {
-    return osm_map_has(&ads->by_uuid, uuid);
+    return osm_map_has(&ads->by_proxy, proxy);
 }
 
 json_t *osm_ads_status(const struct osm_ads *ads)
@@ -507,7 +507,7 @@ json_t *osm_ads_status(const struct osm_ads *ads)
         if (!conn->admitted)
             continue;
         const struct osm_snapshot_proxy *proxy =
-            ads->snapshot ? osm_snapshot_find(ads->snapshot, conn->peer.id.uuid) : NULL;
+            ads->snapshot ? osm_snapshot_find(ads->snapshot, conn->peer.key) : NULL;
         rows[n++] = (struct row){conn, conn->peer.id.ns, proxy ? proxy->pod : ""};
     }
     if (n)

@@ -11,7 +11,7 @@ struct osm_ads;
 
 /* Borrowed for the call. */
 struct osm_ads_refusal {
-    const char *uuid;
+    const char *proxy; /* osm_proxy_key */
     enum osm_xds_type type;
     const struct osm_resource *resource; /* as it was sent; its body may be gone */
     const char *error;                   /* the proxy's words */
@@ -32,7 +32,7 @@ struct osm_ads_callbacks {
     void (*refused)(void *ud, const struct osm_ads_refusal *refusal);
     /** A proxy that went by itself has come again with nothing: its process began anew. @p since:
      * number of the snapshot that it was served when it went. As `refused`. May be NULL. */
-    void (*restarted)(void *ud, const char *uuid, uint64_t since);
+    void (*restarted)(void *ud, const char *proxy, uint64_t since);
     /** A proxy has acknowledged, refused, come or gone: whoever waits may look again. */
     void (*changed)(void *ud);
 };
@@ -73,9 +73,9 @@ void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account,
                       struct osm_resource *secret);
 /** How many proxies are connected. */
 size_t osm_ads_proxies(const struct osm_ads *ads);
-bool osm_ads_connected(const struct osm_ads *ads, const char *uuid);
+bool osm_ads_connected(const struct osm_ads *ads, const char *proxy);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */
-void osm_ads_drop(struct osm_ads *ads, const char *uuid, const char *reason);
+void osm_ads_drop(struct osm_ads *ads, const char *proxy, const char *reason);
 /** Every stream, sorted by namespace/pod:
  * [{"uuid","pod","namespace","account","mode":"delta"|"sotw","connected_s","snapshot": n (the
  * newest that it has applied whole), "types": {"CDS": {"acked": version or null, "nacked": version

@@ -55,22 +55,22 @@ static void conn_leave(struct osm__conn *conn)
     if (!conn->admitted)
         return;
     conn->admitted = false;
-    const char *uuid = conn->peer.id.uuid;
-    struct osm__conn *newest = osm_map_get(&ads->by_uuid, uuid);
+    const char *proxy = conn->peer.key;
+    struct osm__conn *newest = osm_map_get(&ads->by_proxy, proxy);
     if (newest == conn) {
-        if (!conn->same_uuid)
-            (void)osm_map_del(&ads->by_uuid, uuid);
+        if (!conn->same_proxy)
+            (void)osm_map_del(&ads->by_proxy, proxy);
         else
-            OSM_REQUIRE(!osm_map_put(&ads->by_uuid, uuid, conn->same_uuid,
+            OSM_REQUIRE(!osm_map_put(&ads->by_proxy, proxy, conn->same_proxy,
                                      NULL)); /* replacing needs no memory */
     }
-    for (; newest; newest = newest->same_uuid)
-        if (newest->same_uuid == conn)
-            newest->same_uuid = conn->same_uuid;
+    for (; newest; newest = newest->same_proxy)
+        if (newest->same_proxy == conn)
+            newest->same_proxy = conn->same_proxy;
     conn->account->conns--;
-    osm_log(OSM_LOG_XDS, OSM_LOG_INFO, "stream closed", OSM_S("node", uuid),
+    osm_log(OSM_LOG_XDS, OSM_LOG_INFO, "stream closed", OSM_S("node", conn->peer.id.uuid),
             OSM_S("namespace", conn->peer.id.ns), OSM_S("account", conn->peer.id.account),
-            OSM_U("streams", ads->by_uuid.count));
+            OSM_U("streams", ads->by_proxy.count));
     osm__ads_changed(ads);
 }
 
@@ -224,7 +224,7 @@ static int update_view(struct osm__conn *conn)
     if (!snapshot ||
         (conn->view_number == snapshot->number && conn->leaf_generation == account->generation))
         return 0;
-    const struct osm_snapshot_proxy *proxy = osm_snapshot_find(snapshot, conn->peer.id.uuid);
+    const struct osm_snapshot_proxy *proxy = osm_snapshot_find(snapshot, conn->peer.key);
     if (!proxy) {
         if (conn->seen)
             osm__conn_finish(conn, GRPC_STATUS_PERMISSION_DENIED, "the proxy's pod is gone");
@@ -325,7 +325,7 @@ static void note_refusal(struct osm__conn *conn, enum osm_xds_type type, const c
         *since = conn->view_number;
     if (!conn->ads->callbacks.refused)
         return;
-    struct telling telling = {conn, {conn->peer.id.uuid, type, NULL, error, *since}};
+    struct telling telling = {conn, {conn->peer.key, type, NULL, error, *since}};
     osm_stream_each_refused(conn->stream, type, tell_one, &telling);
 }
 
@@ -340,7 +340,7 @@ static void note_verdict(struct osm__conn *conn, const struct osm_stream_request
     case OSM_STREAM_ACK:
         if (!osm_stream_type_state(conn->stream, (enum osm_xds_type)type).nacked) {
             conn->refused_since[type] = 0;
-            osm__past_refused(conn->ads, uuid, (enum osm_xds_type)type, false);
+            osm__past_refused(conn->ads, conn->peer.key, (enum osm_xds_type)type, false);
         }
         osm__ads_changed(conn->ads);
         break;
@@ -348,7 +348,7 @@ static void note_verdict(struct osm__conn *conn, const struct osm_stream_request
         osm_log(OSM_LOG_XDS, OSM_LOG_WARN, "refused by the proxy", OSM_S("node", uuid),
                 OSM_S("type", r->type_url), OSM_S("nonce", r->nonce), OSM_S("error", r->error),
                 OSM_U("snap", conn->view_number));
-        osm__past_refused(conn->ads, uuid, (enum osm_xds_type)type, true);
+        osm__past_refused(conn->ads, conn->peer.key, (enum osm_xds_type)type, true);
         note_refusal(conn, (enum osm_xds_type)type, r->error);
         osm__ads_changed(conn->ads);
         break;
@@ -456,8 +456,8 @@ static void limit_streams(struct osm__conn *newest)
 {
     unsigned n = 0;
     for (struct osm__conn *conn = newest, *older; conn; conn = older) {
-        older = conn->same_uuid;
-        if (++n > OSM__ADS_STREAMS_PER_UUID)
+        older = conn->same_proxy;
+        if (++n > OSM__ADS_STREAMS_PER_PROXY)
             osm__conn_finish(conn, GRPC_STATUS_ABORTED, "replaced by a newer stream of this proxy");
     }
 }
@@ -472,21 +472,21 @@ static int admit(struct osm__conn *conn, struct osm_err *err)
         rc = ads->callbacks.admit(ads->callbacks.ud, id, err);
     if (rc)
         return rc;
-    if (osm__ads_memory_full(ads) && !osm_map_has(&ads->by_uuid, id->uuid))
+    if (osm__ads_memory_full(ads) && !osm_map_has(&ads->by_proxy, conn->peer.key))
         return osm_fail(err, OSM_ELIMIT,
                         "the control plane's memory is full (%zu of %zu MiB): another replica, or "
                         "later",
                         ads->memory_bytes >> 20, ads->memory_max_bytes >> 20);
-    if (ads->proxies_max && ads->by_uuid.count >= ads->proxies_max &&
-        !osm_map_has(&ads->by_uuid, id->uuid))
+    if (ads->proxies_max && ads->by_proxy.count >= ads->proxies_max &&
+        !osm_map_has(&ads->by_proxy, conn->peer.key))
         return osm_fail(
             err, OSM_ELIMIT,
             "too many connections: %zu proxies are connected, and maxDataPlaneConnections "
             "is %u",
-            ads->by_uuid.count, ads->proxies_max);
+            ads->by_proxy.count, ads->proxies_max);
     struct osm__account *account = osm__account_get(ads, id->ns, id->account);
-    conn->same_uuid = osm_map_get(&ads->by_uuid, id->uuid);
-    if (!account || osm_map_put(&ads->by_uuid, id->uuid, conn, NULL))
+    conn->same_proxy = osm_map_get(&ads->by_proxy, conn->peer.key);
+    if (!account || osm_map_put(&ads->by_proxy, conn->peer.key, conn, NULL))
         return osm_fail(err, OSM_ENOMEM, "stream");
     conn->account = account;
     account->conns++;
@@ -529,7 +529,7 @@ static void greet(struct osm__conn *conn, const char *unknown_method)
     osm_log(OSM_LOG_XDS, OSM_LOG_INFO, "stream opened", OSM_S("node", conn->peer.id.uuid),
             OSM_S("namespace", conn->peer.id.ns), OSM_S("account", conn->peer.id.account),
             OSM_S("mode", osm_stream_mode(conn->stream) == OSM_STREAM_DELTA ? "delta" : "sotw"),
-            OSM_U("streams", ads->by_uuid.count));
+            OSM_U("streams", ads->by_proxy.count));
     receive(conn);
     osm__conn_mark(conn);
     osm__ads_changed(ads);
@@ -588,7 +588,7 @@ void osm__conn_sweep(struct osm__conn *conn, uint64_t now_ms, int64_t now_s)
     /* It comes again, and by then its pod may be there: until then it must not take the place of
      * one that is. */
     if (conn->ads->snapshot && !conn->seen && now_ms - conn->opened_ms >= OSM__ADS_UNSEEN_MS &&
-        !osm_snapshot_find(conn->ads->snapshot, conn->peer.id.uuid)) { /* or it is served soon */
+        !osm_snapshot_find(conn->ads->snapshot, conn->peer.key)) { /* or it is served soon */
         osm__conn_finish(conn, GRPC_STATUS_PERMISSION_DENIED, "no pod of the mesh has this uuid");
         return;
     }
@@ -610,9 +610,9 @@ void osm__conn_sweep(struct osm__conn *conn, uint64_t now_ms, int64_t now_s)
 bool osm__conn_counts(const struct osm__conn *conn)
 {
     const struct osm_ads *ads = conn->ads;
-    if (!conn->admitted || osm_map_get(&ads->by_uuid, conn->peer.id.uuid) != conn)
+    if (!conn->admitted || osm_map_get(&ads->by_proxy, conn->peer.key) != conn)
         return false;
-    return conn->seen || !ads->snapshot || osm_snapshot_find(ads->snapshot, conn->peer.id.uuid);
+    return conn->seen || !ads->snapshot || osm_snapshot_find(ads->snapshot, conn->peer.key);
 }
 
 bool osm__conn_has_secrets(const struct osm__conn *conn)
@@ -633,7 +633,7 @@ json_t *osm__conn_status(const struct osm__conn *conn)
 {
     const struct osm_snapshot *snapshot = conn->ads->snapshot;
     const struct osm_snapshot_proxy *proxy =
-        snapshot ? osm_snapshot_find(snapshot, conn->peer.id.uuid) : NULL;
+        snapshot ? osm_snapshot_find(snapshot, conn->peer.key) : NULL;
     json_t *types = json_object();
     for (int i = 0; i < OSM_XDS_TYPE_COUNT; i++) {
         struct osm_stream_type_state s = osm_stream_type_state(conn->stream, (enum osm_xds_type)i);

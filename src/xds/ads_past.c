@@ -21,21 +21,21 @@ static uintptr_t bit(enum osm_xds_type type)
     return (uintptr_t)1 << type;
 }
 
-void osm__past_refused(struct osm_ads *ads, const char *uuid, enum osm_xds_type type, bool refuses)
+void osm__past_refused(struct osm_ads *ads, const char *proxy, enum osm_xds_type type, bool refuses)
 {
-    uintptr_t before = (uintptr_t)osm_map_get(&ads->refusers, uuid);
+    uintptr_t before = (uintptr_t)osm_map_get(&ads->refusers, proxy);
     uintptr_t now = refuses ? before | bit(type) : before & ~bit(type);
     if (before == now)
         return;
     if (!now)
-        (void)osm_map_del(&ads->refusers, uuid);
-    else if (osm_map_put(&ads->refusers, uuid, (void *)now, NULL))
+        (void)osm_map_del(&ads->refusers, proxy);
+    else if (osm_map_put(&ads->refusers, proxy, (void *)now, NULL))
         ads->refuser_forgotten = true;
 }
 
 void osm__past_greet(const struct osm_ads *ads, struct osm__conn *conn)
 {
-    uintptr_t types = (uintptr_t)osm_map_get(&ads->refusers, conn->peer.id.uuid);
+    uintptr_t types = (uintptr_t)osm_map_get(&ads->refusers, conn->peer.key);
     for (int i = 0; i < OSM_XDS_TYPE_COUNT; i++)
         if (ads->refuser_forgotten || types & bit((enum osm_xds_type)i))
             osm_stream_distrust(conn->stream, (enum osm_xds_type)i);
@@ -44,14 +44,14 @@ void osm__past_greet(const struct osm_ads *ads, struct osm__conn *conn)
 void osm__past_went(struct osm__conn *conn)
 {
     struct osm_ads *ads = conn->ads;
-    const char *uuid = conn->peer.id.uuid;
-    if (!conn->admitted || osm_map_get(&ads->by_uuid, uuid) != conn || !conn->view_number ||
+    const char *proxy = conn->peer.key;
+    if (!conn->admitted || osm_map_get(&ads->by_proxy, proxy) != conn || !conn->view_number ||
         !osm_stream_type_state(conn->stream, OSM_XDS_CDS).acked)
         return;
-    struct osm__gone *gone = osm_map_get(&ads->gone, uuid), *fresh = NULL;
+    struct osm__gone *gone = osm_map_get(&ads->gone, proxy), *fresh = NULL;
     if (!gone)
         gone = fresh = osm_alloc(sizeof *gone);
-    if (fresh && osm_map_put(&ads->gone, uuid, fresh, NULL)) {
+    if (fresh && osm_map_put(&ads->gone, proxy, fresh, NULL)) {
         osm_free(fresh);
         gone = NULL;
     }
@@ -62,17 +62,17 @@ void osm__past_went(struct osm__conn *conn)
 void osm__past_came(struct osm__conn *conn, bool with_something)
 {
     struct osm_ads *ads = conn->ads;
-    struct osm__gone *gone = osm_map_del(&ads->gone, conn->peer.id.uuid);
+    struct osm__gone *gone = osm_map_del(&ads->gone, conn->peer.key);
     if (gone && !with_something && osm_now_ms() - gone->at_ms <= RESTART_MAX_MS &&
         ads->callbacks.restarted)
-        ads->callbacks.restarted(ads->callbacks.ud, conn->peer.id.uuid, gone->view_number);
+        ads->callbacks.restarted(ads->callbacks.ud, conn->peer.key, gone->view_number);
     osm_free(gone);
 }
 
 void osm__past_sweep(struct osm_ads *ads, uint64_t now_ms)
 {
     osm_map_each (&ads->refusers, e)
-        if (ads->snapshot && !osm_map_has(&ads->by_uuid, e->key) &&
+        if (ads->snapshot && !osm_map_has(&ads->by_proxy, e->key) &&
             !osm_snapshot_find(ads->snapshot, e->key))
             (void)osm_map_del(&ads->refusers, e->key);
     osm_map_each (&ads->gone, e) {

@@ -19,9 +19,9 @@
 #include <stdatomic.h>
 
 enum {
-    OSM__ADS_SLICE = 64,           /* streams served per loop turn */
-    OSM__ADS_SLOTS = 16,           /* new streams that gRPC may hand over at once */
-    OSM__ADS_STREAMS_PER_UUID = 2, /* newest win */
+    OSM__ADS_SLICE = 64,            /* streams served per loop turn */
+    OSM__ADS_SLOTS = 16,            /* new streams that gRPC may hand over at once */
+    OSM__ADS_STREAMS_PER_PROXY = 2, /* newest win */
     OSM__ADS_SWEEP_MS = 1000,
     OSM__ADS_PATIENCE_MS = 10 * 1000, /* for the answer to a CDS, before LDS and RDS go anyway */
     OSM__ADS_UNSEEN_MS = 15 * 1000,   /* for its pod to appear in a snapshot */
@@ -51,6 +51,7 @@ struct osm__ads_tls {
 
 struct osm__peer {
     struct osm_proxy_id id;
+    char key[OSM_PROXY_KEY_SIZE];
     int64_t not_after;
 };
 
@@ -65,7 +66,7 @@ struct osm__account {
 struct osm__conn {
     struct osm_ads *ads;
     struct osm__conn *prev, *next; /* all, newest last */
-    struct osm__conn *same_uuid;   /* the next older one */
+    struct osm__conn *same_proxy;  /* the next older one */
     struct osm__conn *dirty_next;
     bool dirty, admitted, ended; /* ended: a status is on its way, nothing is served any more */
     grpc_call *call;
@@ -117,12 +118,14 @@ struct osm_ads {
 
     struct osm__conn *first, *last;
     size_t conns, most_conns;
-    struct osm_map by_uuid;  /* newest conn */
+    struct osm_map by_proxy; /* osm_proxy_key -> newest conn */
     struct osm_map accounts; /* "ns/name" -> struct osm__account */
-    struct osm_map refusers; /* uuid -> bits of the types of which its proxy refused something and
-                                has not accepted all since: not believed when it comes again */
-    bool refuser_forgotten;  /* for want of memory: nobody is believed */
-    struct osm_map gone; /* uuid -> struct osm__gone: proxies that went by themselves just now */
+    struct osm_map
+        refusers; /* osm_proxy_key -> bits of the types of which its proxy refused something and
+                     has not accepted all since: not believed when it comes again */
+    bool refuser_forgotten; /* for want of memory: nobody is believed */
+    struct osm_map
+        gone; /* osm_proxy_key -> struct osm__gone: proxies that went by themselves just now */
     struct osm__conn *dirty_first, **dirty_last;
     struct osm_timer *serve_timer, *sweep_timer, *changed_timer;
     uint64_t last_close_ms, next_tag;
@@ -187,7 +190,8 @@ bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t n
 
 /* ads_past.c */
 /** The proxy refuses something of the type now, or has accepted all of it. */
-void osm__past_refused(struct osm_ads *ads, const char *uuid, enum osm_xds_type type, bool refuses);
+void osm__past_refused(struct osm_ads *ads, const char *proxy, enum osm_xds_type type,
+                       bool refuses);
 /** A new stream: what its proxy refuses is not believed. */
 void osm__past_greet(const struct osm_ads *ads, struct osm__conn *conn);
 /** A stream has ended, not by us. Before it leaves the tables. */

@@ -305,8 +305,10 @@ static int check_leaf(const struct osm__ads_tls *tls, X509 *leaf, STACK_OF(X509)
     }
     if (!rc)
         rc = check_marker(leaf, &peer.id, trust_domain, err);
-    if (!rc)
+    if (!rc) {
+        (void)osm_proxy_key(peer.key, peer.id.uuid, peer.id.ns);
         *out = peer;
+    }
     return rc;
 }
 

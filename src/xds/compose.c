@@ -573,7 +573,7 @@ static int update(struct osm_compose *compose, const struct osm_reader *readers,
 static void proxies_free(struct osm_snapshot_proxy *list, size_t len)
 {
     for (size_t i = 0; list && i < len; i++) {
-        free_text(list[i].uuid);
+        free_text(list[i].key);
         free_text(list[i].pod);
         free_text(list[i].ns);
         free_text(list[i].account);
@@ -587,10 +587,10 @@ static struct osm_snapshot_proxy *proxies_of(const struct osm_compose *compose)
     struct osm_snapshot_proxy *list = osm_alloc_array(compose->readers.len, sizeof *list);
     for (size_t i = 0; list && i < compose->readers.len; i++) {
         const struct osm__reader *reader = compose->readers.list[i];
-        list[i] = (struct osm_snapshot_proxy){osm_strdup(reader->uuid), osm_strdup(reader->pod),
+        list[i] = (struct osm_snapshot_proxy){osm_strdup(reader->key), osm_strdup(reader->pod),
                                               osm_strdup(reader->ns), osm_strdup(reader->account),
                                               osm_class_ref(reader->group->cls->cls)};
-        if (!list[i].uuid || !list[i].pod || !list[i].ns || !list[i].account) {
+        if (!list[i].key || !list[i].pod || !list[i].ns || !list[i].account) {
             proxies_free(list, i + 1);
             return NULL;
         }

@@ -58,8 +58,8 @@ void osm_item_free(struct osm_item *item);
 
 /* A reader, as the world knows it. Strings borrowed for the call. */
 struct osm_reader {
-    const char *uuid, *pod, *ns, *account; /* pod: name */
-    const char *const *services;           /* names in ns */
+    const char *key, *pod, *ns, *account; /* pod: name */
+    const char *const *services;          /* names in ns */
     size_t services_len;
 };
 
@@ -87,15 +87,15 @@ bool osm_compose_dirty(const struct osm_compose *compose);
 /** How many items there are. */
 size_t osm_compose_items(const struct osm_compose *compose);
 /** Calls fn for each item that the proxy's resource is made of, in no order, those included that
- * lose to a more specific one; @p uuid NULL: of anybody's. Errors: OSM_ENOENT there is none;
- * OSM_ENOMEM. */
+ * lose to a more specific one; @p proxy (osm_proxy_key) NULL: of anybody's. Errors: OSM_ENOENT
+ * there is none; OSM_ENOMEM. */
 typedef void osm_compose_item_fn(void *ud, const struct osm_item *item);
-OSM_MUST_USE int osm_compose_items_of(const struct osm_compose *compose, const char *uuid,
+OSM_MUST_USE int osm_compose_items_of(const struct osm_compose *compose, const char *proxy,
                                       enum osm_xds_type type, const char *name,
                                       osm_compose_item_fn *fn, void *ud);
 /** Removes; nothing happens where absent. */
 void osm_compose_remove(struct osm_compose *compose, const char *key);
-/** Composes for all readers (sorted by uuid). *out gets the proxies (array and strings: caller, as
+/** Composes for all readers (sorted by key). *out gets the proxies (array and strings: caller, as
  * osm_snapshot wants them). Reports go to
  *  @p errors (a json array of {"where", "message", "module", "line"}): duplicate domains, equal
  * chain matches, equal rank with unequal bytes, references to what the class is not served. Only

@@ -4,18 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int uuid_against(const void *uuid, const void *at)
+static int key_against(const void *key, const void *at)
 {
     const struct osm__reader *reader = *(void *const *)at;
-    return strcmp(uuid, reader->uuid);
+    return strcmp(key, reader->key);
 }
 
-static const struct osm__reader *reader_of(const struct osm_compose *compose, const char *uuid)
+static const struct osm__reader *reader_of(const struct osm_compose *compose, const char *key)
 {
     const struct osm__ptrs *readers = &compose->readers;
-    void *const *at = readers->len ? bsearch(uuid, readers->list, readers->len,
-                                             sizeof *readers->list, uuid_against)
-                                   : NULL;
+    void *const *at =
+        readers->len ? bsearch(key, readers->list, readers->len, sizeof *readers->list, key_against)
+                     : NULL;
     return at ? *at : NULL;
 }
 
@@ -28,18 +28,18 @@ static bool reads(const struct osm__group *group, const struct osm__entry *entry
     return false;
 }
 
-int osm_compose_items_of(const struct osm_compose *compose, const char *uuid,
+int osm_compose_items_of(const struct osm_compose *compose, const char *proxy,
                          enum osm_xds_type type, const char *name, osm_compose_item_fn *fn,
                          void *ud)
 {
-    const struct osm__reader *reader = uuid ? reader_of(compose, uuid) : NULL;
+    const struct osm__reader *reader = proxy ? reader_of(compose, proxy) : NULL;
     char *key = osm__target_key(type, name);
     if (!key)
         return OSM_ENOMEM;
     const struct osm__target *target = osm_map_get(&compose->targets, key);
     osm_free(key);
     int rc = OSM_ENOENT;
-    for (size_t i = 0; target && (!uuid || reader) && i < target->entries.len; i++) {
+    for (size_t i = 0; target && (!proxy || reader) && i < target->entries.len; i++) {
         const struct osm__entry *entry = target->entries.list[i];
         if (reader && (!reader->group || !reads(reader->group, entry)))
             continue;

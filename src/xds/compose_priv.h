@@ -134,10 +134,10 @@ struct osm__group {
 };
 
 struct osm__reader {
-    char *text;                            /* holds all strings */
-    const char *uuid, *pod, *ns, *account; /* pod and account: names */
-    const char *pod_key, *account_key;     /* "ns/name" */
-    const char **services;                 /* "ns/name" */
+    char *text;                           /* holds all strings */
+    const char *key, *pod, *ns, *account; /* pod and account: names */
+    const char *pod_key, *account_key;    /* "ns/name" */
+    const char **services;                /* "ns/name" */
     size_t services_len;
     struct osm__group *group;
     bool queued; /* to be matched again */
@@ -152,7 +152,7 @@ struct osm_compose {
     struct osm_map items;   /* key -> struct osm__entry */
     struct osm_map targets, terms, groups, resources, classes;
     struct osm_map index;       /* what a term may name -> struct osm__ptrs of readers */
-    struct osm__ptrs readers;   /* sorted by uuid */
+    struct osm__ptrs readers;   /* sorted by key */
     struct osm__ptrs touched;   /* terms */
     size_t shapes[OSM__SHAPES]; /* live terms of each shape */
     uint64_t next_term, stamp;

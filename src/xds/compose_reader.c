@@ -33,7 +33,7 @@ static struct osm__reader *reader_new(const struct osm_reader *from)
     if (!r || !at)
         goto fail;
     r->services = osm_alloc_array(from->services_len, sizeof *r->services);
-    at[0] = keep(&text, NULL, from->uuid);
+    at[0] = keep(&text, NULL, from->key);
     at[1] = keep(&text, NULL, from->pod);
     at[2] = keep(&text, NULL, from->ns);
     at[3] = keep(&text, NULL, from->account);
@@ -44,7 +44,7 @@ static struct osm__reader *reader_new(const struct osm_reader *from)
     if (!r->services || text.failed)
         goto fail;
     r->text = osm_buf_take(&text);
-    r->uuid = r->text + at[0];
+    r->key = r->text + at[0];
     r->pod = r->text + at[1];
     r->ns = r->text + at[2];
     r->account = r->text + at[3];
@@ -186,14 +186,14 @@ int osm__readers_set(struct osm_compose *compose, const struct osm_reader *reade
     int rc = 0;
     size_t o = 0;
     for (size_t i = 0; i < len && !rc; i++) {
-        if (i && strcmp(readers[i - 1].uuid, readers[i].uuid) >= 0) {
+        if (i && strcmp(readers[i - 1].key, readers[i].key) >= 0) {
             rc = osm_fail(err, OSM_EINVAL,
-                          "composition: readers are not sorted by uuid, or one is there twice");
+                          "composition: readers are not sorted by key, or one is there twice");
             break;
         }
         int order = -1;
         while (!rc && o < old->len &&
-               (order = strcmp(((struct osm__reader *)old->list[o])->uuid, readers[i].uuid)) < 0)
+               (order = strcmp(((struct osm__reader *)old->list[o])->key, readers[i].key)) < 0)
             rc = osm__ptrs_push(&gone, old->list[o++]);
         struct osm__reader *known = o < old->len && !order ? old->list[o++] : NULL;
         if (!rc && known && same(known, &readers[i])) {

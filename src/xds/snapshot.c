@@ -171,7 +171,7 @@ void osm_snapshot_unref(struct osm_snapshot *snapshot)
         return;
     for (size_t i = 0; i < snapshot->proxies_len; i++) {
         struct osm_snapshot_proxy *p = &snapshot->proxies[i];
-        osm_free((char *)(uintptr_t)p->uuid);
+        osm_free((char *)(uintptr_t)p->key);
         osm_free((char *)(uintptr_t)p->pod);
         osm_free((char *)(uintptr_t)p->ns);
         osm_free((char *)(uintptr_t)p->account);
@@ -185,27 +185,27 @@ void osm_snapshot_unref(struct osm_snapshot *snapshot)
     osm_free(s);
 }
 
-static int uuid_against(const void *uuid, const void *proxy)
+static int key_against(const void *key, const void *proxy)
 {
-    return strcmp(uuid, ((const struct osm_snapshot_proxy *)proxy)->uuid);
+    return strcmp(key, ((const struct osm_snapshot_proxy *)proxy)->key);
 }
 
 const struct osm_snapshot_proxy *osm_snapshot_find(const struct osm_snapshot *snapshot,
-                                                   const char *uuid)
+                                                   const char *key)
 {
     if (!snapshot->proxies_len)
         return NULL;
-    return bsearch(uuid, snapshot->proxies, snapshot->proxies_len, sizeof *snapshot->proxies,
-                   uuid_against);
+    return bsearch(key, snapshot->proxies, snapshot->proxies_len, sizeof *snapshot->proxies,
+                   key_against);
 }
 
 static bool copy_proxy(struct osm_snapshot_proxy *to, const struct osm_snapshot_proxy *from,
                        struct osm_class *cls)
 {
-    *to = (struct osm_snapshot_proxy){osm_strdup(from->uuid), osm_strdup(from->pod),
+    *to = (struct osm_snapshot_proxy){osm_strdup(from->key), osm_strdup(from->pod),
                                       osm_strdup(from->ns), osm_strdup(from->account),
                                       osm_class_ref(cls)};
-    return to->uuid && to->pod && to->ns && to->account;
+    return to->key && to->pod && to->ns && to->account;
 }
 
 struct osm_snapshot *osm_snapshot_mix(const struct osm_snapshot *base,
@@ -220,7 +220,7 @@ struct osm_snapshot *osm_snapshot_mix(const struct osm_snapshot *base,
     for (size_t i = 0; ok && i < base->proxies_len; i++) {
         const struct osm_snapshot_proxy *p = &base->proxies[i];
         const struct osm_snapshot_proxy *q =
-            pick(ud, p->uuid) ? osm_snapshot_find(other, p->uuid) : NULL;
+            pick(ud, p->key) ? osm_snapshot_find(other, p->key) : NULL;
         ok = copy_proxy(&mixed->proxies[mixed->proxies_len++], p, q ? q->cls : p->cls);
     }
     mixed->rejects = json_incref(base->rejects);

@@ -59,7 +59,7 @@ struct osm_resource *osm_class_find(const struct osm_class *cls, enum osm_xds_ty
                                     const char *name);
 
 struct osm_snapshot_proxy {
-    const char *uuid; /* strings owned by the snapshot */
+    const char *key; /* osm_proxy_key; strings owned by the snapshot */
     const char *pod, *ns, *account;
     struct osm_class *cls;
 };
@@ -67,7 +67,7 @@ struct osm_snapshot_proxy {
 struct osm_snapshot {
     uint64_t number;                    /* 1, 2, ...; given anew by whoever publishes it: the loop's
                                            from then on */
-    struct osm_snapshot_proxy *proxies; /* sorted by uuid */
+    struct osm_snapshot_proxy *proxies; /* sorted by key */
     size_t proxies_len;
     json_t *rejects; /* [{"object": "TrafficTarget blue/t1", "path": "spec.rules[0]", "reason": ...,
                         "origin": ..., "by": "rule or module"}] */
@@ -81,12 +81,12 @@ struct osm_snapshot {
 OSM_MUST_USE struct osm_snapshot *osm_snapshot_new(void);
 /** @p base, but the proxies that @p pick chooses have what @p other says of them, where it says
  * anything. Shares the classes and reports of both. NULL: no memory. */
-typedef bool osm_snapshot_pick_fn(void *ud, const char *uuid);
+typedef bool osm_snapshot_pick_fn(void *ud, const char *key);
 OSM_MUST_USE struct osm_snapshot *osm_snapshot_mix(const struct osm_snapshot *base,
                                                    const struct osm_snapshot *other,
                                                    osm_snapshot_pick_fn *pick, void *ud);
 struct osm_snapshot *osm_snapshot_ref(struct osm_snapshot *snapshot);
 void osm_snapshot_unref(struct osm_snapshot *snapshot);
-/** By uuid (lower case); borrowed; NULL where absent. */
+/** By osm_proxy_key; borrowed; NULL where absent. */
 const struct osm_snapshot_proxy *osm_snapshot_find(const struct osm_snapshot *snapshot,
-                                                   const char *uuid);
+                                                   const char *key);

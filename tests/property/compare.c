@@ -105,10 +105,10 @@ bool snapshots_equal(const struct osm_snapshot *grown, const struct osm_snapshot
     }
     for (size_t i = 0; i < grown->proxies_len; i++) {
         const struct osm_snapshot_proxy *a = &grown->proxies[i], *b = &fresh->proxies[i];
-        if (strcmp(a->uuid, b->uuid) != 0 || strcmp(a->pod, b->pod) != 0 ||
+        if (strcmp(a->key, b->key) != 0 || strcmp(a->pod, b->pod) != 0 ||
             strcmp(a->ns, b->ns) != 0 || strcmp(a->account, b->account) != 0) {
             (void)osm_buf_addf(why, "proxy %s is %s/%s of %s, from scratch %s is %s/%s of %s\n",
-                               a->uuid, a->ns, a->pod, a->account, b->uuid, b->ns, b->pod,
+                               a->key, a->ns, a->pod, a->account, b->key, b->ns, b->pod,
                                b->account);
             return false;
         }
@@ -132,7 +132,7 @@ struct osm_hash snapshot_digest(const struct osm_snapshot *s)
     struct osm_buf all = OSM_BUF_INIT(256 << 20);
     for (size_t i = 0; i < s->proxies_len; i++) {
         const struct osm_snapshot_proxy *p = &s->proxies[i];
-        (void)osm_buf_addf(&all, "%s %s/%s %s\n", p->uuid, p->ns, p->pod, p->account);
+        (void)osm_buf_addf(&all, "%s %s/%s %s\n", p->key, p->ns, p->pod, p->account);
         for (int t = 0; t < OSM_XDS_TYPE_COUNT; t++)
             for (size_t k = 0; k < p->cls->types[t].len; k++) {
                 const struct osm_resource *r = p->cls->types[t].list[k];

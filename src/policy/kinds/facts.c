@@ -71,8 +71,10 @@ static const struct {
     {"members", "ss", members, "namespace, service", "mesh.Member[]",
      "The pods behind a headless Service; {} for any other."},
     {"addresses", "ss", addresses, "namespace, service", "string[]",
-     "The addresses of the ready endpoints of a Service. Who asks is run again whenever a pod "
-     "comes or goes, so ask only if that is needed; load assignments are filled in without "
+     "The addresses of the ready pods behind a Service; those that an EndpointSlice names and no "
+     "pod "
+     "of the namespace has are left out. Who asks is run again whenever a pod comes or goes, so "
+     "ask only if that is needed; load assignments are filled in without "
      "asking."},
 };
 

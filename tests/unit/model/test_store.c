@@ -157,14 +157,14 @@ static void test_pods_are_found_by_uuid_in_lower_case(void **state)
 {
     struct osm_store *s = *state;
     put(s, pod("p", "0A1B2C3D-1111-4222-8333-0123456789AB"));
-    assert_string_equal(osm_store_pod_by_uuid(s, UUID)->name, "p");
-    assert_null(osm_store_pod_by_uuid(s, "0a1b2c3d-1111-4222-8333-000000000000"));
+    assert_string_equal(osm_store_pod_of_proxy(s, UUID ".default")->name, "p");
+    assert_null(osm_store_pod_of_proxy(s, "0a1b2c3d-1111-4222-8333-000000000000.default"));
     put(s, pod("p", "11111111-1111-4222-8333-0123456789ab"));
-    assert_null(osm_store_pod_by_uuid(s, UUID));
-    assert_string_equal(osm_store_pod_by_uuid(s, "11111111-1111-4222-8333-0123456789ab")->name,
-                        "p");
+    assert_null(osm_store_pod_of_proxy(s, UUID ".default"));
+    assert_string_equal(
+        osm_store_pod_of_proxy(s, "11111111-1111-4222-8333-0123456789ab.default")->name, "p");
     put(s, pod("p", "no uuid"));
-    assert_null(osm_store_pod_by_uuid(s, "11111111-1111-4222-8333-0123456789ab"));
+    assert_null(osm_store_pod_of_proxy(s, "11111111-1111-4222-8333-0123456789ab.default"));
 }
 
 static void test_two_pods_with_one_uuid_are_nobody(void **state)
@@ -172,11 +172,22 @@ static void test_two_pods_with_one_uuid_are_nobody(void **state)
     struct osm_store *s = *state;
     put(s, pod("p", UUID));
     put(s, pod("q", UUID));
-    assert_null(osm_store_pod_by_uuid(s, UUID));
+    assert_null(osm_store_pod_of_proxy(s, UUID ".default"));
     assert_int_equal(osm_store_delete(s, "/Pod/default/p"), 0);
-    assert_string_equal(osm_store_pod_by_uuid(s, UUID)->name, "q");
+    assert_string_equal(osm_store_pod_of_proxy(s, UUID ".default")->name, "q");
     assert_int_equal(osm_store_delete(s, "/Pod/default/q"), 0);
-    assert_null(osm_store_pod_by_uuid(s, UUID));
+    assert_null(osm_store_pod_of_proxy(s, UUID ".default"));
+}
+
+/* A label can be copied by whoever may write pods somewhere. */
+static void test_a_uuid_of_another_namespace_is_none_of_ours(void **state)
+{
+    struct osm_store *s = *state;
+    put(s, pod("p", UUID));
+    put(s, object_of("{apiVersion: v1, kind: Pod, metadata: {name: thief, namespace: other, "
+                     "labels: {osm-proxy-uuid: " UUID "}}}"));
+    assert_string_equal(osm_store_pod_of_proxy(s, UUID ".default")->name, "p");
+    assert_string_equal(osm_store_pod_of_proxy(s, UUID ".other")->name, "thief");
 }
 
 static void test_a_replaced_pod_is_the_one_that_is_found(void **state)
@@ -185,7 +196,7 @@ static void test_a_replaced_pod_is_the_one_that_is_found(void **state)
     put(s, pod("p", UUID));
     struct osm_object *again = pod("p", UUID);
     put(s, again);
-    assert_ptr_equal(osm_store_pod_by_uuid(s, UUID), again);
+    assert_ptr_equal(osm_store_pod_of_proxy(s, UUID ".default"), again);
 }
 
 static void test_each_reader_has_changes_of_its_own(void **state)
@@ -231,7 +242,7 @@ static void test_no_memory_changes_nothing(void **state)
         int delete_rc = osm_store_delete(s, "/Pod/default/p");
         osm_mem_fail_at(-1);
         failures += put_rc || other_rc || !changes || delete_rc;
-        const struct osm_object *found = osm_store_pod_by_uuid(s, UUID);
+        const struct osm_object *found = osm_store_pod_of_proxy(s, UUID ".default");
         if (!delete_rc)
             assert_null(osm_store_get(s, "/Pod/default/p"));
         else
@@ -269,6 +280,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pods_are_found_by_uuid_in_lower_case, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_two_pods_with_one_uuid_are_nobody, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_uuid_of_another_namespace_is_none_of_ours, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_replaced_pod_is_the_one_that_is_found, set_up,
                                         tear_down),
         cmocka_unit_test(test_no_memory_changes_nothing),

@@ -47,7 +47,7 @@ static void test_proxies_are_pods_with_a_uuid(void **state)
     put(f, pod_a);
     const struct osm_world_proxy *proxies = osm_world_proxies(f->world, &n);
     assert_int_equal(n, 1);
-    assert_string_equal(proxies[0].uuid, "0abcdef0-0000-4000-8000-00000000000a");
+    assert_string_equal(proxies[0].key, "0abcdef0-0000-4000-8000-00000000000a.shop");
     assert_string_equal(proxies[0].account, "seller");
     assert_string_equal(proxies[0].pod, "a");
     assert_int_equal(proxies[0].services_len, 1);
@@ -149,6 +149,43 @@ static void test_unmonitored_namespaces_have_no_facts(void **state)
 
 /* --- proxies --- */
 
+static void test_a_uuid_that_a_pod_of_another_namespace_has_counts(void **state)
+{
+    struct fixture *f = *state;
+    size_t n = 0;
+    put(f, monitored);
+    put(f, pod_a);
+    put(f, "{apiVersion: v1, kind: Namespace, metadata: {name: thieves, labels: "
+           "{openservicemesh.io/monitored-by: osm}}}");
+    put(f, "{apiVersion: v1, kind: Pod, metadata: {name: copy, namespace: thieves, labels: "
+           "{osm-proxy-uuid: 0abcdef0-0000-4000-8000-00000000000A}}}");
+    const struct osm_world_proxy *proxies = osm_world_proxies(f->world, &n);
+    assert_int_equal(n, 2);
+    assert_string_equal(proxies[0].pod, "a");
+    assert_string_equal(proxies[1].pod, "copy");
+    expect(osm_world_reports(f->world), "[]");
+}
+
+static void test_what_is_malformed_is_reported_until_it_is_not(void **state)
+{
+    struct fixture *f = *state;
+    put(f, monitored);
+    put(f,
+        "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}, spec: {hostname: 5}}");
+    json_t *reports = osm_world_reports(f->world);
+    assert_int_equal(json_array_size(reports), 1);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(reports, 0), "object")),
+                        "Pod shop/a");
+    json_decref(reports);
+    put(f, pod_a);
+    assert_true(osm_world_reports_changed(f->world));
+    expect(osm_world_reports(f->world), "[]");
+    put(f,
+        "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}, spec: {hostname: 5}}");
+    del(f, "/Pod/shop/a");
+    expect(osm_world_reports(f->world), "[]");
+}
+
 static void test_a_uuid_of_two_pods_is_left_out(void **state)
 {
     struct fixture *f = *state;
@@ -159,10 +196,19 @@ static void test_a_uuid_of_two_pods_is_left_out(void **state)
            "{osm-proxy-uuid: 0abcdef0-0000-4000-8000-00000000000A}}}");
     (void)osm_world_proxies(f->world, &n);
     assert_int_equal(n, 0);
+    assert_true(osm_world_reports_changed(f->world));
+    json_t *reports = osm_world_reports(f->world);
+    assert_int_equal(json_array_size(reports), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(reports, 0), "path")),
+                        "metadata.labels.osm-proxy-uuid");
+    json_decref(reports);
+    assert_false(osm_world_reports_changed(f->world));
     put(f, "{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: shop, labels: "
            "{osm-proxy-uuid: none}}}");
     (void)osm_world_proxies(f->world, &n);
     assert_int_equal(n, 1);
+    assert_true(osm_world_reports_changed(f->world));
+    expect(osm_world_reports(f->world), "[]");
     put(f, "{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: shop, labels: "
            "{osm-proxy-uuid: 00000000-0000-4000-8000-000000000000}}}");
     const struct osm_world_proxy *proxies = osm_world_proxies(f->world, &n);
@@ -231,6 +277,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unmonitored_namespaces_have_no_facts, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_uuid_of_two_pods_is_left_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_uuid_that_a_pod_of_another_namespace_has_counts,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_malformed_is_reported_until_it_is_not, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_topics_are_told_where_facts_may_differ, set_up,
                                         tear_down),
     };

@@ -121,7 +121,7 @@ static json_t *everything(struct osm_world *world)
         json_t *services = json_array();
         for (size_t j = 0; j < proxies[i].services_len; j++)
             (void)json_array_append_new(services, json_string(proxies[i].services[j]));
-        (void)json_array_append_new(all, json_pack("[ssssos]", proxies[i].uuid, proxies[i].pod,
+        (void)json_array_append_new(all, json_pack("[ssssos]", proxies[i].key, proxies[i].pod,
                                                    proxies[i].ns, proxies[i].account, services,
                                                    proxies[i].object->key));
     }

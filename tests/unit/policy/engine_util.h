@@ -218,8 +218,10 @@ static inline const char *bench_resource(struct bench *b, const char *uuid, enum
     static char text[64 * 1024];
     struct osm_err err = {0};
     json_t *decoded = NULL;
-    const struct osm_snapshot_proxy *proxy =
-        b->snapshot ? osm_snapshot_find(b->snapshot, uuid) : NULL;
+    const struct osm_snapshot_proxy *proxy = NULL;
+    for (size_t i = 0; b->snapshot && i < b->snapshot->proxies_len; i++)
+        if (!strncmp(b->snapshot->proxies[i].key, uuid, strlen(uuid)))
+            proxy = &b->snapshot->proxies[i];
     struct osm_resource *r = proxy ? osm_class_find(proxy->cls, type, name) : NULL;
     if (!r)
         return NULL;

@@ -46,7 +46,7 @@ static char *served(struct bench *b)
 {
     const char *names[] = {"a/one", "a/two"};
     struct osm_buf out = OSM_BUF_INIT(64 * 1024);
-    const struct osm_snapshot_proxy *proxy = osm_snapshot_find(b->snapshot, PROXY);
+    const struct osm_snapshot_proxy *proxy = osm_snapshot_find(b->snapshot, PROXY ".a");
     assert_non_null(proxy);
     for (size_t i = 0; i < 2; i++) {
         struct osm_resource *r = osm_class_find(proxy->cls, OSM_XDS_CDS, names[i]);

@@ -272,7 +272,7 @@ static void test_keys_that_read_alike_have_items_of_their_own(void **state)
                        "  out.cluster({ name = 'c', audience = 'everyone', message = { type = "
                        "'STATIC', connect_timeout = '1s' } }) end }\nreturn M");
     bench_apply(b, world);
-    const struct osm_snapshot_proxy *proxy = osm_snapshot_find(b->snapshot, UUID_A);
+    const struct osm_snapshot_proxy *proxy = osm_snapshot_find(b->snapshot, UUID_A ".a");
     assert_non_null(proxy);
     assert_int_equal(proxy->cls->types[OSM_XDS_CDS].len, 8);
     assert_int_equal(json_array_size(b->snapshot->errors), 0);

@@ -105,7 +105,7 @@ static char *text_of(const struct osm_snapshot *s)
     struct osm_buf out = OSM_BUF_INIT(16 << 20);
     for (size_t i = 0; i < s->proxies_len; i++) {
         const struct osm_snapshot_proxy *p = &s->proxies[i];
-        (void)osm_buf_addf(&out, "%s %s/%s %s\n", p->uuid, p->ns, p->pod, p->account);
+        (void)osm_buf_addf(&out, "%s %s/%s %s\n", p->key, p->ns, p->pod, p->account);
         for (int t = 0; t < OSM_XDS_TYPE_COUNT; t++)
             for (size_t k = 0; k < p->cls->types[t].len; k++)
                 (void)osm_buf_addf(&out, "  %s %s %s\n", osm_xds_type_short((enum osm_xds_type)t),

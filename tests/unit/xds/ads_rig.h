@@ -246,9 +246,9 @@ static void publish_now(struct rig *rig, void *arg)
     s->number = ++rig->number;
     s->proxies = osm_alloc_array(4, sizeof *s->proxies);
     for (char *uuid = strtok_r(uuids, " ", &save); uuid; uuid = strtok_r(NULL, " ", &save))
-        s->proxies[s->proxies_len++] =
-            (struct osm_snapshot_proxy){osm_strdup(uuid), osm_strdup("pod"), osm_strdup("red"),
-                                        osm_strdup("caller"), osm_class_ref(cls)};
+        s->proxies[s->proxies_len++] = (struct osm_snapshot_proxy){
+            osm_strf("%s.red", uuid), osm_strdup("pod"), osm_strdup("red"), osm_strdup("caller"),
+            osm_class_ref(cls)};
     osm_class_unref(cls);
     osm_ads_publish(rig->ads, s);
     osm_snapshot_unref(s);

@@ -63,7 +63,7 @@ static inline void setup(struct world *w)
 static inline void drop_result(struct world *w)
 {
     for (size_t i = 0; i < w->proxies_len; i++) {
-        osm_free((char *)(uintptr_t)w->proxies[i].uuid);
+        osm_free((char *)(uintptr_t)w->proxies[i].key);
         osm_free((char *)(uintptr_t)w->proxies[i].pod);
         osm_free((char *)(uintptr_t)w->proxies[i].ns);
         osm_free((char *)(uintptr_t)w->proxies[i].account);

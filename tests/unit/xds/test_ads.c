@@ -295,7 +295,7 @@ static void test_newest_two_streams_of_a_proxy_stay(void **state)
 
 static void drop_it(struct rig *rig, void *arg)
 {
-    osm_ads_drop(rig->ads, UUID, arg);
+    osm_ads_drop(rig->ads, UUID ".red", arg);
 }
 
 static void come_and_go(struct rig *rig)

@@ -159,7 +159,7 @@ static void test_readers_come_go_and_change(void **state)
     run(&w);
     add_reader(&w, "u0", "p0", "blue", "shop", svc_web, 1);
     run(&w);
-    assert_string_equal(w.proxies[0].uuid, "u0");
+    assert_string_equal(w.proxies[0].key, "u0");
     assert_string_equal(served(&w, 0, OSM_XDS_CDS, "c"), "A");
     teardown(&w);
 }

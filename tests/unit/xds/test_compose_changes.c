@@ -61,7 +61,7 @@ static struct osm_item *random_item(unsigned key, unsigned variant)
 static void print_result(const struct world *w, struct osm_buf *out)
 {
     for (size_t i = 0; i < w->proxies_len; i++) {
-        (void)osm_buf_addf(out, "%s %s/%s\n", w->proxies[i].uuid, w->proxies[i].ns,
+        (void)osm_buf_addf(out, "%s %s/%s\n", w->proxies[i].key, w->proxies[i].ns,
                            w->proxies[i].pod);
         for (int t = 0; t < OSM_XDS_TYPE_COUNT; t++)
             for (size_t k = 0; k < w->proxies[i].cls->types[t].len; k++) {
