@@ -52,6 +52,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
     e->run = 1;
     e->thorough = config->thorough;
+    e->canceled = config->canceled;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;
     e->settings = json_pack("{s:s, s:s, s:s}", "mesh_name", e->mesh_name, "osm_namespace",

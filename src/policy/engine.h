@@ -13,6 +13,8 @@
 #include "policy/files.h"
 #include "xds/snapshot.h"
 
+#include <stdatomic.h>
+
 struct osm_engine;
 
 struct osm_engine_config {
@@ -28,6 +30,10 @@ struct osm_engine_config {
     uint64_t (*now_ms)(void); /* monotonic; NULL: the system's */
     bool thorough;            /* whether rules keep state is looked for after every run, not after
                                  the first and one in 64 */
+    /* For an engine that is thrown away. */
+    bool yields;                 /* its thread (policy/host.h) gives way to all others */
+    const atomic_bool *canceled; /* set by another thread: what is under way ends as if its time
+                                    were over, and the state is lost. NULL: never */
 };
 
 /** Loads and checks the bundle. Errors: OSM_ELUA "file:line: text"; nothing of the bundle runs
@@ -48,6 +54,9 @@ OSM_MUST_USE int osm_engine_watch_status(const struct osm_engine *engine,
  * OSM_ENOMEM, OSM_ELUA (state lost; the engine must be thrown away). */
 OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_changes *changes,
                                 struct osm_snapshot **out, struct osm_err *err);
+/** The errors of rules as they stand, as in a snapshot: also where the last run was cut, of what it
+ * had evaluated. Caller: json_decref. NULL: no memory. */
+OSM_MUST_USE json_t *osm_engine_errors(const struct osm_engine *engine);
 /** For when no batch is waiting: does a piece of the housekeeping that runs leave (collecting
  * garbage, mostly well under 1 ms). True: there is more. Never needed for correctness; without it
  * runs do it themselves, and take longer. */

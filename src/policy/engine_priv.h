@@ -226,6 +226,7 @@ struct osm_engine {
     size_t abort_level;
     uint64_t (*now_ms)(void);
     uint64_t deadline_ms;
+    const atomic_bool *canceled;
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */
     uint64_t serial;

@@ -135,6 +135,11 @@ void osm_reload_now(struct osm_reload *r, bool force, osm_reload_answer_fn *answ
     osm_notice_look(r->notice);
 }
 
+struct osm_policy_files *osm_reload_files(const struct osm_reload *r)
+{
+    return r->active ? osm_generation_files(r->active) : NULL;
+}
+
 int osm_reload_ask(struct osm_reload *r, osm_policy_work_fn *work, osm_task_fn *done, void *ud)
 {
     return r->active ? osm_generation_ask(r->active, work, done, ud) : OSM_EBUSY;

@@ -125,6 +125,8 @@ OSM_MUST_USE int osm_reload_activate(struct osm_reload *reload, const char *dige
  * latter. Errors: OSM_ENOENT there is none. */
 OSM_MUST_USE int osm_reload_roll_back(struct osm_reload *reload, const char *reason,
                                       struct osm_err *err);
+/** Of the active generation; borrowed. NULL: nothing is active. */
+struct osm_policy_files *osm_reload_files(const struct osm_reload *reload);
 /** Asks the active generation's engine, as osm_policy_ask. Errors: OSM_EBUSY nothing is active, or
  * its engine is being replaced; OSM_ENOMEM. */
 OSM_MUST_USE int osm_reload_ask(struct osm_reload *reload, osm_policy_work_fn *work,
