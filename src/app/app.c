@@ -2,8 +2,10 @@
 
 #include "app/commands.h"
 #include "app/leaves.h"
+#include "app/whatif_commands.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "whatif/scratch.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -125,7 +127,10 @@ static void publish(void *ud, struct osm_snapshot *snapshot)
 
 static void policies_changed(void *ud)
 {
-    osm_app_wake_waiters(ud);
+    struct osm_app *app = ud;
+    osm_app_wake_waiters(app);
+    if (app->scratch)
+        osm_scratch_wake(app->scratch);
 }
 
 static const char *roots_pem(void *ud)
@@ -343,6 +348,8 @@ static int start(struct osm_app *app, struct osm_err *err)
         rc = issue_ads_leaf(app, err);
     if (!rc)
         rc = start_policies(app, err);
+    if (!rc)
+        rc = osm_whatif_start(app, err);
     if (!rc) {
         struct osm_ads_config ads = {
             .listen = config->ads_listen,
@@ -381,6 +388,7 @@ static void stop(void *ud)
     osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopping");
     osm_source_stop(osm_take_ptr(&app->source));
     osm_app_control_stop(app);
+    osm_whatif_stop(app);
     osm_reload_stop(osm_take_ptr(&app->reload));
     osm_leaves_free(osm_take_ptr(&app->leaves));
     osm_timer_free(osm_take_ptr(&app->ads_leaf_timer));

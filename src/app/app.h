@@ -21,6 +21,7 @@
 #include "xds/ads.h"
 
 struct osm_leaves;
+struct osm_scratch;
 struct osm_waiter;
 
 struct osm_app {
@@ -30,6 +31,7 @@ struct osm_app {
     struct osm_store *store;
     struct osm_source *source;
     struct osm_reload *reload;
+    struct osm_scratch *scratch; /* engines for questions, thrown away */
     struct osm_ads *ads;
     struct osm_control *control;
     struct osm_leaves *leaves;

@@ -4,6 +4,7 @@
 #include "app/leaves.h"
 #include "app/policy_commands.h"
 #include "app/sidecar.h"
+#include "app/whatif_commands.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/map.h"
@@ -297,18 +298,19 @@ static void proxy_config(void *ud, struct osm_control_request *request, const js
 }
 
 static const struct osm_control_command commands[] = {
-    {"status", status, false},
-    {"wait", wait_applied, false},
-    {"proxy.bootstrap", proxy_bootstrap, true},
-    {"proxy.config", proxy_config, false},
-    {"ca.reload", osm_ca_reload_command, false},
-    {"policy.list", osm_policy_list_command, false},
-    {"policy.why", osm_policy_why_command, false},
-    {"policy.reload", osm_policy_reload_command, false},
-    {"policy.apply", osm_policy_apply_command, false},
-    {"policy.activate", osm_policy_activate_command, false},
-    {"policy.rollback", osm_policy_rollback_command, false},
-    {NULL, NULL, false},
+    {"status", status, false, false},
+    {"wait", wait_applied, false, false},
+    {"proxy.bootstrap", proxy_bootstrap, true, false},
+    {"proxy.config", proxy_config, false, false},
+    {"ca.reload", osm_ca_reload_command, false, false},
+    {"policy.list", osm_policy_list_command, false, false},
+    {"policy.why", osm_policy_why_command, false, false},
+    {"policy.reload", osm_policy_reload_command, false, false},
+    {"policy.apply", osm_policy_apply_command, false, false},
+    {"policy.activate", osm_policy_activate_command, false, false},
+    {"policy.rollback", osm_policy_rollback_command, false, false},
+    {"diff", osm_diff_command, false, true},
+    {NULL, NULL, false, false},
 };
 
 int osm_app_control_start(struct osm_app *app, struct osm_err *err)

@@ -17,16 +17,19 @@ struct osm_cli {
     const char *canary, *soak;                       /* --canary 5%, --soak 30s */
     const char *objects_dir;                         /* --objects */
     const char *policies[OSM_OPTION_VALUES_MAX + 1]; /* --policies, NULL-terminated */
+    const char *files[OSM_OPTION_VALUES_MAX + 1];    /* -f, NULL-terminated */
+    const char *deletes[OSM_OPTION_VALUES_MAX + 1];  /* --delete, NULL-terminated */
     const char *filter;                              /* -k */
     const char *mesh_name, *osm_namespace;           /* NULL: the daemon's defaults */
 };
 
-/* Of `osm policy check`, for CI. */
+/* Of `osm policy check` and the diffs, for CI. */
 enum osm_exit {
     OSM_EXIT_FINE = 0,
     OSM_EXIT_POLICIES = 1, /* they do not load, or a rule or an emitter is in error */
     OSM_EXIT_USAGE = 2,    /* wrong words, or a directory that cannot be read */
     OSM_EXIT_REJECTED = 3, /* the policies are fine; objects, or files of them, were rejected */
+    OSM_EXIT_DIFFERS = 3,  /* of a diff: something would change, and no rule is newly in error */
 };
 
 /** "30s", "500ms", "2m", "1h30m" in milliseconds; 0: another text, or more than an hour. */
@@ -41,6 +44,10 @@ int osm_cli_policy_list(const struct osm_cli *cli);
 int osm_cli_policy_reload(const struct osm_cli *cli);
 /** @p dirs: @p n of them. */
 int osm_cli_policy_apply(const struct osm_cli *cli, const char *const *dirs, size_t n);
+/** Other policies instead of those of the daemon: @p dirs, NULL-terminated. */
+int osm_cli_policy_diff(const struct osm_cli *cli, const char *const *dirs);
+/** Other objects (-f, --delete), other policies (--policies), or both. */
+int osm_cli_diff(const struct osm_cli *cli);
 /** @p digest: NULL for whichever is held. */
 int osm_cli_policy_activate(const struct osm_cli *cli, const char *digest);
 /** @p reason: NULL for none. */

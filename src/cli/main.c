@@ -44,6 +44,13 @@ static const char USAGE[] =
     "                                            host in a route table, ...), and from which "
     "objects "
     "it follows\n"
+    "  osm policy diff DIR [DIR...]              what would change if these were the daemon's "
+    "policies, nothing live does;\n"
+    "                                            exit code 0 nothing; 1 error, also of rules; 2 "
+    "usage; 3 something\n"
+    "  osm diff -f FILE|DIR|- [--delete KIND/NAMESPACE/NAME] [--policies DIR]...\n"
+    "                                            the same of objects, applied as kubectl would, or "
+    "of both\n"
     "  osm policy list                           the generations of the daemon's policies, what is "
     "held and why\n"
     "  osm policy reload [--force]               takes over what is in their directories now; exit "
@@ -69,11 +76,14 @@ static const char USAGE[] =
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
 {
-    static const char *const names[] = {"status", "wait", "proxy", "policy", "ca", "version", NULL};
+    static const char *const names[] = {"status", "wait", "proxy",   "diff",
+                                        "policy", "ca",   "version", NULL};
     if (n == 1 && !strcmp(words[0], "status"))
         return osm_cli_status(cli);
     if (n == 1 && !strcmp(words[0], "wait"))
         return osm_cli_wait(cli);
+    if (n == 1 && !strcmp(words[0], "diff"))
+        return osm_cli_diff(cli);
     if (n == 1 && !strcmp(words[0], "version")) {
         (void)printf("osm %s\n", OSM_VERSION);
         return 0;
@@ -96,6 +106,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
             return osm_cli_policy_activate(cli, n == 3 ? words[2] : NULL);
         if ((n == 4 || n == 5) && !strcmp(words[1], "why"))
             return osm_cli_policy_why(cli, words[2], words[3], n == 5 ? words[4] : NULL);
+        if (n > 2 && !strcmp(words[1], "diff"))
+            return osm_cli_policy_diff(cli, words + 2);
         if (n <= 3 && !strcmp(words[1], "rollback"))
             return osm_cli_policy_rollback(cli, n == 3 ? words[2] : NULL);
     }
@@ -137,9 +149,15 @@ int main(int argc, char **argv)
         {"out", 0, "DIR",
          "where the files go; proxy bootstrap: created 0700; policy annotations: the workspace",
          &cli.out_dir, NULL, false},
+        {"filename", 'f', "FILE...",
+         "diff: manifests; a file, a directory, - for standard input; may be given several times",
+         cli.files, NULL, false},
+        {"delete", 0, "KIND/NAMESPACE/NAME...",
+         "diff: an object that would be gone; may be given several times", cli.deletes, NULL,
+         false},
         {"objects", 0, "DIR", "policy check: manifests to evaluate; without it an empty mesh",
          &cli.objects_dir, NULL, false},
-        {"policies", 0, "DIR...", "policy test: the policies; may be given several times",
+        {"policies", 0, "DIR...", "policy test, diff: the policies; may be given several times",
          cli.policies, NULL, false},
         {"filter", 'k', "NAME", "policy test: only tests whose name holds NAME", &cli.filter, NULL,
          false},

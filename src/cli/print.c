@@ -32,6 +32,12 @@ void osm_print_table(const char *rows)
     }
 }
 
+void osm_print_text(const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+        (void)(*p < 0x20 || *p == 0x7f ? printf("\\x%02x", *p) : putchar(*p));
+}
+
 int osm_print_json(const json_t *value)
 {
     (void)json_dumpf(value, stdout, JSON_INDENT(2));

@@ -15,7 +15,6 @@
 
 enum {
     SESSIONS_MAX = 16,
-    REQUEST_MAX_BYTES = 64 * 1024,
     REPLY_MAX_BYTES = 256 * 1024 * 1024,
     UNREAD_MAX_BYTES =
         8 * 1024 *
@@ -30,10 +29,12 @@ struct session {
     struct osm_timer *idle;
     struct session *next, **prev;
     struct osm_buf in;
+    size_t searched; /* of `in`: holds no end of a line */
     size_t requests; /* alive ones that point here */
     long uid, pid;
     bool closing, closed;
-    bool paused; /* does not read its replies */
+    bool paused;  /* does not read its replies */
+    bool parsing; /* a large request is on the pool; no other is taken meanwhile */
     char chunk[4096];
 };
 
@@ -50,6 +51,7 @@ struct osm_control {
     void *ud;
     struct session *sessions;
     size_t sessions_len;
+    struct session *large; /* whose request is over OSM_CONTROL_MAX_BYTES; NULL: nobody's */
     char *path;
     bool stopped;
 };
@@ -57,7 +59,8 @@ struct osm_control {
 struct reply {
     uv_write_t req;
     struct osm_buf text;
-    bool last; /* the session ends with it */
+    char *data; /* JSON text that goes between `text` and the end of the line; NULL: none */
+    bool last;  /* the session ends with it */
 };
 
 /* A session is freed when its handle is closed and no request points to it any more. */
@@ -85,6 +88,8 @@ static void session_closed(uv_handle_t *handle)
     if (s->next)
         s->next->prev = s->prev;
     c->sessions_len--;
+    if (c->large == s)
+        c->large = NULL;
     s->closed = true;
     session_free_if_done(s);
     control_free_if_done(c);
@@ -110,14 +115,21 @@ static void session_idle(void *ud)
 }
 
 static void take_requests(struct session *s);
+static void refuse(struct session *s, const char *why);
+
+static void reply_free(struct reply *r)
+{
+    osm_buf_clear(&r->text);
+    osm_free(r->data);
+    osm_free(r);
+}
 
 static void reply_written(uv_write_t *req, int status)
 {
     struct reply *r = req->data;
     struct session *s = req->handle->data;
     bool last = r->last;
-    osm_buf_clear(&r->text);
-    osm_free(r);
+    reply_free(r);
     if (status || last)
         session_close(s);
     else if (s->paused &&
@@ -144,42 +156,54 @@ static void wipe(json_t *value)
         wipe(item);
 }
 
-static void send_line(struct session *s, const json_t *line, bool secret, bool last)
+/* @p data (taken): goes into the line as its member "data", which ends it. */
+static void send_line(struct session *s, const json_t *line, char *data, size_t data_len,
+                      bool secret, bool last)
 {
+    static char end[] = "}\n";
     struct reply *r = osm_alloc(sizeof *r);
     if (!r) {
+        osm_free(data);
         session_close(s);
         return;
     }
+    r->data = data;
     r->text = (struct osm_buf)OSM_BUF_INIT(REPLY_MAX_BYTES);
     r->text.secret = secret;
     r->last = last;
     r->req.data = r;
-    int status = json_dump_callback(line, append, &r->text, JSON_COMPACT) ||
-                 osm_buf_add_char(&r->text, '\n');
+    int status = json_dump_callback(line, append, &r->text, JSON_COMPACT);
+    if (!status && data) {
+        r->text.len--; /* its closing bracket */
+        status = osm_buf_add_str(&r->text, ",\"data\":");
+    } else if (!status) {
+        status = osm_buf_add_char(&r->text, '\n');
+    }
     if (!status) {
-        uv_buf_t buf = uv_buf_init(r->text.data, (unsigned)r->text.len);
-        status = uv_write(&r->req, (uv_stream_t *)&s->pipe, &buf, 1, reply_written);
+        const uv_buf_t bufs[] = {uv_buf_init(r->text.data, (unsigned)r->text.len),
+                                 uv_buf_init(data, (unsigned)data_len), uv_buf_init(end, 2)};
+        status = uv_write(&r->req, (uv_stream_t *)&s->pipe, bufs, data ? 3 : 1, reply_written);
     }
     if (status) {
         osm_log(OSM_LOG_CONTROL, OSM_LOG_ERROR,
                 "reply dropped: no memory, over the limit, or the peer has left");
-        osm_buf_clear(&r->text);
-        osm_free(r);
+        reply_free(r);
         session_close(s);
     }
 }
 
-/* Takes the line. */
-static void finish(struct osm_control_request *request, json_t *line)
+/* Takes the line, and the text of its data (NULL: the line has all). */
+static void finish(struct osm_control_request *request, json_t *line, char *data, size_t data_len)
 {
     struct session *s = request->session;
     bool secret = request->command && request->command->secret;
     s->requests--;
-    if (!s->closing && line)
-        send_line(s, line, secret, false);
-    else
+    if (!s->closing && line) {
+        send_line(s, line, data, data_len, secret, false);
+    } else {
+        osm_free(data);
         session_close(s); /* no memory for an answer: a client must not wait for it */
+    }
     if (secret)
         wipe(line);
     json_decref(line);
@@ -190,14 +214,23 @@ static void finish(struct osm_control_request *request, json_t *line)
 
 void osm_control_reply(struct osm_control_request *request, json_t *data)
 {
-    finish(request, json_pack("{s:O, s:b, s:o}", "id", request->id, "ok", 1, "data",
-                              data ? data : json_object()));
+    finish(request,
+           json_pack("{s:O, s:b, s:o}", "id", request->id, "ok", 1, "data",
+                     data ? data : json_object()),
+           NULL, 0);
+}
+
+void osm_control_reply_text(struct osm_control_request *request, char *data, size_t len)
+{
+    finish(request, json_pack("{s:O, s:b}", "id", request->id, "ok", 1), data, len);
 }
 
 void osm_control_fail(struct osm_control_request *request, const struct osm_err *err)
 {
-    finish(request, json_pack("{s:O, s:b, s:{s:s, s:s}}", "id", request->id, "ok", 0, "err", "code",
-                              osm_code_name(err->code), "msg", err->msg));
+    finish(request,
+           json_pack("{s:O, s:b, s:{s:s, s:s}}", "id", request->id, "ok", 0, "err", "code",
+                     osm_code_name(err->code), "msg", err->msg),
+           NULL, 0);
 }
 
 bool osm_control_alive(const struct osm_control_request *request)
@@ -213,12 +246,11 @@ static const struct osm_control_command *find_command(const struct osm_control *
     return NULL;
 }
 
-static void handle_line(struct session *s, const char *line, size_t len)
+/* Takes the message; NULL: it is no JSON. */
+static void handle_message(struct session *s, json_t *message, size_t len)
 {
     struct osm_control *c = s->control;
     struct osm_err err = {0};
-    json_error_t where;
-    json_t *message = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
     struct osm_control_request *request = osm_alloc(sizeof *request);
     if (!request) {
         json_decref(message);
@@ -244,6 +276,9 @@ static void handle_line(struct session *s, const char *line, size_t len)
                        PENDING_MAX);
     } else if (!(request->command = find_command(c, name))) {
         (void)osm_fail(&err, OSM_ENOENT, "no such command: %.64s", name);
+    } else if (len > OSM_CONTROL_MAX_BYTES && !request->command->large) {
+        (void)osm_fail(&err, OSM_ELIMIT, "a request of %s has at most %d bytes", name,
+                       OSM_CONTROL_MAX_BYTES);
     } else {
         osm_log(OSM_LOG_CONTROL, OSM_LOG_DEBUG, "command", OSM_S("cmd", request->command->name),
                 OSM_I("uid", s->uid), OSM_I("pid", s->pid));
@@ -254,6 +289,82 @@ static void handle_line(struct session *s, const char *line, size_t len)
         request->command->handler(c->ud, request, args);
     json_decref(none);
     json_decref(message);
+}
+
+static json_t *parse(const char *line, size_t len)
+{
+    json_error_t where;
+    return json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
+}
+
+/* --- large requests --- */
+
+struct parsing {
+    struct session *session;
+    struct osm_buf text;
+    size_t line; /* length of the first line; what follows it has come meanwhile */
+    json_t *message;
+};
+
+static void parse_on_pool(void *ud)
+{
+    struct parsing *p = ud;
+    p->message = parse(p->text.data, p->line);
+}
+
+static void parsed(void *ud)
+{
+    struct parsing *p = ud;
+    struct session *s = p->session;
+    s->requests--;
+    s->parsing = false;
+    if (s->control->large == s)
+        s->control->large = NULL;
+    if (s->closing) {
+        json_decref(p->message);
+        session_free_if_done(s);
+    } else {
+        size_t rest = p->text.len - p->line - 1;
+        handle_message(s, p->message, p->line);
+        if (!s->closing && osm_buf_add(&s->in, p->text.data + p->line + 1, rest))
+            session_close(s);
+        take_requests(s);
+    }
+    osm_buf_clear(&p->text);
+    osm_free(p);
+}
+
+/* A line of this length is there whole, at the beginning. */
+static void parse_large(struct session *s, size_t len)
+{
+    struct parsing *p = osm_alloc(sizeof *p);
+    if (p) {
+        *p = (struct parsing){s, s->in, len, NULL};
+        s->in = (struct osm_buf)OSM_BUF_INIT(OSM_CONTROL_LARGE_MAX_BYTES);
+        s->searched = 0;
+        s->parsing = true;
+        s->requests++;
+    }
+    if (!p || osm_loop_work(s->control->loop, parse_on_pool, parsed, p)) {
+        if (p) {
+            s->requests--;
+            osm_buf_clear(&p->text);
+        }
+        osm_free(p);
+        session_close(s);
+    }
+}
+
+/* Whether the session may send as much as this without the end of a line. */
+static bool may_be_large(struct session *s)
+{
+    struct osm_control *c = s->control;
+    if (s->in.len <= OSM_CONTROL_MAX_BYTES || c->large == s)
+        return true;
+    if (c->large)
+        return false;
+    c->large = s;
+    return true;
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -273,33 +384,55 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     osm_timer_start(s->idle, IDLE_MS, 0);
     if (osm_buf_add(&s->in, buf->base, (size_t)n)) {
         osm_log(OSM_LOG_CONTROL, OSM_LOG_WARN, "request over the limit", OSM_I("uid", s->uid),
-                OSM_I("pid", s->pid), OSM_I("max_bytes", REQUEST_MAX_BYTES));
+                OSM_I("pid", s->pid), OSM_I("max_bytes", OSM_CONTROL_LARGE_MAX_BYTES));
         session_close(s);
         return;
     }
     take_requests(s);
+    if (!s->closing && !may_be_large(s))
+        refuse(s, "another large request is being read; again when it is answered");
+}
+
+/* The length of the first line behind @p start, if all of it is there. What was searched in vain is
+ * not searched again: a large request comes in many pieces. */
+static bool find_line(struct session *s, size_t start, size_t *len)
+{
+    size_t from = start + s->searched;
+    const char *end = from < s->in.len ? memchr(s->in.data + from, '\n', s->in.len - from) : NULL;
+    s->searched = end ? 0 : s->in.len - start;
+    *len = end ? (size_t)(end - s->in.data) - start : 0;
+    return end;
+}
+
+static void drop_before(struct session *s, size_t start)
+{
+    if (!start)
+        return;
+    memmove(s->in.data, s->in.data + start, s->in.len - start);
+    s->in.len -= start;
 }
 
 /* Handles the whole lines that are there, as long as the session reads its replies. */
 static void take_requests(struct session *s)
 {
-    size_t start = 0;
+    size_t start = 0, len;
     s->paused = false;
-    for (char *end; !s->closing && !s->paused && s->in.len > start &&
-                    (end = memchr(s->in.data + start, '\n', s->in.len - start)) != NULL;) {
-        size_t len = (size_t)(end - s->in.data) - start;
+    while (!s->closing && !s->paused && !s->parsing && find_line(s, start, &len)) {
+        if (len > OSM_CONTROL_MAX_BYTES) {
+            drop_before(s, start);
+            start = 0;
+            parse_large(s, len);
+            break;
+        }
         if (len)
-            handle_line(s, s->in.data + start, len);
+            handle_message(s, parse(s->in.data + start, len), len);
         start += len + 1;
         s->paused = uv_stream_get_write_queue_size((uv_stream_t *)&s->pipe) >= UNREAD_MAX_BYTES;
     }
-    if (start && s->in.data) {
-        memmove(s->in.data, s->in.data + start, s->in.len - start);
-        s->in.len -= start;
-    }
+    drop_before(s, start);
     if (s->closing)
         return;
-    if (s->paused)
+    if (s->paused || s->parsing)
         (void)uv_read_stop((uv_stream_t *)&s->pipe);
     else
         (void)uv_read_start((uv_stream_t *)&s->pipe, on_alloc, on_read);
@@ -310,8 +443,9 @@ static void refuse(struct session *s, const char *why)
 {
     json_t *line = json_pack("{s:n, s:b, s:{s:s, s:s}}", "id", "ok", 0, "err", "code",
                              osm_code_name(OSM_ELIMIT), "msg", why);
+    (void)uv_read_stop((uv_stream_t *)&s->pipe);
     if (line)
-        send_line(s, line, false, true);
+        send_line(s, line, NULL, 0, false, true);
     else
         session_close(s);
     json_decref(line);
@@ -326,7 +460,7 @@ static void on_connection(uv_stream_t *server, int status)
     if (!s)
         return;
     s->control = c;
-    s->in = (struct osm_buf)OSM_BUF_INIT(REQUEST_MAX_BYTES);
+    s->in = (struct osm_buf)OSM_BUF_INIT(OSM_CONTROL_LARGE_MAX_BYTES);
     s->pipe.data = s;
     (void)uv_pipe_init(osm_loop_uv(c->loop), &s->pipe, 0);
     s->next = c->sessions;

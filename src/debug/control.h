@@ -27,7 +27,11 @@ struct osm_control_command {
     const char *name; /* "proxy.config"; NULL ends a table */
     osm_control_handler_fn *handler;
     bool secret; /* the answer holds a key: its buffers are wiped */
+    bool large;  /* takes requests of up to OSM_CONTROL_LARGE_MAX_BYTES */
 };
+/* What a request may have; one session at a time sends more than the lower bound, and what it sends
+ * is parsed off the loop. */
+enum { OSM_CONTROL_MAX_BYTES = 64 * 1024, OSM_CONTROL_LARGE_MAX_BYTES = 16 * 1024 * 1024 };
 
 /** Listens on @p path; @p commands must outlive the server. A stale socket of a dead daemon is
  * replaced. Errors: OSM_EBUSY another daemon answers there; OSM_EIO. */
@@ -37,6 +41,8 @@ OSM_MUST_USE int osm_control_start(struct osm_control **out, struct osm_loop *lo
 /** Answers; @p data is taken (NULL: {}). The request is gone afterwards, also where its session has
  * left meanwhile. */
 void osm_control_reply(struct osm_control_request *request, json_t *data);
+/** The same with data that is JSON text already (taken): a large answer is written off the loop. */
+void osm_control_reply_text(struct osm_control_request *request, char *data, size_t len);
 void osm_control_fail(struct osm_control_request *request, const struct osm_err *err);
 /** False once the session has left: a waiter may give up. */
 bool osm_control_alive(const struct osm_control_request *request);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { BUDGET_MS = 10 * 1000 };
+enum { BUDGET_MS = 10 * 1000, READY_MS = 1000 };
 
 /* One who waits for a turn, then has it. */
 struct turn {
@@ -21,7 +21,8 @@ struct osm_scratch {
     size_t waiting;
     struct turn *current; /* NULL: nobody has a turn */
     struct osm_policy *policy;
-    struct osm_timer *deadline, *next;
+    struct osm_timer *deadline, *next, *patience;
+    bool waits, impatient; /* the first, to be ready; it has waited long enough */
 };
 
 static void look_for_next(struct osm_scratch *s)
@@ -119,12 +120,25 @@ static struct turn *take_first(struct osm_scratch *s)
     return turn;
 }
 
+static bool may_begin(struct osm_scratch *s, const struct turn *turn)
+{
+    if (s->impatient || !turn->task.wanted(turn->task.ud) || turn->task.ready(turn->task.ud))
+        return true;
+    if (!s->waits)
+        osm_timer_start(s->patience, READY_MS, 0);
+    s->waits = true;
+    return false;
+}
+
 static void take_turn(void *ud)
 {
     struct osm_scratch *s = ud;
     struct osm_err err = {0};
     struct turn *turn;
-    while (!s->current && (turn = take_first(s))) {
+    while (!s->current && s->first && may_begin(s, s->first)) {
+        turn = take_first(s);
+        s->waits = s->impatient = false;
+        osm_timer_stop(s->patience);
         if (turn->task.wanted(turn->task.ud)) {
             s->current = turn;
             begin(s);
@@ -136,6 +150,19 @@ static void take_turn(void *ud)
     }
 }
 
+static void lose_patience(void *ud)
+{
+    struct osm_scratch *s = ud;
+    s->impatient = true;
+    take_turn(s);
+}
+
+void osm_scratch_wake(struct osm_scratch *s)
+{
+    if (s->first && !s->current)
+        look_for_next(s);
+}
+
 struct osm_scratch *osm_scratch_new(const struct osm_scratch_config *config)
 {
     struct osm_scratch *s = osm_alloc(sizeof *s);
@@ -144,7 +171,8 @@ struct osm_scratch *osm_scratch_new(const struct osm_scratch_config *config)
     s->config = *config;
     s->deadline = osm_timer_new(config->loop, cancel, s);
     s->next = osm_timer_new(config->loop, take_turn, s);
-    if (s->deadline && s->next)
+    s->patience = osm_timer_new(config->loop, lose_patience, s);
+    if (s->deadline && s->next && s->patience)
         return s;
     osm_scratch_free(s);
     return NULL;
@@ -173,6 +201,7 @@ void osm_scratch_free(struct osm_scratch *s)
     }
     osm_timer_free(s->deadline);
     osm_timer_free(s->next);
+    osm_timer_free(s->patience);
     osm_free(s);
 }
 

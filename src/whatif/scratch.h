@@ -19,6 +19,9 @@ struct osm_scratch_config {
 };
 
 struct osm_scratch_task {
+    /** Whether its turn may begin now; it is asked again at each osm_scratch_wake, and waits no
+     * longer than a second. */
+    bool (*ready)(void *ud);
     /** Its turn has come: *files gets a reference to the policies of its engine. Errors end it. */
     int (*begin)(void *ud, struct osm_policy_files **files, struct osm_err *err);
     /** On the engine's thread. @p canceled: true once there is no time left. */
@@ -35,6 +38,8 @@ OSM_MUST_USE struct osm_scratch *osm_scratch_new(const struct osm_scratch_config
 /** Ends what is under way, without waiting for more than the instruction that it is at, and all
  * that waits (OSM_ECANCELED). NULL is accepted. */
 void osm_scratch_free(struct osm_scratch *scratch);
+/** Whoever is not ready may be now. */
+void osm_scratch_wake(struct osm_scratch *scratch);
 /** Errors: OSM_EBUSY too many wait already; OSM_ENOMEM. `end` is not called then. */
 OSM_MUST_USE int osm_scratch_ask(struct osm_scratch *scratch, const struct osm_scratch_task *task,
                                  struct osm_err *err);

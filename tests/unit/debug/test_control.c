@@ -53,10 +53,10 @@ static void refuse(void *ud, struct osm_control_request *request, const json_t *
 }
 
 static const struct osm_control_command commands[] = {
-    {"echo", echo, false},
-    {"keep", keep, false},
-    {"refuse", refuse, true},
-    {NULL, NULL, false},
+    {"echo", echo, false, false},
+    {"keep", keep, false, false},
+    {"refuse", refuse, true, false},
+    {NULL, NULL, false, false},
 };
 
 static int setup(void **state)

@@ -1,0 +1,16 @@
+/* What the control socket answers about things that are not so, on engines that are thrown away:
+ * `diff`. */
+#pragma once
+
+#include "app/app.h"
+
+/** Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm_whatif_start(struct osm_app *app, struct osm_err *err);
+/** Whoever waits is answered. */
+void osm_whatif_stop(struct osm_app *app);
+
+/** {"policies": a bundle as osm_policy_files_json, or absent: those in force; "manifests",
+ * "deletes": as of osm_apply, or absent}. Answers as osm_preview_run, and "snapshot", the number of
+ * that which it was compared with, "behind": the objects were newer than that, "layers": the
+ * directories of the policies in force. */
+void osm_diff_command(void *ud, struct osm_control_request *request, const json_t *args);
