@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/map.h"
 #include "policy/files.h"
 
 #include <stdio.h>
@@ -42,9 +43,18 @@ static bool is_scalar(const json_t *value)
     return value && !json_is_object(value) && !json_is_array(value);
 }
 
-static void print_field(const json_t *field)
+/* The length of the path's first part, where that is an element of a list and a field in it
+ * follows: a line of its own, above all that is in it. */
+static size_t head_of(const char *path)
+{
+    const char *end = strstr(path, "].");
+    return end ? (size_t)(end - path) + 1 : 0;
+}
+
+static void print_field(const json_t *field, size_t head, const char *indent)
 {
     const char *change = osm_json_text(field, "change"), *path = osm_json_text(field, "path");
+    path += head + (head > 0);
     const json_t *before = json_object_get(field, "before"),
                  *after = json_object_get(field, "after");
     bool added = !strcmp(change, "added"), removed = !strcmp(change, "removed");
@@ -52,7 +62,7 @@ static void print_field(const json_t *field)
     const json_t *only = added ? after : before;
     if (!*path) /* the whole resource */
         return;
-    (void)fputs(added ? "    + " : removed ? "    - " : "      ", stdout);
+    (void)printf("%s%s", indent, added ? "+ " : removed ? "- " : "");
     osm_print_text(path);
     if (added || removed) {
         if (is_scalar(only) || !named) {
@@ -66,6 +76,29 @@ static void print_field(const json_t *field)
         print_value(after);
     }
     (void)putchar('\n');
+}
+
+/* Fields of one element stand together; its name is told once. */
+static void print_fields(const json_t *fields, size_t max)
+{
+    size_t i;
+    const json_t *field;
+    const char *element = "";
+    json_array_foreach ((json_t *)(uintptr_t)fields, i, field) {
+        const char *path = osm_json_text(field, "path");
+        size_t head = head_of(path);
+        if (i >= max)
+            break;
+        if (head && (head_of(element) != head || strncmp(element, path, head) != 0)) {
+            char *name = osm_strndup(path, head);
+            (void)fputs("    ", stdout);
+            osm_print_text(name ? name : "?");
+            (void)putchar('\n');
+            osm_free(name);
+        }
+        element = path;
+        print_field(field, head, head ? "      " : "    ");
+    }
 }
 
 /* --- resources --- */
@@ -99,9 +132,9 @@ static void print_names(const json_t *const *list, size_t n)
 
 static void print_resources(const json_t *const *list, size_t n)
 {
-    const json_t *first = list[0], *fields = json_object_get(first, "fields"), *field;
+    const json_t *first = list[0], *fields = json_object_get(first, "fields");
     const char *change = osm_json_text(first, "change");
-    size_t i, more = (size_t)json_integer_value(json_object_get(first, "more"));
+    size_t more = (size_t)json_integer_value(json_object_get(first, "more"));
     bool changed = !strcmp(change, "changed");
     (void)printf("  %s%s ",
                  changed                    ? ""
@@ -112,16 +145,13 @@ static void print_resources(const json_t *const *list, size_t n)
     (void)putchar('\n');
     if (!changed)
         return;
-    json_array_foreach ((json_t *)(uintptr_t)fields, i, field) {
-        if (i >= FIELDS_SHOWN)
-            more++;
-        else
-            print_field(field);
-    }
+    print_fields(fields, FIELDS_SHOWN);
+    if (json_array_size(fields) > FIELDS_SHOWN)
+        more += json_array_size(fields) - FIELDS_SHOWN;
     if (more)
-        (void)printf("      and %zu more fields\n", more);
+        (void)printf("    and %zu more fields\n", more);
     if (!json_array_size(fields) && !more)
-        (void)printf("      in what is not shown\n");
+        (void)printf("    in what is not shown\n");
 }
 
 /* Takes out of @p list (n, NULL: told already) those that are like the first, which is put before
@@ -195,14 +225,53 @@ static void print_reject(const json_t *reject)
         osm_print_text(parts[i]);
 }
 
-static void print_error(const json_t *error)
+/* Lua puts the place in front of what `error` is given, and not of all else. */
+static void print_error(const json_t *error, size_t alike)
 {
-    osm_print_text(osm_json_text(error, "module"));
-    (void)printf(":%" JSON_INTEGER_FORMAT ": ", json_integer_value(json_object_get(error, "line")));
-    osm_print_text(osm_json_text(error, "message"));
+    const char *message = osm_json_text(error, "message");
+    char *place = osm_strf("%s:%" JSON_INTEGER_FORMAT ": ", osm_json_text(error, "module"),
+                           json_integer_value(json_object_get(error, "line")));
+    if (place && strncmp(message, place, strlen(place)) != 0)
+        osm_print_text(place);
+    osm_free(place);
+    osm_print_text(message);
     (void)fputs(" (", stdout);
     osm_print_text(osm_json_text(error, "where"));
-    (void)putchar(')');
+    if (alike > 1)
+        (void)printf(" and %zu more", alike - 1);
+    (void)fputs(")\n", stdout);
+}
+
+/* One line of a module may fail for many keys: told once. */
+static void print_errors(const json_t *diff, const char *list, const char *words)
+{
+    struct osm_map seen = OSM_MAP_INIT; /* place and message -> how many */
+    json_t *errors = json_object_get(diff, list), *error;
+    size_t i, shown = 0, more = 0;
+    json_array_foreach (errors, i, error) {
+        char *key = osm_strf("%s:%" JSON_INTEGER_FORMAT ":%s", osm_json_text(error, "module"),
+                             json_integer_value(json_object_get(error, "line")),
+                             osm_json_text(error, "message"));
+        uintptr_t alike = key ? (uintptr_t)osm_map_get(&seen, key) : 0;
+        if (!key || osm_map_put(&seen, key, (void *)(alike + 1), NULL))
+            more++; /* without memory it is counted, at least */
+        if (!alike && json_object_set_new(error, "key", json_string(key ? key : "")))
+            more++;
+        osm_free(key);
+    }
+    json_array_foreach (errors, i, error) {
+        const char *key = osm_json_text(error, "key");
+        size_t alike = *key ? (uintptr_t)osm_map_get(&seen, key) : 0;
+        if (alike && shown++ < LINES_SHOWN) {
+            (void)printf("%s: ", words);
+            print_error(error, alike);
+        } else {
+            more += alike;
+        }
+    }
+    if (more)
+        (void)printf("%s: and %zu more\n", words, more);
+    osm_map_clear(&seen);
 }
 
 static void print_warning(const json_t *warning)
@@ -272,7 +341,7 @@ static size_t changed_proxies(const json_t *diff)
 
 static int print_diff(const json_t *diff)
 {
-    const json_t *groups = json_object_get(diff, "groups"), *group, *fields, *field;
+    const json_t *groups = json_object_get(diff, "groups"), *group, *fields;
     size_t i, n = json_array_size(groups);
     int rc = 0;
     json_array_foreach ((json_t *)(uintptr_t)groups, i, group) {
@@ -287,12 +356,11 @@ static int print_diff(const json_t *diff)
     fields = json_object_get(diff, "daemon");
     if (json_array_size(fields))
         (void)printf("the daemon itself\n");
-    json_array_foreach ((json_t *)(uintptr_t)fields, i, field)
-        print_field(field);
+    print_fields(fields, FIELDS_SHOWN);
     print_list(diff, "rejected", "rejected", print_reject);
     print_list(diff, "accepted", "no longer rejected", print_reject);
-    print_list(diff, "errors", "error", print_error);
-    print_list(diff, "fixed", "no longer an error", print_error);
+    print_errors(diff, "errors", "error");
+    print_errors(diff, "fixed", "no longer an error");
     print_list(diff, "warnings", "warning", print_warning);
     print_list(diff, "guards", "look first", print_text);
     print_objects(json_object_get(diff, "objects"));

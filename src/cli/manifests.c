@@ -36,8 +36,11 @@ static int read_input(struct reading *r)
     for (;;) {
         char *at = osm_buf_reserve(&text, 64 * 1024);
         ssize_t n = at ? read(STDIN_FILENO, at, 64 * 1024) : -1;
-        if (!at)
-            rc = osm_fail(r->err, text.failed, "standard input: %s", osm_code_text(text.failed));
+        if (!at && text.failed == OSM_ELIMIT)
+            rc = osm_fail(r->err, OSM_ELIMIT, "standard input: more than %d bytes",
+                          OSM_MANIFESTS_MAX_BYTES);
+        else if (!at)
+            rc = osm_fail(r->err, OSM_ENOMEM, "out of memory");
         else if (n < 0 && errno == EINTR)
             continue;
         else if (n < 0)

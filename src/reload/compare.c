@@ -264,7 +264,9 @@ json_t *osm_comparison_reasons(const struct osm_comparison *found, unsigned perc
     if (found->before && found->vanished * 100 > found->before * percent)
         rc |= add_reason(reasons, osm_strf("takes away %zu of %zu resources, more than %u %%",
                                            found->vanished, found->before, percent));
-    if (found->bare)
+    if (found->bare == 1)
+        rc |= add_reason(reasons, osm_strf("%s loses all its listeners", found->bare_one));
+    else if (found->bare)
         rc |= add_reason(reasons, osm_strf("%zu proxies lose all their listeners, the first is %s",
                                            found->bare, found->bare_one));
     json_object_foreach (found->opened, pair, unused) {

@@ -14,7 +14,8 @@ static const char LAST_APPLIED[] = "kubectl.kubernetes.io/last-applied-configura
 struct applying {
     const struct osm_apply *apply;
     struct osm_map places; /* key -> place + 1 in the objects */
-    struct osm_map named;  /* key -> this: of a manifest */
+    struct osm_map named;  /* key of a manifest's object -> the live one (a reference), or this:
+                              there is none */
     struct osm_applied *out;
     struct osm_err *err;
 };
@@ -89,14 +90,12 @@ static json_t *merge_versions(const struct osm_object *live, json_t *now)
 }
 
 /* Takes the reference to @p made. */
-static int put(struct applying *a, struct osm_object *made, bool counted)
+static int put(struct applying *a, struct osm_object *made)
 {
     struct osm_changes *objects = a->apply->objects;
     uintptr_t place = (uintptr_t)osm_map_get(&a->places, made->key);
     struct osm_object *live = place ? objects->list[place - 1].now : NULL;
     if (live) {
-        bool same = osm_object_same(live, made) && osm_hash_equal(live->status, made->status);
-        *(same ? &a->out->unchanged : &a->out->configured) += counted;
         objects->list[place - 1].now = made;
         osm_object_unref(live);
         return 0;
@@ -109,20 +108,29 @@ static int put(struct applying *a, struct osm_object *made, bool counted)
         return no_memory(a);
     }
     grown[objects->len++] = (struct osm_change){made, NULL};
-    a->out->created += counted;
+    return 0;
+}
+
+/* Remembers what was there before the first manifest that names it. */
+static int name(struct applying *a, const char *key, struct osm_object *live)
+{
+    if (osm_map_has(&a->named, key))
+        return 0;
+    if (osm_map_put(&a->named, key, live ? (void *)live : a, NULL))
+        return no_memory(a);
+    if (live)
+        (void)osm_object_ref(live);
     return 0;
 }
 
 static int apply_object(struct applying *a, struct osm_object *object)
 {
     uintptr_t place = (uintptr_t)osm_map_get(&a->places, object->key);
-    const struct osm_object *live = place ? a->apply->objects->list[place - 1].now : NULL;
-    bool first = !osm_map_has(&a->named, object->key); /* of two files the last one counts */
-    if (first && osm_map_put(&a->named, object->key, a, NULL))
-        return no_memory(a);
+    struct osm_object *live = place ? a->apply->objects->list[place - 1].now : NULL;
     json_t *now = (json_t *)(uintptr_t)object->body;
-    if (!live)
-        return put(a, osm_object_ref(object), first);
+    int rc = name(a, object->key, live);
+    if (rc || !live)
+        return rc ? rc : put(a, osm_object_ref(object));
     json_t *last = last_of(a, live);
     json_t *body = !last ? NULL
                    : strcmp(live->version, object->version) != 0
@@ -132,8 +140,8 @@ static int apply_object(struct applying *a, struct osm_object *object)
     struct osm_object *made = NULL;
     if (!body)
         return no_memory(a);
-    int rc = osm_object_new(&made, body, object->origin, a->err);
-    return rc ? rc : put(a, made, first);
+    rc = osm_object_new(&made, body, object->origin, a->err);
+    return rc ? rc : put(a, made);
 }
 
 static int apply_manifest(struct applying *a, const json_t *manifest)
@@ -196,6 +204,21 @@ static int delete_one(struct applying *a, const char *what)
     return 0;
 }
 
+/* --- what has become of them --- */
+
+static void count(struct applying *a)
+{
+    osm_map_each (&a->named, e) {
+        uintptr_t place = (uintptr_t)osm_map_get(&a->places, e->key);
+        const struct osm_object *now = place ? a->apply->objects->list[place - 1].now : NULL;
+        const struct osm_object *live = e->value == a ? NULL : e->value;
+        if (!now)
+            continue; /* counted as deleted */
+        bool same = live && osm_object_same(live, now) && osm_hash_equal(live->status, now->status);
+        *(same ? &a->out->unchanged : live ? &a->out->configured : &a->out->created) += 1;
+    }
+}
+
 /* --- what nobody sees --- */
 
 static void see(void *ud, struct osm_object *old, struct osm_object *now)
@@ -246,6 +269,11 @@ int osm_apply(const struct osm_apply *apply, const json_t *manifests, const json
         rc = rc ? rc : delete_one(&a, json_string_value(each) ? json_string_value(each) : "");
     if (!rc)
         rc = count_outside(&a);
+    if (!rc)
+        count(&a);
+    osm_map_each (&a.named, e)
+        if (e->value != &a)
+            osm_object_unref(e->value);
     osm_map_clear(&a.places);
     osm_map_clear(&a.named);
     return rc;
