@@ -108,6 +108,7 @@ static int diff_work(void *ud, struct osm_engine *engine, const atomic_bool *can
                                         .mesh_name = config->mesh_name,
                                         .osm_namespace = config->osm_namespace,
                                         .whole = !strncmp(config->source, "dir:", 4),
+                                        .guard_percent = config->policy_guard_percent,
                                         .canceled = canceled};
     json_t *out = NULL;
     int rc = osm_preview_run(&preview, engine, &out, err);

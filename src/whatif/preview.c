@@ -66,7 +66,7 @@ int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json
         rc = evaluate(p, engine, &next, err);
     uint64_t evaluated_us = osm_now_us();
     if (!rc)
-        rc = osm_snapshots_diff(p->served, next, &limits, &diff, err);
+        rc = osm_snapshots_diff(p->served, next, &limits, p->guard_percent, &diff, err);
     if (!rc) {
         json_t *more = json_pack("{s:O?, s:O?, s:o, s:{s:I, s:I, s:I}}", "digest",
                                  json_object_get(next->policy, "digest"), "warnings",

@@ -24,6 +24,7 @@ struct diff {
     struct osm_map groups; /* changes -> struct group */
     json_t *appear, *leave;
     size_t proxies;
+    unsigned guard_percent;
     struct osm_err *err;
 };
 
@@ -304,7 +305,7 @@ static int guards_of(struct diff *d, json_t **out)
     int rc = osm_compare(&found, d->served, d->next, d->err);
     if (rc)
         return rc;
-    *out = osm_comparison_reasons(&found, OPENED_TOLD_MAX);
+    *out = osm_comparison_reasons(&found, d->guard_percent, OPENED_TOLD_MAX);
     osm_comparison_clear(&found);
     return *out ? 0 : no_memory(d);
 }
@@ -337,7 +338,8 @@ static int put_all(struct diff *d, json_t **out)
 }
 
 int osm_snapshots_diff(const struct osm_snapshot *served, const struct osm_snapshot *next,
-                       const struct osm_resources_limits *limits, json_t **out, struct osm_err *err)
+                       const struct osm_resources_limits *limits, unsigned guard_percent,
+                       json_t **out, struct osm_err *err)
 {
     struct osm_err own = {0};
     struct diff d = {.served = served,
@@ -345,6 +347,7 @@ int osm_snapshots_diff(const struct osm_snapshot *served, const struct osm_snaps
                      .resources = osm_resources_new(limits),
                      .appear = json_array(),
                      .leave = json_array(),
+                     .guard_percent = guard_percent,
                      .err = &own};
     int rc = d.resources && d.appear && d.leave ? 0 : no_memory(&d);
     if (!rc)

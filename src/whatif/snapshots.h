@@ -14,10 +14,11 @@
  *   "rejected", "accepted": of the snapshots' rejects those that are new, and those that go,
  *   "errors", "fixed": the same of their errors,
  *   "daemon": as osm_fields_diff of what the policies ask of the daemon itself,
- *   "guards": [texts]: why somebody should look first, as osm_comparison_reasons,
+ *   "guards": [texts]: why somebody should look first, as osm_comparison_reasons
+ *     with @p guard_percent,
  *   "differs": whether any of these is not empty, but for the guards}.
  * Caller: json_decref. Errors: as osm_resources_compare. */
 OSM_MUST_USE int osm_snapshots_diff(const struct osm_snapshot *served,
                                     const struct osm_snapshot *next,
-                                    const struct osm_resources_limits *limits, json_t **out,
-                                    struct osm_err *err);
+                                    const struct osm_resources_limits *limits,
+                                    unsigned guard_percent, json_t **out, struct osm_err *err);

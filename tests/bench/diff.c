@@ -121,7 +121,8 @@ static void ask(const struct mesh *m, const char *const *dirs, const json_t *man
                                   .manifests = manifests,
                                   .mesh_name = "osm",
                                   .osm_namespace = "osm-system",
-                                  .whole = true};
+                                  .whole = true,
+                                  .guard_percent = 30};
     struct osm_buf text = OSM_BUF_INIT(ANSWER_MAX_BYTES);
     double cpu = cpu_ms();
     uint64_t start = osm_now_us();
