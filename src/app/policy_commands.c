@@ -1,6 +1,8 @@
 #include "app/policy_commands.h"
 
 #include "app/commands.h"
+#include "app/whatif_commands.h"
+#include "whatif/field_why.h"
 
 #include <string.h>
 
@@ -117,9 +119,12 @@ void osm_policy_list_command(void *ud, struct osm_control_request *request, cons
 /* --- why --- */
 
 struct why {
+    struct osm_app *app;
     struct osm_control_request *request;
+    struct osm_snapshot *served;
     char *proxy, *resource, *element;
-    int type; /* -1: whichever has it */
+    char *field; /* NULL: of the whole resource, or the element */
+    int type;    /* -1: whichever has it */
     enum osm_xds_type found;
     json_t *items;
     int rc;
@@ -131,6 +136,8 @@ static void why_free(struct why *w)
     osm_free(w->proxy);
     osm_free(w->resource);
     osm_free(w->element);
+    osm_free(w->field);
+    osm_snapshot_unref(w->served);
     json_decref(w->items);
     osm_free(w);
 }
@@ -151,11 +158,27 @@ static void ask_why(void *ud, struct osm_engine *engine)
     }
 }
 
+/* Who has given it its value is asked of an engine that is thrown away. */
+static void ask_field(struct why *w)
+{
+    const struct osm_snapshot_proxy *proxy = osm_snapshot_find(w->served, w->proxy);
+    struct osm_resource *resource = osm_class_find(proxy->cls, w->found, w->resource);
+    if (resource) {
+        osm_whatif_field(w->app, w->request, w->found, resource, w->field, w->items);
+        return;
+    }
+    (void)osm_fail(&w->err, OSM_ENOENT, "%s \"%.200s\": is not served",
+                   osm_xds_type_short(w->found), w->resource);
+    osm_control_fail(w->request, &w->err);
+}
+
 static void why_answered(void *ud)
 {
     struct why *w = ud;
     if (w->rc)
         osm_control_fail(w->request, &w->err);
+    else if (w->field)
+        ask_field(w);
     else
         osm_control_reply(w->request,
                           json_pack("{s:s, s:s, s:O}", "type", osm_xds_type_short(w->found),
@@ -169,6 +192,18 @@ static int type_of(const char *text)
         if (!strcasecmp(text, osm_xds_type_short((enum osm_xds_type)t)))
             return t;
     return text ? -2 : -1;
+}
+
+/* The first type that has a resource of this name, with such a field (@p path NULL: any); -1: none
+ * has. */
+static int type_with(const struct osm_snapshot_proxy *proxy, const char *resource, int type,
+                     const char *path)
+{
+    for (int t = 0; t < OSM_XDS_TYPE_COUNT; t++)
+        if ((type < 0 || type == t) && osm_class_find(proxy->cls, (enum osm_xds_type)t, resource) &&
+            (!path || osm_field_is_path((enum osm_xds_type)t, path)))
+            return t;
+    return -1;
 }
 
 void osm_policy_why_command(void *ud, struct osm_control_request *request, const json_t *args)
@@ -188,12 +223,19 @@ void osm_policy_why_command(void *ud, struct osm_control_request *request, const
         (void)osm_fail(&err, OSM_EINVAL, "type: expected CDS, EDS, LDS, RDS or SDS");
     struct why *w = !proxy || err.code ? NULL : osm_alloc(sizeof *w);
     if (w) {
-        *w = (struct why){.request = request,
+        int with_field = element ? type_with(proxy, resource, type, element) : -1;
+        const char *field = with_field >= 0 ? element : NULL;
+        type = field ? with_field : type_with(proxy, resource, type, NULL);
+        element = field ? NULL : element;
+        *w = (struct why){.app = app,
+                          .request = request,
+                          .served = osm_snapshot_ref(app->snapshot),
                           .proxy = osm_strdup(proxy->key),
                           .resource = osm_strdup(resource),
                           .element = element ? osm_strdup(element) : NULL,
+                          .field = field ? osm_strdup(field) : NULL,
                           .type = type};
-        int rc = w->proxy && w->resource && (w->element || !element)
+        int rc = w->proxy && w->resource && (w->element || !element) && (w->field || !field)
                      ? osm_reload_ask(app->reload, ask_why, why_answered, w)
                      : OSM_ENOMEM;
         if (!rc)

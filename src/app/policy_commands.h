@@ -15,7 +15,9 @@ void osm_policy_activate_command(void *ud, struct osm_control_request *request, 
 /** {"reason": text or absent}. */
 void osm_policy_rollback_command(void *ud, struct osm_control_request *request, const json_t *args);
 /** {"pod": "namespace/name", "resource": its name, "type": "LDS" or absent: the first that has it,
- * "element": part of a name, or absent}. {"type", "resource", "items": as osm_engine_why}. */
+ * "element": part of a name, or a path of fields
+ * (osm_field_is_path), or absent}. Of a path the answer is osm_whatif_field's; else {"type",
+ * "resource", "items": as osm_engine_why}. */
 void osm_policy_why_command(void *ud, struct osm_control_request *request, const json_t *args);
 /** osm_reload_status. */
 void osm_policy_list_command(void *ud, struct osm_control_request *request, const json_t *args);

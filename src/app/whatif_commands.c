@@ -1,6 +1,7 @@
 #include "app/whatif_commands.h"
 
 #include "base/buf.h"
+#include "whatif/field_why.h"
 #include "whatif/preview.h"
 #include "whatif/scratch.h"
 
@@ -24,7 +25,8 @@ int osm_whatif_start(struct osm_app *app, struct osm_err *err)
         .engine = {.mesh_name = config->mesh_name,
                    .osm_namespace = config->osm_namespace,
                    .trust_domain = config->trust_domain,
-                   .memory_max_bytes = config->policy_memory_bytes},
+                   .memory_max_bytes = config->policy_memory_bytes,
+                   .traces = true},
         .roots_pem = roots_pem,
         .ud = app,
     };
@@ -37,45 +39,53 @@ void osm_whatif_stop(struct osm_app *app)
     osm_scratch_free(osm_take_ptr(&app->scratch));
 }
 
-/* --- diff --- */
+/* --- a question, from the socket to the engine's thread and back --- */
 
-struct diff {
+struct asked;
+/* On the engine's thread. *out: the answer. */
+typedef int work_fn(struct asked *asked, struct osm_engine *engine, const atomic_bool *canceled,
+                    json_t **out, struct osm_err *err);
+
+struct asked {
     struct osm_app *app;
     struct osm_control_request *request;
-    json_t *args; /* shared with the request; references are atomic */
+    work_fn *work;
+    json_t *args; /* shared with the request, as all of it is: references are atomic */
     struct osm_changes *objects;
     struct osm_snapshot *served;
     struct osm_policy_files *in_force;
     bool behind;
     struct osm_buf answer; /* JSON text, made on the engine's thread */
+    /* of a field */
+    enum osm_xds_type type;
+    struct osm_resource *resource;
 };
 
-static bool diff_ready(void *ud)
+static bool ready(void *ud)
 {
-    const struct diff *d = ud;
-    return osm_app_settled(d->app);
+    const struct asked *a = ud;
+    return osm_app_settled(a->app);
 }
 
-static bool diff_wanted(void *ud)
+static bool wanted(void *ud)
 {
-    const struct diff *d = ud;
-    return osm_control_alive(d->request);
+    const struct asked *a = ud;
+    return osm_control_alive(a->request);
 }
 
-static int diff_begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
+static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
 {
-    struct diff *d = ud;
-    struct osm_app *app = d->app;
-    const json_t *policies = json_object_get(d->args, "policies");
+    struct asked *a = ud;
+    struct osm_app *app = a->app;
+    const json_t *policies = json_object_get(a->args, "policies");
     struct osm_policy_files *in_force = app->reload ? osm_reload_files(app->reload) : NULL;
     if (!app->snapshot || !in_force)
-        return osm_fail(err, OSM_EBUSY,
-                        "nothing is served yet that could be compared; `osm status` says why");
-    d->objects = osm_store_all(app->store);
-    d->served = osm_snapshot_ref(app->snapshot);
-    d->in_force = osm_policy_files_ref(in_force);
-    d->behind = !osm_app_settled(app);
-    if (!d->objects)
+        return osm_fail(err, OSM_EBUSY, "nothing is served yet; `osm status` says why");
+    a->objects = osm_store_all(app->store);
+    a->served = osm_snapshot_ref(app->snapshot);
+    a->in_force = osm_policy_files_ref(in_force);
+    a->behind = !osm_app_settled(app);
+    if (!a->objects)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     if (policies)
         return osm_policy_files_from_json(files, policies, err);
@@ -88,6 +98,67 @@ static int append(const char *text, size_t len, void *buf)
     return osm_buf_add(buf, text, len);
 }
 
+static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled,
+                struct osm_err *err)
+{
+    struct asked *a = ud;
+    json_t *out = NULL;
+    int rc = a->work(a, engine, canceled, &out, err);
+    if (!rc && json_dump_callback(out, append, &a->answer, JSON_COMPACT))
+        rc = osm_fail(err, OSM_ELIMIT, "the answer has more than %d bytes as text",
+                      ANSWER_MAX_BYTES);
+    json_decref(out);
+    return rc;
+}
+
+static void asked_free(struct asked *a)
+{
+    json_decref(a->args);
+    osm_changes_free(a->objects);
+    osm_snapshot_unref(a->served);
+    osm_policy_files_unref(a->in_force);
+    osm_resource_unref(a->resource);
+    osm_buf_clear(&a->answer);
+    osm_free(a);
+}
+
+static void end(void *ud, int rc, const struct osm_err *err)
+{
+    struct asked *a = ud;
+    size_t len = a->answer.len;
+    if (rc)
+        osm_control_fail(a->request, err);
+    else
+        osm_control_reply_text(a->request, osm_buf_take(&a->answer), len);
+    asked_free(a);
+}
+
+/* Takes @p asked, which holds what is its own. */
+static void ask(struct osm_app *app, struct osm_control_request *request, const struct asked *asked)
+{
+    struct osm_err err = {0};
+    struct asked *a = osm_alloc(sizeof *a);
+    const struct osm_scratch_task task = {ready, begin, work, end, wanted, a};
+    if (!a || !asked->args || !app->scratch) {
+        (void)(app->scratch ? osm_fail(&err, OSM_ENOMEM, "out of memory")
+                            : osm_fail(&err, OSM_EBUSY, "the daemon is starting"));
+        json_decref(asked->args);
+        osm_resource_unref(asked->resource);
+        osm_free(a);
+    } else {
+        *a = *asked;
+        a->app = app;
+        a->request = request;
+        a->answer = (struct osm_buf)OSM_BUF_INIT(ANSWER_MAX_BYTES);
+        if (osm_scratch_ask(app->scratch, &task, &err))
+            asked_free(a);
+    }
+    if (err.code)
+        osm_control_fail(request, &err);
+}
+
+/* --- diff --- */
+
 static json_t *layers_of(const struct osm_policy_files *files)
 {
     json_t *out = json_array();
@@ -96,74 +167,60 @@ static json_t *layers_of(const struct osm_policy_files *files)
     return out;
 }
 
-static int diff_work(void *ud, struct osm_engine *engine, const atomic_bool *canceled,
-                     struct osm_err *err)
+static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
+                json_t **out, struct osm_err *err)
 {
-    struct diff *d = ud;
-    const struct osm_app_config *config = &d->app->config; /* does not change */
-    const struct osm_preview preview = {.objects = d->objects,
-                                        .served = d->served,
-                                        .manifests = json_object_get(d->args, "manifests"),
-                                        .deletes = json_object_get(d->args, "deletes"),
+    const struct osm_app_config *config = &a->app->config; /* does not change */
+    const struct osm_preview preview = {.objects = a->objects,
+                                        .served = a->served,
+                                        .manifests = json_object_get(a->args, "manifests"),
+                                        .deletes = json_object_get(a->args, "deletes"),
                                         .mesh_name = config->mesh_name,
                                         .osm_namespace = config->osm_namespace,
                                         .whole = !strncmp(config->source, "dir:", 4),
                                         .guard_percent = config->policy_guard_percent,
                                         .canceled = canceled};
-    json_t *out = NULL;
-    int rc = osm_preview_run(&preview, engine, &out, err);
-    if (rc)
-        return rc;
-    json_t *more = json_pack("{s:I, s:b, s:o}", "snapshot", (json_int_t)d->served->number, "behind",
-                             d->behind, "layers", layers_of(d->in_force));
-    if (!more || json_object_update(out, more))
+    int rc = osm_preview_run(&preview, engine, out, err);
+    json_t *more = rc ? NULL
+                      : json_pack("{s:I, s:b, s:o}", "snapshot", (json_int_t)a->served->number,
+                                  "behind", a->behind, "layers", layers_of(a->in_force));
+    if (!rc && (!more || json_object_update(*out, more)))
         rc = osm_fail(err, OSM_ENOMEM, "out of memory");
     json_decref(more);
-    if (!rc && json_dump_callback(out, append, &d->answer, JSON_COMPACT))
-        rc = osm_fail(err, OSM_ELIMIT, "the difference has more than %d bytes as text",
-                      ANSWER_MAX_BYTES);
-    json_decref(out);
     return rc;
-}
-
-static void diff_free(struct diff *d)
-{
-    json_decref(d->args);
-    osm_changes_free(d->objects);
-    osm_snapshot_unref(d->served);
-    osm_policy_files_unref(d->in_force);
-    osm_buf_clear(&d->answer);
-    osm_free(d);
-}
-
-static void diff_end(void *ud, int rc, const struct osm_err *err)
-{
-    struct diff *d = ud;
-    size_t len = d->answer.len;
-    if (rc)
-        osm_control_fail(d->request, err);
-    else
-        osm_control_reply_text(d->request, osm_buf_take(&d->answer), len);
-    diff_free(d);
 }
 
 void osm_diff_command(void *ud, struct osm_control_request *request, const json_t *args)
 {
-    struct osm_app *app = ud;
-    struct osm_err err = {0};
-    struct diff *d = app->scratch ? osm_alloc(sizeof *d) : NULL;
-    const struct osm_scratch_task task = {diff_ready, diff_begin,  diff_work,
-                                          diff_end,   diff_wanted, d};
-    int rc = d ? 0 : osm_fail(&err, OSM_EBUSY, "the daemon is starting");
-    if (!rc) {
-        *d = (struct diff){.app = app,
-                           .request = request,
-                           .args = json_incref((json_t *)(uintptr_t)args),
-                           .answer = OSM_BUF_INIT(ANSWER_MAX_BYTES)};
-        rc = osm_scratch_ask(app->scratch, &task, &err);
-        if (rc)
-            diff_free(d);
-    }
+    const struct asked asked = {.work = diff, .args = json_incref((json_t *)(uintptr_t)args)};
+    ask(ud, request, &asked);
+}
+
+/* --- why: one field --- */
+
+static int field_why(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
+                     json_t **out, struct osm_err *err)
+{
+    const struct osm_field_question question = {a->type, a->resource,
+                                                json_string_value(json_object_get(a->args, "path")),
+                                                json_object_get(a->args, "items"), a->objects};
+    json_t *field = NULL;
+    (void)canceled; /* one emitter is asked: its own budget ends it */
+    int rc = osm_field_why(&question, engine, &field, err);
     if (rc)
-        osm_control_fail(request, &err);
+        return rc;
+    *out = json_pack("{s:s, s:s, s:[O], s:o}", "type", osm_xds_type_short(a->type), "resource",
+                     a->resource->name, "items", json_object_get(field, "item"), "field", field);
+    return *out ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
+}
+
+void osm_whatif_field(struct osm_app *app, struct osm_control_request *request,
+                      enum osm_xds_type type, struct osm_resource *resource, const char *path,
+                      json_t *items)
+{
+    const struct asked asked = {.work = field_why,
+                                .args = json_pack("{s:s, s:O}", "path", path, "items", items),
+                                .type = type,
+                                .resource = osm_resource_ref(resource)};
+    ask(app, request, &asked);
 }

@@ -21,21 +21,10 @@ enum {
     FIELDS_SHOWN = 20,
     NAMES_SHOWN = 4,
     LINES_SHOWN = 20,
-    VALUE_SHOWN_BYTES = 100,
     LINE_MAX_BYTES = 1 << 20
 };
 
-/* --- values --- */
-
-/* "50", "\"7s\"", "{\"any\":true}"; cut where it is long. */
-static void print_value(const json_t *value)
-{
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
-    size_t len = text ? strlen(text) : 0;
-    (void)printf("%.*s%s", VALUE_SHOWN_BYTES, text ? text : "?",
-                 len > VALUE_SHOWN_BYTES ? "..." : "");
-    osm_free(text);
-}
+/* --- fields --- */
 
 /* A whole element or part that comes or goes is known by its path. */
 static bool is_scalar(const json_t *value)
@@ -67,13 +56,13 @@ static void print_field(const json_t *field, size_t head, const char *indent)
     if (added || removed) {
         if (is_scalar(only) || !named) {
             (void)fputs(": ", stdout);
-            print_value(only);
+            osm_print_value(only);
         }
     } else {
         (void)fputs(moved ? " moves from " : ": ", stdout);
-        print_value(before);
+        osm_print_value(before);
         (void)fputs(moved ? " to " : " -> ", stdout);
-        print_value(after);
+        osm_print_value(after);
     }
     (void)putchar('\n');
 }

@@ -37,7 +37,7 @@ static const char USAGE[] =
     "the workspace\n"
     "  osm policy docs DIR...                    the page of all that a policy can ask and say, as "
     "Markdown\n"
-    "  osm policy why NAMESPACE/POD RESOURCE [ELEMENT]\n"
+    "  osm policy why NAMESPACE/POD RESOURCE [FIELD|ELEMENT]\n"
     "                                            who said what the pod's proxy is served (a "
     "listener, "
     "a virtual\n"

@@ -53,6 +53,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->run = 1;
     e->thorough = config->thorough;
     e->canceled = config->canceled;
+    e->traces = config->traces;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;
     e->settings = json_pack("{s:s, s:s, s:s}", "mesh_name", e->mesh_name, "osm_namespace",
@@ -139,7 +140,7 @@ int osm_engine_set_roots(struct osm_engine *e, const char *roots_pem)
 
 /* --- failures that end the engine --- */
 
-static int lost(struct osm_engine *e, struct osm_err *err)
+int osm__engine_lost(struct osm_engine *e, struct osm_err *err)
 {
     switch (e->abort) {
     case OSM_ABORT_LUA_MEMORY:
@@ -316,13 +317,13 @@ static int look_for_state(struct osm_engine *e, struct osm_err *err)
     if (!rc && json_array_size(changes))
         e->impure = json_incref(changes);
     json_decref(changes);
-    return e->abort ? lost(e, err) : rc;
+    return e->abort ? osm__engine_lost(e, err) : rc;
 }
 
 int osm_engine_check_pure(struct osm_engine *e, struct osm_err *err)
 {
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     int rc = look_for_state(e, err);
     const json_t *first = json_array_get(e->impure, 0);
     if (rc || !first)
@@ -332,25 +333,32 @@ int osm_engine_check_pure(struct osm_engine *e, struct osm_err *err)
                     json_string_value(json_object_get(first, "message")));
 }
 
-static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
+int osm__engine_take(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
 {
     struct intake in = {.e = e};
     int rc = osm_world_apply(e->world, changes, on_visible, &in);
     if (rc || in.rc || e->abort)
         return rc == OSM_ENOMEM || in.rc == OSM_ENOMEM ? osm_fail(err, OSM_ENOMEM, "out of memory")
-                                                       : lost(e, err);
+                                                       : osm__engine_lost(e, err);
     rc = osm_world_settle(e->world, osm_cells_touch_topic, e);
     if (rc)
         return osm_fail(err, rc, "out of memory");
     osm_cells_look_up_touched(e);
-    if (!e->abort)
-        rc = osm_emit_run_all(e);
+    return e->abort ? osm__engine_lost(e, err) : 0;
+}
+
+static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
+{
+    int rc = osm__engine_take(e, changes, err);
+    if (rc)
+        return rc;
+    rc = osm_emit_run_all(e);
     if (!rc && !e->abort)
         rc = osm_host_settings_bring(e);
     if (!rc && !e->abort)
         check_headers(e);
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     if (!rc)
         rc = osm_fill_all(e);
     return rc ? osm_fail(err, rc, "out of memory") : 0;
@@ -371,7 +379,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     struct osm_snapshot_proxy *proxies = NULL;
     size_t proxies_len = 0;
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     e->run++;
     e->rules_run = e->cells_verified = 0;
     e->prints = 0;
@@ -397,7 +405,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     rc = errors ? compose(e, &proxies, &proxies_len, errors, err)
                 : osm_fail(err, OSM_ENOMEM, "out of memory");
     if (e->abort)
-        rc = lost(e, err);
+        rc = osm__engine_lost(e, err);
     if (rc) {
         json_decref(errors);
         return rc;
@@ -428,29 +436,6 @@ bool osm_engine_rest(struct osm_engine *e)
 
 /* --- one question --- */
 
-static const char *key_of_json(const json_t *keys, struct osm_key *out)
-{
-    size_t i;
-    const json_t *v;
-    *out = (struct osm_key){0};
-    if (keys && !json_is_array(keys))
-        return "keys are a list";
-    if (json_array_size(keys) > OSM_KEYS_MAX)
-        return "a key has at most three parts";
-    json_array_foreach ((json_t *)(uintptr_t)keys, i, v) {
-        struct osm_scalar *s = &out->at[out->n++];
-        if (json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v))
-            *s = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = json_string_value(v)};
-        else if (json_is_integer(v))
-            *s = (struct osm_scalar){.type = OSM_SCALAR_INT, .i = json_integer_value(v)};
-        else if (json_is_boolean(v))
-            *s = (struct osm_scalar){.type = OSM_SCALAR_BOOL, .i = json_is_true(v)};
-        else
-            return "a key is a string, an integer or a boolean";
-    }
-    return NULL;
-}
-
 struct question {
     struct osm_cell *cell;
     json_t *answer;
@@ -472,10 +457,10 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
     struct osm_decl *d = osm_map_get(&e->names, name);
     struct osm_key key;
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     if (!d)
         return osm_fail(err, OSM_ENOENT, "%s: nobody declares it", name);
-    const char *why = key_of_json(keys, &key);
+    const char *why = osm_key_from_json(keys, &key);
     if (!why)
         why = osm_mesh_check_key(d, &key);
     if (why)
@@ -486,13 +471,13 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
         return osm_fail(err, e->abort ? OSM_ENOMEM : OSM_EINVAL, "%s: %s", name, why);
     osm_cells_bring(e, q.cell);
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     if (q.cell->failed)
         return osm_fail(err, OSM_ELUA, "%s", q.cell->error);
     int rc = osm_lua_run(e, l_answer, &q, err);
     if (e->abort) {
         json_decref(q.answer);
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     }
     if (!rc)
         rc = q.rc;

@@ -58,6 +58,7 @@ struct osm_cell;
 struct osm_thing;
 struct osm_engine;
 struct osm_schema;
+struct osm_trace;
 
 struct osm_scalar {
     enum osm_scalar_type { OSM_SCALAR_BOOL, OSM_SCALAR_INT, OSM_SCALAR_STR } type;
@@ -227,6 +228,8 @@ struct osm_engine {
     uint64_t (*now_ms)(void);
     uint64_t deadline_ms;
     const atomic_bool *canceled;
+    bool traces;                 /* what extensions do is noted while there is a trace */
+    struct osm_trace *trace;     /* emit/trace.c; NULL: nobody looks */
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */
     uint64_t serial;
@@ -282,6 +285,14 @@ struct osm_engine {
     uint64_t snapshots; /* so many were made */
     bool thorough;
 };
+
+/* engine.c, for other questions than a run. */
+/** Takes in what has changed; nothing is evaluated. Errors: OSM_ENOMEM, OSM_ELUA the state is lost.
+ */
+OSM_MUST_USE int osm__engine_take(struct osm_engine *e, const struct osm_changes *changes,
+                                  struct osm_err *err);
+/** Why the state is lost, as an error. */
+int osm__engine_lost(struct osm_engine *e, struct osm_err *err);
 
 static inline struct osm_engine *osm_engine_of(lua_State *L)
 {

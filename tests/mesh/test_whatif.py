@@ -366,3 +366,149 @@ def test_nothing_is_compared_where_nothing_is_served(tmp_path: Path) -> None:
         world.namespace("blue")
         with pytest.raises(CommandError, match="nothing is served yet"):
             world.daemon.osm("policy", "diff", str(SHIPPED))
+
+
+# --- why: one field ---
+
+EXTENDED = """
+return { api = 1, extends = {
+  cluster = { run = function(_, cluster, at)
+    if at.direction == "outbound" then cluster.connect_timeout = "7s" end
+  end },
+  http_filters = { run = function(_, filters, at)
+    if at.direction == "inbound" then
+      filters:insert_before("http_router", { name = "acme", typed_config = {
+        ["@type"] = "envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes = 100 } })
+    end
+  end },
+  listener = { run = function(_, listener) listener.per_connection_buffer_limit_bytes = 1000 end },
+} }
+"""
+LATER = """
+return { api = 1, extends = { cluster = { after = { "acme/first" }, run = function(_, cluster)
+  if cluster.connect_timeout then cluster.connect_timeout = "8s" end
+end } } }
+"""
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The shop under policies that two modules extend."""
+    overlay = write(tmp_path_factory.mktemp("overlay"), first=EXTENDED, later=LATER)
+    with tracked(World(real=False, policies=[SHIPPED, overlay])) as world:
+        world.namespace("red")
+        world.namespace("blue")
+        world.pod("red", "caller", account="caller")
+        world.pod("blue", "shop", account="shop", labels={"app": "shop"}, ports=[{"containerPort": 8080}])
+        world.service("blue", "shop", HTTP_8080, {"app": "shop"})
+        for each in grant_all("blue", "shop", "red/caller"):
+            world.apply(each)
+        world.wait()
+        yield world
+
+
+def line_of(module: str, text: str) -> str:
+    """`module:LINE` of the first line of a shipped module that holds a text."""
+    lines = (SHIPPED / module).read_text().splitlines()
+    return f"{module}:{next(n for n, line in enumerate(lines, 1) if text in line)}"
+
+
+CHAIN = "filter_chains[name=inbound_blue/shop_8080_http]"
+MANAGER = f"{CHAIN}.filters[name=http_connection_manager].typed_config"
+
+
+@pytest.mark.parametrize(
+    ("pod", "resource", "field", "value", "steps"),
+    [
+        ("red/caller", "blue/shop|8080", "type", "EDS", [None]),
+        (
+            "red/caller",
+            "blue/shop|8080",
+            "connect_timeout",
+            "8s",
+            [None, ("acme/first.cluster", None, "7s"), ("acme/later.cluster", "7s", "8s")],
+        ),
+        ("red/caller", "rds-outbound.80", "virtual_hosts[0].routes[0].route.timeout", "0s", [None]),
+        ("red/caller", "rds-outbound.80", "validate_clusters", False, [None]),
+        ("blue/shop", "inbound-listener", f"{MANAGER}.http_filters[name=http_router].name", "http_router", [None]),
+        (
+            "blue/shop",
+            "inbound-listener",
+            f"{MANAGER}.http_filters[1].name",
+            "acme",
+            [None, ("acme/first.http_filters", None, "acme")],
+        ),
+        (
+            "blue/shop",
+            "inbound-listener",
+            "per_connection_buffer_limit_bytes",
+            1000,
+            [None, ("acme/first.listener", None, 1000)],
+        ),
+        (
+            "red/caller",
+            "outbound-listener",
+            "per_connection_buffer_limit_bytes",
+            1000,
+            [None, ("acme/first.listener", None, 1000)],
+        ),
+        ("red/caller", "outbound-listener", "listener_filters[0].name", "original_dst", [None]),
+    ],
+)
+def test_why_a_field_has_its_value(
+    extended: World, pod: str, resource: str, field: str, value: Any, steps: list[Any]
+) -> None:
+    """The emitter's line, and each extension that has changed that very field, in the order of their runs."""
+    before = served(extended)
+    answer = json.loads(extended.daemon.osm("policy", "why", pod, resource, field, "-o", "json"))
+    told_field = answer["field"]
+    assert told_field["value"] == value
+    assert (told_field["host"], told_field["changed"]) == (False, False)
+    assert [step["by"] and (step["by"], step.get("before"), step.get("after")) for step in told_field["steps"]] == steps
+    assert told_field["steps"][0]["place"].startswith("envoy/")
+    assert len(answer["items"]) == 1
+    assert served(extended) == before
+
+
+def test_why_a_field_says_lines_that_are_there(extended: World) -> None:
+    """For people: the emitter's own line, the extension's, and the objects behind the item."""
+    text = extended.daemon.osm("policy", "why", "red/caller", "blue/shop|8080", "connect_timeout")
+    assert 'connect_timeout = "8s"\n' in text
+    assert f"said at {line_of('envoy/clusters.lua', 'out.cluster {')}: absent\n" in text
+    assert 'changed by acme/first.cluster at acme/first.lua:3: "7s"\n' in text
+    assert 'changed by acme/later.cluster at acme/later.lua:2: "7s" -> "8s"\n' in text
+    assert "because of Service blue/shop" in text
+    text = extended.daemon.osm("policy", "why", "red/caller", "blue/shop|8080", "name")
+    assert "filled in by the daemon itself" in text
+
+
+@pytest.mark.parametrize(
+    ("resource", "field"),
+    [
+        ("blue/shop|8080", "endpoints[0].lb_endpoints[0].endpoint.address"),
+        ("root-cert-for-mtls-outbound:blue/shop", "validation_context.trusted_ca"),
+    ],
+)
+def test_why_of_what_the_host_fills_in(extended: World, resource: str, field: str) -> None:
+    """Addresses and roots never enter Lua; what is in the cluster's name is that of its endpoints too."""
+    answer = json.loads(extended.daemon.osm("policy", "why", "red/caller", resource, field, "-o", "json"))
+    assert answer["field"]["host"] is True
+    assert answer["field"]["steps"] == []
+    assert answer["items"][0]["place"].startswith("envoy/")
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("transport_socket.nowhere", "the resource has no field transport_socket.nowhere; there are name typed_config"),
+        ("transport_socket..name", "is no path of fields"),
+    ],
+)
+def test_why_of_a_field_that_is_not_there(extended: World, field: str, says: str) -> None:
+    """What there is instead; and of a list of elements, which of them."""
+    with pytest.raises(CommandError, match=says):
+        extended.daemon.osm("policy", "why", "red/caller", "blue/shop|8080", field)
+    with pytest.raises(CommandError, match=r"which of the 1\? filter_chains\[name=inbound_blue/shop_8080_http\]"):
+        extended.daemon.osm("policy", "why", "blue/shop", "inbound-listener", "filter_chains")
+    with pytest.raises(CommandError, match=r"no field filter_chains\[3\].name; it has 1 elements"):
+        extended.daemon.osm("policy", "why", "blue/shop", "inbound-listener", "filter_chains[3].name")
