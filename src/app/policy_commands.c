@@ -225,7 +225,8 @@ void osm_policy_why_command(void *ud, struct osm_control_request *request, const
     if (w) {
         int with_field = element ? type_with(proxy, resource, type, element) : -1;
         const char *field = with_field >= 0 ? element : NULL;
-        type = field ? with_field : type_with(proxy, resource, type, NULL);
+        int with_name = field ? with_field : type_with(proxy, resource, type, NULL);
+        type = with_name >= 0 ? with_name : type;
         element = field ? NULL : element;
         *w = (struct why){.app = app,
                           .request = request,
