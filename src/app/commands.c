@@ -309,6 +309,7 @@ static const struct osm_control_command commands[] = {
     {"policy.apply", osm_policy_apply_command, false, false},
     {"policy.activate", osm_policy_activate_command, false, false},
     {"policy.rollback", osm_policy_rollback_command, false, false},
+    {"policy.why_not", osm_why_not_command, false, false},
     {"diff", osm_diff_command, false, true},
     {NULL, NULL, false, false},
 };

@@ -4,6 +4,7 @@
 #include "whatif/field_why.h"
 #include "whatif/preview.h"
 #include "whatif/scratch.h"
+#include "whatif/why_not.h"
 
 #include <string.h>
 
@@ -223,4 +224,33 @@ void osm_whatif_field(struct osm_app *app, struct osm_control_request *request,
                                 .type = type,
                                 .resource = osm_resource_ref(resource)};
     ask(app, request, &asked);
+}
+
+/* --- why not --- */
+
+static int why_not(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
+                   json_t **out, struct osm_err *err)
+{
+    json_int_t port = json_integer_value(json_object_get(a->args, "port"));
+    const struct osm_why_not question = {
+        .served = a->served,
+        .objects = a->objects,
+        .trust_domain = a->app->config.trust_domain,
+        .caller = json_string_value(json_object_get(a->args, "caller")),
+        .service = json_string_value(json_object_get(a->args, "service")),
+        .port = port > 0 && port <= 65535 ? (unsigned)port : 0,
+        .method = json_string_value(json_object_get(a->args, "method")),
+        .path = json_string_value(json_object_get(a->args, "path")),
+        .headers = json_object_get(a->args, "headers"),
+    };
+    (void)canceled; /* a few rules are asked: their own budgets end them */
+    if (!question.caller || !question.service)
+        return osm_fail(err, OSM_EINVAL, "who calls which Service?");
+    return osm_why_not(&question, engine, out, err);
+}
+
+void osm_why_not_command(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    const struct asked asked = {.work = why_not, .args = json_incref((json_t *)(uintptr_t)args)};
+    ask(ud, request, &asked);
 }

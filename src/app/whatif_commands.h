@@ -1,5 +1,5 @@
-/* What the control socket answers with the help of engines that are thrown away: `diff`, and of
- * `policy.why` who has given a field its value. */
+/* What the control socket answers with the help of engines that are thrown away: `diff`,
+ * `policy.why_not`, and of `policy.why` who has given a field its value. */
 #pragma once
 
 #include "app/app.h"
@@ -14,6 +14,10 @@ void osm_whatif_stop(struct osm_app *app);
  * that which it was compared with, "behind": the objects were newer than that, "layers": the
  * directories of the policies in force. */
 void osm_diff_command(void *ud, struct osm_control_request *request, const json_t *args);
+
+/** {"caller": "namespace/pod" or "namespace/account", "service", "port", "method", "path",
+ * "headers": {name: value}}, all but the first two may be absent. Answers as osm_why_not. */
+void osm_why_not_command(void *ud, struct osm_control_request *request, const json_t *args);
 
 /** Answers {"type", "resource", "items": [the one that has the field], "field": as osm_field_why}.
  * @p items: of the resource, as osm_engine_why. */

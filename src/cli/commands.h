@@ -19,6 +19,8 @@ struct osm_cli {
     const char *policies[OSM_OPTION_VALUES_MAX + 1]; /* --policies, NULL-terminated */
     const char *files[OSM_OPTION_VALUES_MAX + 1];    /* -f, NULL-terminated */
     const char *deletes[OSM_OPTION_VALUES_MAX + 1];  /* --delete, NULL-terminated */
+    const char *headers[OSM_OPTION_VALUES_MAX + 1];  /* --header, NULL-terminated */
+    const char *method, *path, *port;                /* --method, --path, --port */
     const char *filter;                              /* -k */
     const char *mesh_name, *osm_namespace;           /* NULL: the daemon's defaults */
 };
@@ -30,6 +32,7 @@ enum osm_exit {
     OSM_EXIT_USAGE = 2,    /* wrong words, or a directory that cannot be read */
     OSM_EXIT_REJECTED = 3, /* the policies are fine; objects, or files of them, were rejected */
     OSM_EXIT_DIFFERS = 3,  /* of a diff: something would change, and no rule is newly in error */
+    OSM_EXIT_DENIED = 3,   /* of why-not: not all that it may get to let it in */
 };
 
 /** "30s", "500ms", "2m", "1h30m" in milliseconds; 0: another text, or more than an hour. */
@@ -55,6 +58,9 @@ int osm_cli_policy_rollback(const struct osm_cli *cli, const char *reason);
 /** @p element: part of the name of a virtual host or filter chain, NULL for all. */
 int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *resource,
                        const char *element);
+/** @p caller: "namespace/pod" or "namespace/account"; @p service: "name.namespace" or
+ * "namespace/name". */
+int osm_cli_policy_why_not(const struct osm_cli *cli, const char *caller, const char *service);
 /** `osm policy ...` of those for authors; @p words are those behind "policy". Needs no daemon. -1:
  * no such command. */
 int osm_cli_policy(const struct osm_cli *cli, const char **words, size_t n);

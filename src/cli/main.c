@@ -44,6 +44,15 @@ static const char USAGE[] =
     "                                            host in a route table, ...), and from which "
     "objects "
     "it follows\n"
+    "  osm policy why-not CALLER SERVICE [--path /x] [--method GET] [--header NAME=VALUE]... "
+    "[--port "
+    "N]\n"
+    "                                            may CALLER (NAMESPACE/POD or NAMESPACE/ACCOUNT) "
+    "call SERVICE\n"
+    "                                            (NAME.NAMESPACE), and if not, who denies it and "
+    "what is nearest;\n"
+    "                                            exit code 0 allowed; 1 error, or not known here; "
+    "3 denied\n"
     "  osm policy diff DIR [DIR...]              what would change if these were the daemon's "
     "policies, nothing live does;\n"
     "                                            exit code 0 nothing; 1 error, also of rules; 2 "
@@ -106,6 +115,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
             return osm_cli_policy_activate(cli, n == 3 ? words[2] : NULL);
         if ((n == 4 || n == 5) && !strcmp(words[1], "why"))
             return osm_cli_policy_why(cli, words[2], words[3], n == 5 ? words[4] : NULL);
+        if (n == 4 && !strcmp(words[1], "why-not"))
+            return osm_cli_policy_why_not(cli, words[2], words[3]);
         if (n > 2 && !strcmp(words[1], "diff"))
             return osm_cli_policy_diff(cli, words + 2);
         if (n <= 3 && !strcmp(words[1], "rollback"))
@@ -155,6 +166,13 @@ int main(int argc, char **argv)
         {"delete", 0, "KIND/NAMESPACE/NAME...",
          "diff: an object that would be gone; may be given several times", cli.deletes, NULL,
          false},
+        {"path", 0, "PATH", "policy why-not: of the request (default /)", &cli.path, NULL, false},
+        {"method", 0, "METHOD", "policy why-not: of the request (default GET)", &cli.method, NULL,
+         false},
+        {"header", 0, "NAME=VALUE...", "policy why-not: of the request; may be given several times",
+         cli.headers, NULL, false},
+        {"port", 0, "N", "policy why-not: of the Service (default: its only one, or 80)", &cli.port,
+         NULL, false},
         {"objects", 0, "DIR", "policy check: manifests to evaluate; without it an empty mesh",
          &cli.objects_dir, NULL, false},
         {"policies", 0, "DIR...", "policy test, diff: the policies; may be given several times",

@@ -347,6 +347,15 @@ int osm__engine_take(struct osm_engine *e, const struct osm_changes *changes, st
     return e->abort ? osm__engine_lost(e, err) : 0;
 }
 
+int osm_engine_take(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
+{
+    if (e->abort)
+        return osm__engine_lost(e, err);
+    e->run++;
+    e->deadline_ms = e->now_ms() + OSM_WALL_FIRST_MS;
+    return osm__engine_take(e, changes, err);
+}
+
 static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
 {
     int rc = osm__engine_take(e, changes, err);

@@ -55,6 +55,10 @@ OSM_MUST_USE int osm_engine_watch_status(const struct osm_engine *engine,
  * OSM_ENOMEM, OSM_ELUA (state lost; the engine must be thrown away). */
 OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_changes *changes,
                                 struct osm_snapshot **out, struct osm_err *err);
+/** Takes in a batch (not taken), evaluates nothing: of an engine that is only asked, and thrown
+ * away then, what is not asked for costs nothing. Errors: as osm_engine_run. */
+OSM_MUST_USE int osm_engine_take(struct osm_engine *engine, const struct osm_changes *changes,
+                                 struct osm_err *err);
 /** The errors of rules as they stand, as in a snapshot: also where the last run was cut, of what it
  * had evaluated. Caller: json_decref. NULL: no memory. */
 OSM_MUST_USE json_t *osm_engine_errors(const struct osm_engine *engine);

@@ -132,10 +132,8 @@ int osm_engine_trace(struct osm_engine *e, const struct osm_changes *objects,
     struct osm_trace t = {.steps = json_array(), .said = json_array()};
     struct osm_err own = {0};
     int rc = t.steps && t.said ? 0 : osm_fail(&own, OSM_ENOMEM, "out of memory");
-    e->run++;
-    e->deadline_ms = e->now_ms() + OSM_WALL_FIRST_MS;
     if (!rc)
-        rc = osm__engine_take(e, objects, &own);
+        rc = osm_engine_take(e, objects, &own);
     e->trace = &t;
     if (!rc)
         rc = trace(e, question, out, &own);
