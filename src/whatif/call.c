@@ -73,86 +73,10 @@ static bool holds(const json_t *any, const char *message)
 
 /* --- filter chains --- */
 
-/* What arrives at a listener. */
-struct arrival {
-    const char *address; /* NULL: any */
-    unsigned port;
-    const char *server_name; /* TLS; NULL: none */
-    const json_t *protocols; /* that TLS offers */
-};
-
-static bool in_prefix(const json_t *range, const char *address)
-{
-    unsigned a[4] = {0}, b[4] = {0};
-    json_int_t bits = json_integer_value(json_object_get(range, "prefix_len"));
-    const char *texts[] = {address, osm_json_text(range, "address_prefix")};
-    for (int k = 0; k < 2; k++) {
-        unsigned *out = k ? b : a;
-        size_t part = 0;
-        for (const char *c = texts[k]; *c && part < 4; c++)
-            if (*c == '.')
-                part++;
-            else if (*c >= '0' && *c <= '9')
-                out[part] = out[part] * 10 + (unsigned)(*c - '0');
-            else
-                return false; /* not IPv4 */
-    }
-    unsigned x = a[0] << 24 | a[1] << 16 | a[2] << 8 | a[3];
-    unsigned y = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
-    return bits <= 0 || (bits <= 32 && (x ^ y) >> (32 - (unsigned)bits) == 0);
-}
-
-static bool lists(const json_t *list, const char *text)
-{
-    size_t i;
-    const json_t *each;
-    json_array_foreach ((json_t *)(uintptr_t)list, i, each)
-        if (text && !strcmp(json_string_value(each) ? json_string_value(each) : "", text))
-            return true;
-    return false;
-}
-
-/* How well a chain's match fits: -1 not at all; else the number of its criteria. The most specific
- * chain is Envoy's choice too, and no two of ours fit one arrival equally. */
-static int fit(const json_t *match, const struct arrival *a)
-{
-    const json_t *port = json_object_get(match, "destination_port"),
-                 *ranges = json_object_get(match, "prefix_ranges"),
-                 *names = json_object_get(match, "server_names"),
-                 *protocols = json_object_get(match, "application_protocols"), *each;
-    const char *transport = osm_json_text(match, "transport_protocol");
-    int n = 0;
-    size_t i;
-    if (port && json_integer_value(port) != (json_int_t)a->port)
-        return -1;
-    n += port != NULL;
-    if (json_array_size(ranges)) {
-        bool any = false;
-        json_array_foreach ((json_t *)(uintptr_t)ranges, i, each)
-            any = any || !a->address || in_prefix(each, a->address);
-        if (!any)
-            return -1;
-        n++;
-    }
-    if (json_array_size(names) && !lists(names, a->server_name))
-        return -1;
-    if (*transport && !strcmp(transport, "tls") != (a->server_name != NULL))
-        return -1;
-    if (json_array_size(protocols)) {
-        bool any = false;
-        json_array_foreach ((json_t *)(uintptr_t)a->protocols, i, each)
-            any = any || lists(protocols, json_string_value(each));
-        if (!any)
-            return -1;
-    }
-    return n + (json_array_size(names) > 0) + (*transport != '\0') +
-           (json_array_size(protocols) > 0);
-}
-
 /* The chain that takes it, of all listeners of a direction; a new reference, NULL: none.
  * *fallback: it is a listener's default chain. */
 static json_t *chain_of(struct walk *w, const struct osm_snapshot_proxy *proxy,
-                        const char *direction, const struct arrival *arrival, bool *fallback)
+                        const char *direction, const struct osm_arrival *arrival, bool *fallback)
 {
     json_t *best = NULL, *standard = NULL;
     int best_fit = -1;
@@ -161,7 +85,7 @@ static json_t *chain_of(struct walk *w, const struct osm_snapshot_proxy *proxy,
         bool meant = !strcmp(osm_json_text(listener, "traffic_direction"), direction);
         size_t k;
         json_array_foreach (meant ? json_object_get(listener, "filter_chains") : NULL, k, chain) {
-            int own = fit(json_object_get(chain, "filter_chain_match"), arrival);
+            int own = osm_match_chain(json_object_get(chain, "filter_chain_match"), arrival);
             if (own > best_fit) {
                 json_decref(best);
                 best = json_incref(chain);
@@ -251,6 +175,17 @@ static const json_t *table_of(struct walk *w, const struct osm_snapshot_proxy *p
     return h->routes;
 }
 
+/* The rules of RBAC that are at a virtual host; NULL: none. */
+static const json_t *rules_at(const json_t *host)
+{
+    const char *name;
+    json_t *config;
+    json_object_foreach (json_object_get(host, "typed_per_filter_config"), name, config)
+        if (holds(config, "filters.http.rbac.v3.RBACPerRoute"))
+            return json_object_get(json_object_get(config, "rbac"), "rules");
+    return NULL;
+}
+
 /* The route that takes the request; false: none, which is told. */
 static bool route_of(struct walk *w, const struct osm_snapshot_proxy *proxy, const char *layer,
                      struct handling *h)
@@ -281,9 +216,12 @@ static bool route_of(struct walk *w, const struct osm_snapshot_proxy *proxy, con
             return !w->rc;
         }
     }
-    (void)step(w, layer, sure == OSM_UNKNOWN ? sure : OSM_NO,
-               "no route of the virtual host %s takes %s %s: HTTP 404",
-               osm_json_text(h->host, "name"), w->request.method, w->request.path);
+    json_t *entry = step(w, layer, sure == OSM_UNKNOWN ? sure : OSM_NO,
+                         "no route of the virtual host %s takes %s %s: HTTP 404",
+                         osm_json_text(h->host, "name"), w->request.method, w->request.path);
+    const json_t *rules = rules_at(h->host); /* what they grant is what there are routes for */
+    if (entry && rules && json_object_set_new(entry, "policies", policies_of(w, rules)))
+        w->rc = osm_fail(w->err, OSM_ENOMEM, "out of memory");
     return false;
 }
 
@@ -379,7 +317,7 @@ static bool walk_server(struct walk *w, const struct osm_snapshot_proxy *server,
     struct handling h = {0};
     char pod[256];
     bool fallback = false, passes = false;
-    const struct arrival arrival = {NULL, b->port, b->server_name, b->protocols};
+    const struct osm_arrival arrival = {NULL, b->port, b->server_name, b->protocols};
     if (!server) {
         (void)step(w, "server", b->server_name ? OSM_NO : OSM_YES,
                    b->server_name ? "%s has no sidecar that is served: there is nobody who speaks "
@@ -533,7 +471,7 @@ static void follow_route(struct walk *w, const json_t *route, struct reached *r)
 static void walk_client(struct walk *w, struct reached *r)
 {
     const struct osm_call *call = w->call;
-    const struct arrival arrival = {call->address, call->port, NULL, NULL};
+    const struct osm_arrival arrival = {call->address, call->port, NULL, NULL};
     struct handling h = {0};
     char pod[256];
     bool fallback = false;

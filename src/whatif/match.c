@@ -199,6 +199,74 @@ const json_t *osm_match_host(const json_t *configuration, const struct osm_reque
     return best;
 }
 
+/* --- filter chains --- */
+
+static bool in_prefix(const json_t *range, const char *address)
+{
+    unsigned a[4] = {0}, b[4] = {0};
+    json_int_t bits = json_integer_value(json_object_get(range, "prefix_len"));
+    const char *texts[] = {address, osm_json_text(range, "address_prefix")};
+    for (int k = 0; k < 2; k++) {
+        unsigned *out = k ? b : a;
+        size_t part = 0;
+        for (const char *c = texts[k]; *c && part < 4; c++)
+            if (*c == '.')
+                part++;
+            else if (*c >= '0' && *c <= '9')
+                out[part] = out[part] * 10 + (unsigned)(*c - '0');
+            else
+                return false; /* not IPv4 */
+    }
+    unsigned x = a[0] << 24 | a[1] << 16 | a[2] << 8 | a[3];
+    unsigned y = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
+    return bits <= 0 || (bits <= 32 && (x ^ y) >> (32 - (unsigned)bits) == 0);
+}
+
+static bool lists(const json_t *list, const char *text)
+{
+    size_t i;
+    const json_t *each;
+    json_array_foreach ((json_t *)(uintptr_t)list, i, each)
+        if (text && !strcmp(json_string_value(each) ? json_string_value(each) : "", text))
+            return true;
+    return false;
+}
+
+int osm_match_chain(const json_t *match, const struct osm_arrival *a)
+{
+    const json_t *port = json_object_get(match, "destination_port"),
+                 *ranges = json_object_get(match, "prefix_ranges"),
+                 *names = json_object_get(match, "server_names"),
+                 *protocols = json_object_get(match, "application_protocols"), *each;
+    const char *transport = osm_json_text(match, "transport_protocol");
+    int n = 0;
+    size_t i;
+    if (port && json_integer_value(port) != (json_int_t)a->port)
+        return -1;
+    n += port != NULL;
+    if (json_array_size(ranges)) {
+        bool any = false;
+        json_array_foreach ((json_t *)(uintptr_t)ranges, i, each)
+            any = any || !a->address || in_prefix(each, a->address);
+        if (!any)
+            return -1;
+        n++;
+    }
+    if (json_array_size(names) && !lists(names, a->server_name))
+        return -1;
+    if (*transport && !strcmp(transport, "tls") != (a->server_name != NULL))
+        return -1;
+    if (json_array_size(protocols)) {
+        bool any = false;
+        json_array_foreach ((json_t *)(uintptr_t)a->protocols, i, each)
+            any = any || lists(protocols, json_string_value(each));
+        if (!any)
+            return -1;
+    }
+    return n + (json_array_size(names) > 0) + (*transport != '\0') +
+           (json_array_size(protocols) > 0);
+}
+
 /* --- RBAC --- */
 
 static enum osm_tri any_of(const json_t *list, const struct osm_request *request, size_t *first,

@@ -45,6 +45,17 @@ enum osm_tri osm_match_route(const json_t *match, const struct osm_request *requ
  * longest wildcard, by "*". NULL: none. Borrowed. */
 const json_t *osm_match_host(const json_t *route_configuration, const struct osm_request *request);
 
+/* What arrives at a listener. */
+struct osm_arrival {
+    const char *address; /* that it was meant for; NULL: any */
+    unsigned port;
+    const char *server_name; /* of TLS; NULL: it is none */
+    const json_t *protocols; /* that TLS offers */
+};
+/** How well an envoy.config.listener.v3.FilterChainMatch fits: -1 not at all; else the number of
+ * its criteria. The most specific chain is Envoy's choice too, and no two of ours fit alike. */
+int osm_match_chain(const json_t *match, const struct osm_arrival *arrival);
+
 /* What RBAC has decided. */
 struct osm_verdict {
     enum osm_tri passes;

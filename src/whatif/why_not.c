@@ -1,7 +1,6 @@
-#include "whatif/why_not.h"
+#include "whatif/why_not_priv.h"
 
 #include "base/json.h"
-#include "base/map.h"
 #include "base/nearest.h"
 #include "model/names.h"
 #include "whatif/call.h"
@@ -10,30 +9,17 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TEXT_MAX_BYTES = 2048, REJECTS_TOLD_MAX = 10, DEFAULT_PORT = 80 };
+enum { TEXT_MAX_BYTES = 2048, DEFAULT_PORT = 80 };
 
-struct asking {
-    const struct osm_why_not *q;
-    struct osm_engine *engine;
-    struct osm_err *err;
-    struct osm_map by_address;               /* of pods -> struct osm_snapshot_proxy */
-    const struct osm_snapshot_proxy *caller; /* NULL: it has no sidecar that is served */
-    char ns[64], account[256], pod[256];     /* the caller; pod "": none */
-    char service_ns[64], service[256];
-    json_t *explained; /* the Service; NULL: no policy sees it */
-    const json_t *port;
-    json_t *out;
-};
-
-static int no_memory(struct asking *a)
+static int no_memory(struct osm__why_not *a)
 {
     return osm_fail(a->err, OSM_ENOMEM, "out of memory");
 }
 
 /* --- objects --- */
 
-static const struct osm_object *object_of(const struct asking *a, const char *kind, const char *ns,
-                                          const char *name)
+const struct osm_object *osm__why_not_object(const struct osm__why_not *a, const char *kind,
+                                             const char *ns, const char *name)
 {
     for (size_t i = 0; i < a->q->objects->len; i++) {
         const struct osm_object *o = a->q->objects->list[i].now;
@@ -43,7 +29,7 @@ static const struct osm_object *object_of(const struct asking *a, const char *ki
     return NULL;
 }
 
-static int ask(struct asking *a, const char *rule, json_t *keys, json_t **out)
+int osm__why_not_ask(struct osm__why_not *a, const char *rule, json_t *keys, json_t **out)
 {
     int rc = keys ? osm_engine_ask(a->engine, rule, keys, out, a->err) : no_memory(a);
     json_decref(keys);
@@ -54,26 +40,13 @@ static int ask(struct asking *a, const char *rule, json_t *keys, json_t **out)
     return rc;
 }
 
-/* --- what is told --- */
-
-/* "TrafficTarget blue/t1", where it is, and @p text. */
-static json_t *told(const struct asking *a, const json_t *object, const char *text)
-{
-    const char *kind = osm_json_text(object, "kind"), *ns = osm_json_text(object, "namespace"),
-               *name = osm_json_text(object, "name");
-    const struct osm_object *known = object_of(a, kind, ns, name);
-    char *label = osm_strf("%s %s/%s", kind, ns, name);
-    json_t *out = label ? json_pack("{s:s, s:s, s:s}", "object", label, "origin",
-                                    known ? known->origin : "", "text", text)
-                        : NULL;
-    osm_free(label);
-    return out;
-}
+/* --- where nothing has to be walked --- */
 
 /* The answer where no configuration has to be walked. */
-static int decide(struct asking *a, const char *verdict, const char *layer, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-static int decide(struct asking *a, const char *verdict, const char *layer, const char *fmt, ...)
+static int decide(struct osm__why_not *a, const char *verdict, const char *layer, const char *fmt,
+                  ...) __attribute__((format(printf, 4, 5)));
+static int decide(struct osm__why_not *a, const char *verdict, const char *layer, const char *fmt,
+                  ...)
 {
     char text[TEXT_MAX_BYTES];
     va_list args;
@@ -101,7 +74,7 @@ static bool split_name(const char *text, char *ns, size_t ns_size, char *name, s
     return true;
 }
 
-static const struct osm_snapshot_proxy *proxy_of(const struct asking *a, const char *pod,
+static const struct osm_snapshot_proxy *proxy_of(const struct osm__why_not *a, const char *pod,
                                                  const char *account)
 {
     for (size_t i = 0; i < a->q->served->proxies_len; i++) {
@@ -119,7 +92,7 @@ static const char *account_of(const struct osm_object *pod)
 }
 
 /* A pod of the account, with a sidecar or without. */
-static const struct osm_object *pod_of_account(const struct asking *a, const char *account)
+static const struct osm_object *pod_of_account(const struct osm__why_not *a, const char *account)
 {
     for (size_t i = 0; i < a->q->objects->len; i++) {
         const struct osm_object *o = a->q->objects->list[i].now;
@@ -129,19 +102,19 @@ static const struct osm_object *pod_of_account(const struct asking *a, const cha
     return NULL;
 }
 
-static int find_caller(struct asking *a)
+static int find_caller(struct osm__why_not *a)
 {
     char name[256];
     if (!split_name(a->q->caller, a->ns, sizeof a->ns, name, sizeof name))
         return osm_fail(a->err, OSM_EINVAL, "%.200s: expected NAMESPACE/POD or NAMESPACE/ACCOUNT",
                         a->q->caller);
-    const struct osm_object *pod = object_of(a, "Pod", a->ns, name);
+    const struct osm_object *pod = osm__why_not_object(a, "Pod", a->ns, name);
     a->caller = pod ? proxy_of(a, name, NULL) : proxy_of(a, NULL, name);
     if (!pod && a->caller)
-        pod = object_of(a, "Pod", a->ns, a->caller->pod);
+        pod = osm__why_not_object(a, "Pod", a->ns, a->caller->pod);
     if (!pod)
         pod = pod_of_account(a, name);
-    if (!pod && !object_of(a, "ServiceAccount", a->ns, name))
+    if (!pod && !osm__why_not_object(a, "ServiceAccount", a->ns, name))
         return osm_fail(a->err, OSM_ENOENT,
                         "%.200s: there is no such pod, and no pod runs as such an account",
                         a->q->caller);
@@ -151,9 +124,9 @@ static int find_caller(struct asking *a)
 }
 
 /* Why the caller has no sidecar that is served. */
-static int decide_caller(struct asking *a)
+static int decide_caller(struct osm__why_not *a)
 {
-    const struct osm_object *pod = *a->pod ? object_of(a, "Pod", a->ns, a->pod) : NULL;
+    const struct osm_object *pod = *a->pod ? osm__why_not_object(a, "Pod", a->ns, a->pod) : NULL;
     const char *label =
         pod ? osm_json_str_at(pod->body, "metadata", "labels", "osm-proxy-uuid", NULL) : NULL;
     const char *phase = pod ? osm_json_str_at(pod->body, "status", "phase", NULL) : NULL;
@@ -173,7 +146,7 @@ static int decide_caller(struct asking *a)
 
 /* --- the Service --- */
 
-static int parse_service(struct asking *a)
+static int parse_service(struct osm__why_not *a)
 {
     const char *text = a->q->service, *dot = strchr(text, '.');
     static const char *const ends[] = {"", ".svc", ".svc.cluster", ".svc.cluster.local"};
@@ -193,7 +166,7 @@ static int parse_service(struct asking *a)
     return 0;
 }
 
-static int decide_no_service(struct asking *a)
+static int decide_no_service(struct osm__why_not *a)
 {
     struct osm_nearest search = osm_nearest_start(a->service);
     for (size_t i = 0; i < a->q->objects->len; i++) {
@@ -206,13 +179,13 @@ static int decide_no_service(struct asking *a)
                   a->service, near ? "; do you mean " : "", near ? near : "", near ? "?" : "");
 }
 
-static int find_service(struct asking *a)
+static int find_service(struct osm__why_not *a)
 {
-    const struct osm_object *service = object_of(a, "Service", a->service_ns, a->service);
+    const struct osm_object *service = osm__why_not_object(a, "Service", a->service_ns, a->service);
     if (!service)
         return decide_no_service(a);
-    int rc =
-        ask(a, "service_explained", json_pack("[ss]", a->service_ns, a->service), &a->explained);
+    int rc = osm__why_not_ask(a, "service_explained", json_pack("[ss]", a->service_ns, a->service),
+                              &a->explained);
     if (!rc && !json_is_object(a->explained))
         return decide(a, "denied", "service",
                       "no policy sees Service %s/%s: its namespace is not of the mesh, or it is "
@@ -242,7 +215,7 @@ static const json_t *port_with(const json_t *ports, unsigned number)
     return NULL;
 }
 
-static int find_port(struct asking *a)
+static int find_port(struct osm__why_not *a)
 {
     const json_t *ports = json_object_get(a->explained, "ports");
     struct osm_buf text = OSM_BUF_INIT(TEXT_MAX_BYTES);
@@ -266,7 +239,7 @@ static int find_port(struct asking *a)
 
 /* --- the walk --- */
 
-static int index_pods(struct asking *a)
+static int index_pods(struct osm__why_not *a)
 {
     struct osm_map proxies = OSM_MAP_INIT; /* "namespace/pod" -> proxy */
     int rc = 0;
@@ -294,27 +267,27 @@ static int index_pods(struct asking *a)
 
 static const struct osm_snapshot_proxy *find_pod(void *ud, const char *address)
 {
-    const struct asking *a = ud;
+    const struct osm__why_not *a = ud;
     return osm_map_get(&a->by_address, address);
 }
 
-static bool is_http(const struct asking *a)
+static bool is_http(const struct osm__why_not *a)
 {
     const char *protocol = osm_json_text(a->port, "protocol");
     return !strcmp(protocol, "http") || !strcmp(protocol, "grpc");
 }
 
-static const char *method_of(const struct asking *a)
+static const char *method_of(const struct osm__why_not *a)
 {
     return a->q->method ? a->q->method : "GET";
 }
 
-static const char *path_of(const struct asking *a)
+static const char *path_of(const struct osm__why_not *a)
 {
     return a->q->path ? a->q->path : "/";
 }
 
-static int walk(struct asking *a)
+static int walk(struct osm__why_not *a)
 {
     unsigned number = (unsigned)json_integer_value(json_object_get(a->port, "number"));
     const json_t *addresses = json_object_get(a->explained, "addresses");
@@ -341,217 +314,7 @@ static int walk(struct asking *a)
     return rc;
 }
 
-/* --- explaining --- */
-
-/* What has let it pass, by the last step that names a policy. */
-static int add_allowed(struct asking *a, json_t *out)
-{
-    const json_t *steps = json_object_get(a->out, "steps"), *step;
-    size_t i;
-    int rc = 0;
-    json_array_foreach ((json_t *)(uintptr_t)steps, i, step) {
-        const char *policy = osm_json_text(step, "policy");
-        json_t *grant = NULL;
-        if (!*policy || rc)
-            continue;
-        rc = ask(a, "grant_explained", json_pack("[s]", policy), &grant);
-        size_t at = (size_t)json_integer_value(json_object_get(step, "permission"));
-        bool request = !strcmp(osm_json_text(step, "layer"), "request");
-        const char *part =
-            request ? json_string_value(json_array_get(json_object_get(grant, "parts"), at)) : NULL;
-        json_t *entry = json_is_object(grant)
-                            ? told(a, grant, part ? part : osm_json_text(step, "layer"))
-                            : json_pack("{s:s, s:s, s:s}", "object", policy, "origin", "", "text",
-                                        osm_json_text(step, "layer"));
-        if (!rc && json_array_append_new(out, entry))
-            rc = no_memory(a);
-        json_decref(grant);
-    }
-    return rc;
-}
-
-static int add_near(struct asking *a, json_t *out)
-{
-    const json_t *accounts = json_object_get(a->explained, "accounts"), *account, *near;
-    char *caller = osm_strf("%s/%s", a->ns, a->account);
-    size_t i, k;
-    int rc = caller ? 0 : no_memory(a);
-    json_array_foreach ((json_t *)(uintptr_t)accounts, i, account) {
-        json_t *list = NULL;
-        if (!rc)
-            rc =
-                ask(a, "near_grants",
-                    json_pack("[ssO]", caller, a->service_ns, (json_t *)(uintptr_t)account), &list);
-        json_array_foreach (rc ? NULL : list, k, near) {
-            json_t *entry = told(a, near, osm_json_text(near, "text"));
-            if (json_array_append_new(out, entry))
-                rc = no_memory(a);
-        }
-        json_decref(list);
-    }
-    osm_free(caller);
-    return rc;
-}
-
-/* Whether any text in the value is this one. */
-static bool mentions(const json_t *value, const char *text)
-{
-    const char *key;
-    json_t *item;
-    size_t i;
-    if (json_is_string(value))
-        return !strcmp(json_string_value(value), text);
-    json_object_foreach ((json_t *)(uintptr_t)value, key, item)
-        if (mentions(item, text))
-            return true;
-    json_array_foreach (value, i, item)
-        if (mentions(item, text))
-            return true;
-    return false;
-}
-
-/* Without knowing what its kind means: it names both sides of the call. */
-static bool is_about(const struct asking *a, const struct osm_object *o)
-{
-    const json_t *spec = json_object_get(o->body, "spec"), *account;
-    size_t i;
-    bool server = mentions(spec, a->service);
-    json_array_foreach (json_object_get(a->explained, "accounts"), i, account)
-        server = server || mentions(spec, json_string_value(account));
-    return server && mentions(spec, a->account);
-}
-
-/* What rejects are held against. */
-struct related {
-    struct osm_map labels;           /* "TrafficTarget blue/t1" -> object */
-    const struct osm_object **about; /* the call */
-    size_t len;
-};
-
-static int relate(const struct asking *a, struct related *r)
-{
-    const struct osm_changes *objects = a->q->objects;
-    r->about = osm_alloc_array(objects->len + 1, sizeof *r->about);
-    int rc = r->about ? 0 : OSM_ENOMEM;
-    for (size_t i = 0; i < objects->len && !rc; i++) {
-        struct osm_object *o = objects->list[i].now;
-        char *label = osm_strf("%s %s/%s", o->kind, o->ns, o->name);
-        rc = label ? osm_map_put(&r->labels, label, o, NULL) : OSM_ENOMEM;
-        osm_free(label);
-        if (is_about(a, o))
-            r->about[r->len++] = o;
-    }
-    return rc;
-}
-
-/* It is about the call; or an object of its namespace that is names it, as a target its routes; or
- * it is the Service, or divides it. */
-static bool has_to_do(const struct asking *a, const struct related *r, const struct osm_object *o)
-{
-    const char *divided = osm_json_text(json_object_get(o->body, "spec"), "service");
-    if (!strcmp(o->ns, a->service_ns) &&
-        (!strcmp(divided, a->service) ||
-         (osm_object_is(o, "", "Service") && !strcmp(o->name, a->service))))
-        return true;
-    for (size_t i = 0; i < r->len; i++)
-        if (r->about[i] == o || (!strcmp(r->about[i]->ns, o->ns) &&
-                                 mentions(json_object_get(r->about[i]->body, "spec"), o->name)))
-            return true;
-    return false;
-}
-
-static int add_rejects(struct asking *a, json_t *out)
-{
-    struct related r = {.labels = OSM_MAP_INIT};
-    size_t i;
-    const json_t *reject;
-    int rc = json_array_size(a->q->served->rejects) ? relate(a, &r) : 0;
-    json_array_foreach (rc ? NULL : a->q->served->rejects, i, reject) {
-        const struct osm_object *o = osm_map_get(&r.labels, osm_json_text(reject, "object"));
-        if (json_array_size(out) >= REJECTS_TOLD_MAX)
-            break;
-        if (o && has_to_do(a, &r, o) && json_array_append(out, (json_t *)(uintptr_t)reject))
-            rc = OSM_ENOMEM;
-    }
-    osm_map_clear(&r.labels);
-    osm_free(r.about);
-    return rc ? no_memory(a) : 0;
-}
-
-static const json_t *deciding(const struct asking *a)
-{
-    const char *layer = osm_json_text(a->out, "layer");
-    bool denied = strcmp(osm_json_text(a->out, "verdict"), "allowed") != 0;
-    const json_t *step, *last = NULL;
-    size_t i;
-    json_array_foreach (json_object_get(a->out, "steps"), i, step) {
-        if (strcmp(osm_json_text(step, "layer"), layer) != 0)
-            continue;
-        if (!denied || !json_is_true(json_object_get(step, "passes")))
-            return step;
-        last = step;
-    }
-    return last;
-}
-
-/* The verdict in a sentence, in the words of the mesh. */
-static int add_text(struct asking *a, const json_t *allowed)
-{
-    struct osm_buf text = OSM_BUF_INIT(TEXT_MAX_BYTES);
-    const char *verdict = osm_json_text(a->out, "verdict"), *layer = osm_json_text(a->out, "layer");
-    const char *why = osm_json_text(deciding(a), "text");
-    const json_t *by = json_array_get(allowed, json_array_size(allowed) - 1);
-    if (json_object_get(a->out, "text"))
-        return 0;
-    if (!strcmp(verdict, "allowed") && by)
-        (void)osm_buf_addf(&text, "by %s, %s", osm_json_text(by, "object"),
-                           osm_json_text(by, "text"));
-    else if (!strcmp(verdict, "allowed"))
-        (void)osm_buf_add_str(&text, json_is_true(json_object_get(a->explained, "permissive"))
-                                         ? "in permissive mode every account may call every other"
-                                         : "no sidecar of the mesh forbids it");
-    else if (!strcmp(layer, "client listener") && !strcmp(verdict, "denied"))
-        (void)osm_buf_addf(
-            &text, "nothing grants %s/%s a call of %s/%s%s: %s", a->ns, a->account, a->service_ns,
-            a->service,
-            json_array_size(json_object_get(a->explained, "accounts")) ? "" : ", which has no pod",
-            why);
-    else
-        (void)osm_buf_add_str(&text, why);
-    int rc =
-        text.failed || json_object_set_new(a->out, "text", json_string(text.data ? text.data : ""))
-            ? no_memory(a)
-            : 0;
-    osm_buf_clear(&text);
-    return rc;
-}
-
-static int explain(struct asking *a)
-{
-    json_t *allowed = json_array(), *near = json_array(), *rejects = json_array();
-    const char *verdict = osm_json_text(a->out, "verdict");
-    int rc = allowed && near && rejects ? 0 : no_memory(a);
-    if (!rc && strcmp(verdict, "denied") != 0)
-        rc = add_allowed(a, allowed);
-    if (!rc && strcmp(verdict, "allowed") != 0 && a->explained)
-        rc = add_near(a, near);
-    if (!rc && strcmp(verdict, "allowed") != 0)
-        rc = add_rejects(a, rejects);
-    if (!rc)
-        rc = add_text(a, allowed);
-    json_t *more =
-        rc ? NULL
-           : json_pack("{s:O, s:O, s:O}", "allowed_by", allowed, "near", near, "rejects", rejects);
-    if (!rc && (!more || json_object_update(a->out, more)))
-        rc = no_memory(a);
-    json_decref(more);
-    json_decref(allowed);
-    json_decref(near);
-    json_decref(rejects);
-    return rc;
-}
-
-static int name_all(struct asking *a)
+static int name_all(struct osm__why_not *a)
 {
     char *account = osm_strf("%s/%s", a->ns, a->account),
          *service = osm_strf("%s/%s", a->service_ns, a->service),
@@ -575,7 +338,7 @@ int osm_why_not(const struct osm_why_not *question, struct osm_engine *engine, j
                 struct osm_err *err)
 {
     struct osm_err own = {0};
-    struct asking a = {.q = question, .engine = engine, .err = &own};
+    struct osm__why_not a = {.q = question, .engine = engine, .err = &own};
     int rc = find_caller(&a);
     if (!rc)
         rc = parse_service(&a);
@@ -590,7 +353,7 @@ int osm_why_not(const struct osm_why_not *question, struct osm_engine *engine, j
     if (!rc && !a.out)
         rc = walk(&a);
     if (!rc)
-        rc = explain(&a);
+        rc = osm__why_not_explain(&a);
     if (!rc)
         rc = name_all(&a);
     osm_map_clear(&a.by_address);
