@@ -156,16 +156,16 @@ static int compare_parts(struct osm_resources *r, enum osm_xds_type type,
     if (old.len != now.len || memcmp(old.data, now.data, now.len) != 0)
         rc = compare_messages(r, osm_xds_type_message(type), old, now, "", out, more, err);
     for (size_t i = 0, k = 0; !rc && (i < before->len || k < after->len);) {
-        const struct osm_part *x = i < before->len ? &before->list[i] : NULL;
-        const struct osm_part *y = k < after->len ? &after->list[k] : NULL;
-        int order = !x ? 1 : !y ? -1 : strcmp(x->name, y->name);
-        x = order <= 0 ? x : NULL;
-        y = order >= 0 ? y : NULL;
-        if (order || !osm_part_same(x, y))
-            rc = compare_element(r, type, x ? x->name : y->name, bytes_of(x), bytes_of(y), out,
-                                 more, err);
-        i += x != NULL;
-        k += y != NULL;
+        int order = i == before->len  ? 1
+                    : k == after->len ? -1
+                                      : strcmp(before->list[i].name, after->list[k].name);
+        const struct osm_part *any = order <= 0 ? &before->list[i] : &after->list[k];
+        const struct osm_part *x = order <= 0 ? any : NULL,
+                              *y = order >= 0 ? &after->list[k] : NULL;
+        if (order || !osm_part_same(any, &after->list[k]))
+            rc = compare_element(r, type, any->name, bytes_of(x), bytes_of(y), out, more, err);
+        i += order <= 0;
+        k += order >= 0;
     }
     return rc;
 }

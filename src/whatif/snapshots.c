@@ -190,17 +190,22 @@ static int sort_names(struct diff *d, json_t **names)
 {
     size_t n = json_array_size(*names), i;
     json_t **list = osm_alloc_array(n + 1, sizeof *list), *sorted = json_array(), *name;
-    int rc = list && sorted ? 0 : no_memory(d);
-    json_array_foreach (rc ? NULL : *names, i, name)
+    if (!list || !sorted) {
+        osm_free(list);
+        json_decref(sorted);
+        return no_memory(d);
+    }
+    json_array_foreach (*names, i, name)
         list[i] = name;
-    if (!rc && n)
+    if (n)
         qsort(list, n, sizeof(json_t *), by_json_text);
+    int rc = 0;
     for (i = 0; i < n && !rc; i++)
-        rc = json_array_append(sorted, list[i]) ? no_memory(d) : 0;
+        rc = json_array_append(sorted, list[i]);
     osm_free(list);
     json_decref(*names);
     *names = sorted;
-    return rc;
+    return rc ? no_memory(d) : 0;
 }
 
 static json_t *group_json(struct group *g)

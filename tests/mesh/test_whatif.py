@@ -1,5 +1,5 @@
-"""What would change, before it does: other rules, other objects, or both, against what a real daemon serves. Whatever is
-asked, what is served stays byte for byte."""
+"""What would change, before it does: other rules, other objects, or both, against what a real daemon serves. Whatever
+is asked, what is served stays byte for byte."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ return { api = 1, extends = { cluster = { run = function(_, cluster, at)
 end } } }
 """
 LOOP = "function() while true do end end"
-# Of rules that are asked for each Service: none of them ends, and what is not asked of another one takes its whole budget.
+# Rules that are asked for each Service: none of them ends, so each takes its whole budget.
 ENDLESS = f"""return {{ api = 1, wraps = {{ reachers = {LOOP}, hosts_at = {LOOP}, endpoint_groups = {LOOP},
   cluster_readers = {LOOP}, inbound_policy = {LOOP}, named_members = {LOOP}, local_cluster_readers = {LOOP} }} }}"""
 

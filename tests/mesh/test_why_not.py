@@ -1,5 +1,5 @@
-"""May one call another, and if not, which layer denies: `osm policy why-not`. A table of layers on a daemon alone, and on
-real Envoys the verdict beside what the calls come to."""
+"""May one call another, and if not, which layer denies: `osm policy why-not`. A table of layers on a daemon alone, and
+on real Envoys the verdict beside what the calls come to."""
 
 from __future__ import annotations
 
@@ -221,8 +221,8 @@ CALLS = [
 
 @pytest.mark.mesh
 def test_the_verdict_is_what_the_calls_come_to(mesh: World) -> None:
-    """Of each call of a set, two versions behind an apex among them: allowed where it is answered, denied where not, and with
-    the code that Envoy answers."""
+    """Of each call of a set, two versions behind an apex among them: allowed where it is answered, denied where not,
+    and with the code that Envoy answers."""
     for each in (
         *grant_all("blue", "shop", "red/caller"),
         routes("blue", "buy", match("buy", "/buy.*", ["GET"], [{"x-user": "a.*"}])),

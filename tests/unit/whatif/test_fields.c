@@ -246,8 +246,8 @@ static json_t *random_value(unsigned *seed, int depth)
     }
 }
 
-/* An equal pair has no diff and any other has one; what is added has no "before", what is removed no
- * "after"; and each "after" is what its path leads to. */
+/* An equal pair has no diff and any other has one; what is added has no "before", what is removed
+ * no "after"; and each "after" is what its path leads to. */
 static void test_random_values(void **state)
 {
     (void)state;
