@@ -12,6 +12,8 @@
 ---             `status = true`; a new status is a change then.
 ---                       labels = false } }     hides metadata.labels and metadata.annotations, from everybody. They are hidden
 ---             for all kinds while neither word stands anywhere in the bundle: then their changes run nothing
+---                       tolerant = true } }    a field that its schema refuses is reported and taken out, and the rest of the object counts;
+---             its `refused` has path -> reason of each: whoever reads what protects must close it then
 ---   M.indexes = { name = { of = "Kind", keys = function(object) return { {k1, k2}, ... } end } }
 ---   M.rules   = { name = function(mesh, k1, k2, k3) return answer end }
 ---   M.emit    = { name = { each = "kind, index, fact or keyless rule", run = function(mesh, out, k1, k2, k3) end } }

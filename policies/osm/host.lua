@@ -96,7 +96,8 @@ function M.rules.tls_parameters(mesh)
   local function asked(version, default)
     return version and version ~= "" and version or default
   end
-  local minimum = asked(sidecar.tlsMinProtocolVersion, "TLSv1_2")
+  local strictest = mesh.is_refused("spec.sidecar.tlsMinProtocolVersion") and "TLSv1_3"
+  local minimum = strictest or asked(sidecar.tlsMinProtocolVersion, "TLSv1_2")
   local maximum = asked(sidecar.tlsMaxProtocolVersion, "TLSv1_3")
   if (VERSIONS[minimum] or 0) > (VERSIONS[maximum] or 3) then
     mesh.reject(config, { "spec", "sidecar", "tlsMaxProtocolVersion" }, maximum .. " is below the minimum, " .. minimum

@@ -1,9 +1,12 @@
 --- MeshConfig: the switches of the whole mesh. Only the one named osm-mesh-config in the mesh's own namespace counts.
 ---
---- Without it, or while it is rejected, every switch is at its closed position: traffic needs a TrafficTarget.
+--- Without it, or while it is rejected, every switch is at its closed position: traffic needs a TrafficTarget. One bad
+--- field is taken out and reported, and the others count; where it belongs to what protects, that is closed until the field
+--- is put right.
 local list = require("mesh.list")
 local duration = require("osm.duration")
 local object = require("kubernetes.object")
+local str = require("mesh.str")
 
 local M = { api = 1 }
 
@@ -13,6 +16,7 @@ M.kinds = {
     group = "config.openservicemesh.io",
     versions = { "v1alpha2" },
     schema = "crds/meshconfig.yaml",
+    tolerant = true,
   },
 }
 
@@ -145,6 +149,18 @@ end
 
 M.rules = {}
 
+--- Whether a field of the MeshConfig, something in it, or what it is in, was bad and taken out.
+---@param mesh mesh.Reader
+---@param path string  "spec.traffic.inboundExternalAuthorization"
+---@return boolean
+function M.rules.is_refused(mesh, path)
+  local config = mesh.mesh_config_object()
+  for _, refused in ipairs(list.keys(config and config.refused or {})) do
+    if refused == path or str.starts_with(refused, path .. ".") or str.starts_with(path, refused .. ".") then return true end
+  end
+  return false
+end
+
 --- The one MeshConfig that counts.
 ---@param mesh mesh.Reader
 ---@return table?
@@ -196,10 +212,15 @@ end
 function M.rules.external_authorization(mesh)
   local config = mesh.mesh_config_object()
   local asked = at(config and config.spec or {}, { "traffic", "inboundExternalAuthorization" }) or {}
-  if not config or asked.enable ~= true then return nil end
   local path = { "spec", "traffic", "inboundExternalAuthorization" }
+  local closed = mesh.is_refused("spec.traffic.inboundExternalAuthorization")
+  if not config or (asked.enable ~= true and not closed) then return nil end
   local address, port = server_of(asked, nil)
-  if not address or not port then
+  if closed then
+    address, port = nil, nil
+    mesh.reject(config, path, "cannot be read whole: until it is put right, every HTTP request that arrives at a pod is "
+      .. "refused")
+  elseif not address or not port then
     local missing = address and "port" or "address"
     address, port = nil, nil
     mesh.reject(config, { path[1], path[2], path[3], missing }, "is needed, a host name or IPv4 "
@@ -217,7 +238,7 @@ function M.rules.external_authorization(mesh)
     port = port,
     stat_prefix = prefix ~= "" and prefix or "inboundExtAuthz",
     timeout_ms = math.max(1, math.floor(timeout_s * 1000)),
-    allow_on_failure = asked.failureModeAllow == true,
+    allow_on_failure = asked.failureModeAllow == true and not closed,
   }
 end
 

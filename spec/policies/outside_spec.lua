@@ -65,6 +65,25 @@ describe("external authorization", function()
     end
   end)
 
+  it("lets nothing in while any part of it cannot be read, and stays as it is beside what else is wrong", function()
+    for bad, closed in pairs({
+      ["inboundExternalAuthorization: {enable: 'true', address: a, port: 1}"] = true,
+      ["inboundExternalAuthorization: {enable: true, address: a, port: 70000}"] = true,
+      ["inboundExternalAuthorization: {enable: true, address: a, port: 1, timeout: 5, failureModeAllow: true}"] = true,
+      ["inboundExternalAuthorization: 'on'"] = true,
+      ["inboundExternalAuthorization: {enable: true, address: a, port: 1}, outboundPortExclusionList: [0]"] = false,
+    }) do
+      local mesh = w1.world(config(OPEN .. ", " .. bad .. "}, sidecar: {logLevel: verbose}}"))
+      local names = http_filters(mesh)
+      assert.same({ "envoy.filters.http.rbac", closed and "inbound_ext_authz_unreachable" or "http_external_authz",
+        "http_router" }, names, bad)
+      assert.same({}, mesh:errors())
+      local told = table.concat(mesh:rejects(), "\n")
+      assert.matches("spec.sidecar.logLevel: expected one of", told, 1, true)
+      assert.equal(closed, string.find(told, "cannot be read whole", 1, true) ~= nil)
+    end
+  end)
+
   it("is asked of nobody while it is switched off", function()
     local mesh = w1.world(config((string.gsub(FULL, "enable: true", "enable: false"))))
     assert.same({ "envoy.filters.http.rbac", "http_router" }, (http_filters(mesh)))

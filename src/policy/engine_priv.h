@@ -105,6 +105,7 @@ struct osm_decl {
     int accept;                  /* reference or LUA_NOREF */
     bool status;                 /* rules see the status, and it counts as content */
     bool hides_labels;           /* its objects come without labels and annotations */
+    bool tolerant;               /* what is good of an object counts: `refused` says what is not */
     struct osm_decl **indexes;   /* of this kind */
     size_t indexes_len;
     struct osm_map objects; /* canonical key -> struct osm_thing */
