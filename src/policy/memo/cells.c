@@ -80,8 +80,8 @@ struct osm_cell *osm_cells_get(struct osm_engine *e, struct osm_decl *decl,
     c->ref = LUA_NOREF;
     c->key_len = len;
     memcpy(c->key, bytes, len);
-    if (c->type == OSM_CELL_FACT && key->n > 1)
-        osm_topic_add(e, key->at[0].str, key->at[1].str, c);
+    if (c->type == OSM_CELL_FACT && key->n > 0)
+        osm_topic_add(e, key->at[0].str, key->n > 1 ? key->at[1].str : "", c);
     osm_cells_may_be_lost(e, c); /* until somebody has read it */
     return c;
 }
@@ -134,8 +134,8 @@ void osm__cells_drop(struct osm_engine *e, struct osm_cell *c)
     osm_cells_set_reads(e, c, NULL, 0);
     if (c->type == OSM_CELL_FACT) {
         osm_key_decode(c->key, c->key_len, &key);
-        if (key.n > 1)
-            osm_topic_remove(e, key.at[0].str, key.at[1].str, c);
+        if (key.n > 0)
+            osm_topic_remove(e, key.at[0].str, key.n > 1 ? key.at[1].str : "", c);
     }
     (void)osm_map_deln(&e->cells, full, map_key(c->decl, c->key, c->key_len, full));
     free_cell(e, c);
