@@ -25,7 +25,8 @@ struct osm_iptables_config {
                        */
 };
 
-/** Whether the redirection can name an interface like this; "+" last stands for whatever follows. */
+/** Whether the redirection can name an interface like this; "+" last stands for whatever follows.
+ */
 bool osm_interface_valid(const char *name);
 
 /** A POSIX shell script: `iptables-restore --noflush <<EOF ... EOF`. Errors: OSM_EINVAL naming the

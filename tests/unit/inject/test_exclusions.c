@@ -73,8 +73,7 @@ static void test_refuses_bad_entries_by_name(void **state)
         "{\"spec\":{\"traffic\":{\"outboundPortExclusionList\":[1,\"2\"]}}}", "{}",
         "MeshConfig: spec.traffic.outboundPortExclusionList[1]: expected a port from 1 to 65535");
     expect_error(
-        "{\"spec\":{\"traffic\":{\"networkInterfaceExclusionList\":[\"eth0\",\"eth0; x\"]}}}",
-        "{}",
+        "{\"spec\":{\"traffic\":{\"networkInterfaceExclusionList\":[\"eth0\",\"eth0; x\"]}}}", "{}",
         "MeshConfig: spec.traffic.networkInterfaceExclusionList[1]: expected the name of an "
         "interface such as eth0 or eth+");
     expect_error("{\"spec\":{\"sidecar\":{\"localProxyMode\":7}}}", "{}",
