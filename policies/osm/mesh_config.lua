@@ -14,9 +14,11 @@ M.kinds = {
   --- The switches of the whole mesh.
   MeshConfig = {
     group = "config.openservicemesh.io",
-    versions = { "v1alpha2" },
+    versions = { "v1alpha2", "v1alpha1" },
     schema = "crds/meshconfig.yaml",
     tolerant = true,
+    -- It has fewer fields. The newer ones count in it too: an API server would have dropped them in silence.
+    from = { v1alpha1 = function(config) return { spec = config.spec, refused = config.refused } end },
   },
 }
 

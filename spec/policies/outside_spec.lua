@@ -140,6 +140,26 @@ describe("active health checks", function()
   end)
 end)
 
+describe("a MeshConfig of v1alpha1", function()
+  it("counts as one of v1alpha2, the newer fields too", function()
+    local spec = OPEN .. "}, sidecar: {tlsMinProtocolVersion: TLSv1_3, logLevel: debug}, featureFlags: {enableNonsense: true}}"
+    local mesh, older = w1.world(config(spec)), w1.world((string.gsub(config(spec), "v1alpha2", "v1alpha1")))
+    assert.same(mesh:everything(), older:everything())
+    assert.equal("TLSv1_3", older.at:ask("host_settings").tls.minimum)
+    assert.equal(1, #older:rejects())
+    assert.matches("spec.featureFlags.enableNonsense: ", older:rejects()[1], 1, true)
+    assert.same({}, older:errors())
+  end)
+
+  it("is held to the schema", function()
+    local mesh = w1.world((string.gsub(config("{traffic: {enableEgress: 7}}"), "v1alpha2", "v1alpha1")))
+    assert.matches("spec.traffic.enableEgress", mesh:rejects()[1], 1, true)
+    local bad = OPEN .. ", inboundExternalAuthorization: {enable: true, address: a, port: 70000}}}"
+    mesh = w1.world((string.gsub(config(bad), "v1alpha2", "v1alpha1")))
+    assert.equal("inbound_ext_authz_unreachable", (http_filters(mesh))[2])
+  end)
+end)
+
 describe("the lists that redirection is made of", function()
   it("are looked at when they are written", function()
     local mesh = w1.world(config("{traffic: {outboundIPRangeExclusionList: [10.0.0.0/8, 10.0.0.0/33, here]}}"))
