@@ -68,6 +68,18 @@ M.kinds = {
   },
 }
 
+--- The IPv4 address of a Service that has one of its own. In a cluster of two families it may be the second.
+---@param spec table
+---@return string? address, mesh.Path? path
+local function cluster_ip(spec)
+  local first = spec.clusterIP or ""
+  if object.is_ipv4(first) then return first, { "spec", "clusterIP" } end
+  for index, address in ipairs(string.find(first, ":", 1, true) and spec.clusterIPs or {}) do
+    if object.is_ipv4(address) then return address, { "spec", "clusterIPs", index } end
+  end
+  return nil, nil
+end
+
 M.indexes = {
   --- Services by the number of a port: who takes part in one outbound route table.
   services_at = {
@@ -85,8 +97,8 @@ M.indexes = {
     ---@param service mesh.kind.Service
     ---@return [string][] # address
     keys = function(service)
-      local address = service.spec.clusterIP or ""
-      return object.is_ipv4(address) and { { address } } or {}
+      local address = cluster_ip(service.spec)
+      return address and { { address } } or {}
     end,
   },
 }
@@ -189,8 +201,8 @@ end
 function M.rules.reached_at(mesh, namespace, name)
   local service = mesh.Service(namespace, name)
   if not service or service.spec.type == "ExternalName" then return {} end
-  local address = service.spec.clusterIP or ""
-  if address == "None" then
+  local given = service.spec.clusterIP or ""
+  if given == "None" then
     local addresses = {}
     for _, each in ipairs(mesh.addresses(namespace, name)) do
       local holder = mesh.services_with_address(each)[1]
@@ -203,15 +215,16 @@ function M.rules.reached_at(mesh, namespace, name)
     end
     return addresses
   end
-  if object.is_ipv4(address) then
+  local address, path = cluster_ip(service.spec)
+  if address and path then
     local holder = list.sorted(mesh.services_with_address(address), object.elder)[1]
     local held = object.namespace(holder) .. "/" .. holder.metadata.name
     if held == namespace .. "/" .. name then return { address } end
-    mesh.reject(service, { "spec", "clusterIP" }, address .. " is the address of Service " .. object.quote(held)
+    mesh.reject(service, path, address .. " is the address of Service " .. object.quote(held)
       .. ", which is older or lesser by name: no client can be led to this one")
     return {}
   end
-  local problem = address == "" and "is absent" or object.quote(address) .. " is not an IPv4 address"
+  local problem = given == "" and "is absent" or object.quote(given) .. " is not an IPv4 address"
   mesh.reject(service, { "spec", "clusterIP" }, problem .. ": no client can be led to this Service")
   return {}
 end

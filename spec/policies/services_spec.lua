@@ -122,6 +122,14 @@ describe("the address of a Service", function()
     assert.same({}, mesh:rejects())
   end)
 
+  it("is the IPv4 one of a cluster of two families, whichever is first", function()
+    for first, second in pairs({ ["fd00::1"] = "10.96.2.90", ["10.96.2.90"] = "fd00::1" }) do
+      local _, mesh = chains("{port: 80}", "'" .. first .. "'\n  clusterIPs: ['" .. first .. "', '" .. second .. "']")
+      assert.same({ "10.96.2.90/32" }, addresses(mesh, "outbound_blue/s_80_http"))
+      assert.same({}, mesh:rejects())
+    end
+  end)
+
   it("is reported where it cannot be matched", function()
     local cases = {
       ['""'] = "is absent",
@@ -237,6 +245,14 @@ describe("a ClusterIP that two Services have", function()
     assert.is_true(led("s0"))
     assert.is_false(led("s1"))
     assert.same({ 'Service blue/s1 spec.clusterIP: 10.96.2.91 is the address of Service "blue/s0", which is older or '
+      .. "lesser by name: no client can be led to this one" }, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+
+  it("may be the second address of one of them", function()
+    local mesh = w1.world(w1.PERMISSIVE, w1.service("s0", "10.96.2.91", "app: shop", "{port: 80}"),
+      w1.service("s1", "'fd00::1'\n  clusterIPs: ['fd00::1', 10.96.2.91]", "app: shop", "{port: 80}"))
+    assert.same({ 'Service blue/s1 spec.clusterIPs[1]: 10.96.2.91 is the address of Service "blue/s0", which is older or '
       .. "lesser by name: no client can be led to this one" }, mesh:rejects())
     assert.same({}, mesh:errors())
   end)

@@ -74,11 +74,11 @@ static void tell_warnings(const struct osm_snapshot *now, const struct osm_snaps
 
 static struct osm_leaves_rules leaves_rules(const struct osm_app *app)
 {
+    int flag_bits = app->settings.no_rsa ? 0 : app->config.service_cert_rsa_bits;
     return (struct osm_leaves_rules){
         .validity_s = app->settings.service_cert_validity_s,
         .lead_s = app->config.service_cert_lead_s,
-        .rsa_bits =
-            app->settings.rsa_bits ? app->settings.rsa_bits : app->config.service_cert_rsa_bits,
+        .rsa_bits = app->settings.rsa_bits ? app->settings.rsa_bits : flag_bits,
     };
 }
 
@@ -87,6 +87,7 @@ static void renew_ads_leaf(void *ud);
 static void take_settings(struct osm_app *app, const struct osm_snapshot *snapshot)
 {
     struct osm_err err = {0};
+    bool had_no_rsa = app->settings.no_rsa;
     if (snapshot->host == app->settings.owned)
         return;
     if (osm_host_settings_take(&app->settings, snapshot->host, &err)) {
@@ -96,10 +97,16 @@ static void take_settings(struct osm_app *app, const struct osm_snapshot *snapsh
     }
     const char *level = app->settings.log_level ? app->settings.log_level : app->config.verbosity;
     osm_log_set_level(OSM_LOG_TOPIC_COUNT, (enum osm_log_level)osm_log_level_parse(level));
+    if (app->settings.no_rsa && !had_no_rsa && app->config.service_cert_rsa_bits)
+        osm_log(OSM_LOG_CA, OSM_LOG_WARN,
+                "--service-cert-key rsa has no effect: no cipher of the MeshConfig's "
+                "spec.sidecar.cipherSuites is for RSA keys");
     struct osm_leaves_rules rules = leaves_rules(app);
     osm_leaves_set_rules(app->leaves, &rules);
-    if (app->ads)
+    if (app->ads) {
+        osm_ads_set_leaf_kind(app->ads, osm_leaves_kind(&rules));
         osm_ads_set_limit(app->ads, app->settings.proxies_max);
+    }
     if (app->ads && app->ads_leaf_is_rsa != app->settings.rsa_only)
         renew_ads_leaf(app); /* on the loop: a new RSA key, once, when the ciphers ask for it */
 }

@@ -170,11 +170,12 @@ static void signed_back(void *ud)
         osm_ca_unref(ca);
         return;
     }
-    /* Root and end are for a server that the proxy comes to with it, the serial for two that are
-     * made within a second. */
+    /* Root, kind and end are for a server that the proxy comes to with it, the serial for two that
+     * are made within a second. */
     char version[192];
-    (void)snprintf(version, sizeof version, "%s.%s.%lld", osm_ca_fingerprint(ca),
-                   osm_leaf_serial(leaf), (long long)osm_leaf_not_after(leaf));
+    (void)snprintf(version, sizeof version, "%s.%s.%s.%lld", osm_ca_fingerprint(ca),
+                   osm_leaves_kind(&e->rules), osm_leaf_serial(leaf),
+                   (long long)osm_leaf_not_after(leaf));
     osm_ca_unref(ca);
     struct osm_resource *secret = osm_secret_certificate(
         "service-cert", version, osm_leaf_chain_pem(leaf), osm_leaf_key_pem(leaf));
@@ -231,6 +232,11 @@ static void sign_all(struct osm_leaves *l)
         e->again = e->signing;
         sign(e);
     }
+}
+
+const char *osm_leaves_kind(const struct osm_leaves_rules *rules)
+{
+    return rules->rsa_bits ? "rsa" : "p256";
 }
 
 void osm_leaves_set_rules(struct osm_leaves *l, const struct osm_leaves_rules *rules)

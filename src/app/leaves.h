@@ -29,6 +29,8 @@ struct osm_leaves_rules {
     int rsa_bits;   /* 0: P-256 */
 };
 
+/** The kind of their keys, as it is in the versions of the secrets; static. */
+const char *osm_leaves_kind(const struct osm_leaves_rules *rules);
 /** Takes a reference to @p ca. */
 OSM_MUST_USE struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca,
                                                const char *trust_domain,

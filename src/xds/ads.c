@@ -412,6 +412,11 @@ void osm_ads_set_limit(struct osm_ads *ads, uint32_t proxies_max)
     ads->proxies_max = proxies_max;
 }
 
+void osm_ads_set_leaf_kind(struct osm_ads *ads, const char *kind)
+{
+    ads->leaf_kind = kind;
+}
+
 void osm_ads_set_tls(struct osm_ads *ads, const char *chain_pem, const char *key_pem,
                      const char *roots_pem)
 {

@@ -67,10 +67,14 @@ void osm_ads_set_tls(struct osm_ads *ads, const char *chain_pem, const char *key
 void osm_ads_publish(struct osm_ads *ads, struct osm_snapshot *snapshot);
 /** The leaf of an account, as a complete SDS resource named "service-cert" (bytes secret), replaced
  * for all streams of that account. Takes a reference of its own. Its version should be
- * "<root fingerprint>.<serial>.<notAfter>": then a client that comes with a current one is left
- * alone. */
+ * "<root fingerprint>.<kind>.<serial>.<notAfter>": then a client that comes with a current one is
+ * left alone. */
 void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account,
                       struct osm_resource *secret);
+/** Leaves of another kind are not current from now on: a client that comes with one gets a new one.
+ * @p kind: a text that stays; no dot. NULL (the default): any kind is, and versions need name none.
+ */
+void osm_ads_set_leaf_kind(struct osm_ads *ads, const char *kind);
 /** How many proxies are connected. */
 size_t osm_ads_proxies(const struct osm_ads *ads);
 bool osm_ads_connected(const struct osm_ads *ads, const char *proxy);

@@ -135,6 +135,7 @@ struct osm_ads {
     uint64_t trimmed_ms, last_connection_ms;
     unsigned connections_seen, connections_trimmed;
     int64_t leaf_lead_s;
+    const char *leaf_kind; /* NULL: any */
 
     bool stopping;
     struct osm__op shutdown_op;
