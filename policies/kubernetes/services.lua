@@ -143,6 +143,17 @@ function M.rules.ports(mesh, namespace, name)
   return list.sorted(ports, function(a, b) return a.number < b.number end)
 end
 
+--- The same ports for who looks for one: a Service may have a thousand.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return table<string, services.Port>  by number, as text
+function M.rules.ports_by_number(mesh, namespace, name)
+  local by_number = {}
+  for _, port in ipairs(mesh.ports(namespace, name)) do by_number[tostring(port.number)] = port end
+  return by_number
+end
+
 ---@param ports services.Port[]
 ---@param numbers_of fun(port: services.Port): integer[]  ports of the pods
 ---@return services.Target[]  by target
