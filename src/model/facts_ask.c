@@ -100,11 +100,13 @@ void osm__facts_target_ports(const struct osm__service_node *node,
                              const struct osm__service_port *port, struct osm__numbers *out)
 {
     const struct osm__slices *slices;
+    bool by_pod = port->target && node->service->selector.len; /* that number, in each pod */
     out->len = 0;
-    add_number(out, port->target);
-    for (size_t i = 0; !port->target && (slices = osm__facts_slices(node, i)); i++)
+    for (size_t i = 0; !by_pod && (slices = osm__facts_slices(node, i)); i++)
         for (size_t j = 0; j < slices->len; j++)
             slice_ports(&slices->list[j], node->service, port, out);
+    if (!out->len)
+        add_number(out, port->target);
     if (out->len)
         return;
     for (size_t i = 0; i < node->pods.len; i++)
