@@ -3,14 +3,13 @@
 --- In permissive mode everyone may. Otherwise a caller reaches a Service if a grant names it as a source for an
 --- account that is behind the Service, on the port of the pods. A Service that a split divides is reached by whoever
 --- may reach a backend.
-local id = require("mesh.id")
 local list = require("mesh.list")
 
 local M = { api = 1 }
 
 --- One destination of a Service port.
 ---@class outbound.Upstream
----@field cluster string   "namespace/service|target port"
+---@field cluster string   as in services.Port
 ---@field service string   of the same namespace
 ---@field target integer   port of the pods
 ---@field weight integer   relative share; 0: nothing
@@ -53,7 +52,7 @@ local function upstreams_of(mesh, namespace, backends, number)
     local port = mesh.ports_by_number(namespace, backend.service)[tostring(number)]
     if port then
       upstreams[#upstreams + 1] = {
-        cluster = id.cluster(namespace, backend.service, port.target),
+        cluster = port.cluster,
         service = backend.service,
         target = port.target,
         weight = backend.weight,
