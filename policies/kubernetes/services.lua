@@ -3,6 +3,7 @@
 --- One TCP port of a Service is one mesh port. Its protocol is what `appProtocol` says (in any case of letters), else
 --- what the port's name begins with ("tcp-server-first-", "http-", "tcp-", "grpc-"), else http. UDP and SCTP ports
 --- are not carried.
+local id = require("mesh.id")
 local list = require("mesh.list")
 local object = require("kubernetes.object")
 local str = require("mesh.str")
@@ -15,6 +16,7 @@ local M = { api = 1 }
 ---@field target integer     the port of the pods, the least where a named one is another number in some pods; 0 where it
 --- is found in no pod
 ---@field targets integer[]  all of these numbers, ascending; { 8080 }
+---@field cluster string     by which clients reach it: "namespace/service|target"
 ---@field protocol string    "http", "grpc", "tcp" or "tcp-server-first"
 
 --- The ports of a Service that lead to one port of its pods: one cluster of a client, one filter chain of a server.
@@ -22,6 +24,7 @@ local M = { api = 1 }
 ---@field target integer     as in services.Port
 ---@field protocol string    one for all of them
 ---@field numbers integer[]  the Service's ports, ascending
+---@field cluster string?    as in services.Port; nil for a server
 
 --- A pod of a headless Service that has a name of its own, as those of a StatefulSet have. Clients reach it by
 --- "pod-0.db" in the place of a Service's name.
@@ -103,6 +106,30 @@ M.indexes = {
   },
 }
 
+--- Names the clusters of ports. Ports that mean the same port of the pods share one, "namespace/service|target". A number
+--- means that port of each pod, a name whatever port of a pod is called so, and where nothing selects pods each port is
+--- what its endpoints say. Where two that differ have one least number, as "web" may have with 8081 while it moves from
+--- there to 8082, the name is that of the number; "namespace/service|8081|80" is what port 80 means.
+---@param ports services.Port[]  by number; get their clusters
+---@param meant table<integer, integer|string>  what each port of the Service means
+---@param namespace string
+---@param service string
+local function name_clusters(ports, meant, namespace, service)
+  local named = {} -- target -> meaning -> cluster
+  local function name(port, meaning)
+    local clusters, other = named[port.target] or {}, named[port.target] and port.number
+    named[port.target] = clusters
+    clusters[meaning] = clusters[meaning] or id.cluster(namespace, service, port.target, other)
+    port.cluster = clusters[meaning]
+  end
+  for _, port in ipairs(ports) do
+    if meant[port.number] == port.target then name(port, port.target) end
+  end
+  for _, port in ipairs(ports) do
+    if not port.cluster then name(port, port.target > 0 and meant[port.number] or 0) end -- one for all that lead nowhere
+  end
+end
+
 M.rules = {}
 
 --- The ports that the mesh carries. Of two ports on one target port with two protocols the first by name stays: one
@@ -122,7 +149,8 @@ function M.rules.ports(mesh, namespace, name)
     if first ~= second then return first < second end
     return a < b
   end)
-  local taken, spoken, ports = {}, {}, {}
+  local selects = #list.keys(service.spec.selector or {}) > 0
+  local taken, spoken, meant, ports = {}, {}, {}, {}
   for _, index in ipairs(indexes) do
     local port = service.spec.ports[index]
     if (port.protocol or "TCP") == "TCP" then
@@ -147,40 +175,58 @@ function M.rules.ports(mesh, namespace, name)
         if #free > 0 or not other then
           taken[port.port] = true
           for _, target in ipairs(free) do spoken[target] = protocol end
+          meant[port.port] = selects and (port.targetPort or port.port) or "port " .. port.port
           ports[#ports + 1] = { number = port.port, target = free[1] or 0, targets = free, protocol = protocol }
         end
       end
     end
   end
-  return list.sorted(ports, function(a, b) return a.number < b.number end)
+  ports = list.sorted(ports, function(a, b) return a.number < b.number end)
+  name_clusters(ports, meant, namespace, name)
+  return ports
+end
+
+--- The same ports for who looks for one: a Service may have a thousand.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return table<string, services.Port>  by number, as text
+function M.rules.ports_by_number(mesh, namespace, name)
+  local by_number = {}
+  for _, port in ipairs(mesh.ports(namespace, name)) do by_number[tostring(port.number)] = port end
+  return by_number
 end
 
 ---@param ports services.Port[]
----@param numbers_of fun(port: services.Port): integer[]  ports of the pods
----@return services.Target[]  by target
-local function grouped(ports, numbers_of)
-  local by_target, targets = {}, {}
+---@param targets_of fun(port: services.Port): { target: integer, cluster: string? }[]  what it leads to
+---@return services.Target[]  by target and cluster
+local function grouped(ports, targets_of)
+  local by_key, targets = {}, {}
   for _, port in ipairs(ports) do
-    for _, number in ipairs(numbers_of(port)) do
-      local target = by_target[number]
+    for _, to in ipairs(targets_of(port)) do
+      local key = to.cluster or to.target
+      local target = by_key[key]
       if not target then
-        target = { target = number, protocol = port.protocol, numbers = {} }
-        by_target[number] = target
+        target = { target = to.target, cluster = to.cluster, protocol = port.protocol, numbers = {} }
+        by_key[key] = target
         targets[#targets + 1] = target
       end
       target.numbers[#target.numbers + 1] = port.number
     end
   end
-  return list.sorted(targets, function(a, b) return a.target < b.target end)
+  return list.sorted(targets, function(a, b)
+    if a.target ~= b.target then return a.target < b.target end
+    return a.numbers[1] < b.numbers[1]
+  end)
 end
 
---- The same ports as clients know them: one target for each, the least.
+--- The same ports as clients know them: one cluster for each, and one target, the least.
 ---@param mesh mesh.Reader
 ---@param namespace string
 ---@param name string
 ---@return services.Target[]  by target; 0 is that of ports that are found in no pod
 function M.rules.targets(mesh, namespace, name)
-  return grouped(mesh.ports(namespace, name), function(port) return { port.target } end)
+  return grouped(mesh.ports(namespace, name), function(port) return { port } end)
 end
 
 --- The same ports as servers know them: each number that some pod listens at.
@@ -189,7 +235,9 @@ end
 ---@param name string
 ---@return services.Target[]  by target
 function M.rules.pod_targets(mesh, namespace, name)
-  return grouped(mesh.ports(namespace, name), function(port) return port.targets end)
+  return grouped(mesh.ports(namespace, name), function(port)
+    return list.map(port.targets, function(target) return { target = target } end)
+  end)
 end
 
 --- The addresses that clients connect to: the ClusterIP, or each ready endpoint of a headless Service. An API server

@@ -193,12 +193,13 @@ end
 ---@param target table
 ---@param grant access.Grant
 local function report_unreachable(mesh, target, grant)
-  local namespace, carried = object.namespace(target), false
+  local namespace, carried, granted = object.namespace(target), false, {}
+  for _, port in ipairs(grant.ports) do granted[port] = true end
   for _, service in ipairs(mesh.services_of(namespace, target.spec.destination.name)) do
     for _, port in ipairs(mesh.ports(namespace, service)) do
       if port.protocol == "http" or port.protocol == "grpc" then
         for _, at in ipairs(port.targets) do
-          if list.contains(grant.ports, at) then return end
+          if granted[at] then return end
         end
         carried = true
       end

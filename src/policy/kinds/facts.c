@@ -65,8 +65,8 @@ static const struct {
      "Whether the namespace is of this mesh, by its label openservicemesh.io/monitored-by."},
     {"target_ports", "ssi", target_ports, "namespace, service, port", "integer[]",
      "The ports of the pods behind a Service's port, ascending: several where a named one is "
-     "another "
-     "number in some pods, {} where it is found in none."},
+     "another number in some pods, {} where it is found in none. Without a selector its endpoints "
+     "say which."},
     {"accounts_behind", "ss", accounts_behind, "namespace, service", "string[]",
      "The accounts of the pods behind a Service, sorted: plain names, in the Service's namespace."},
     {"services_of", "ss", services_of, "namespace, account", "string[]",
