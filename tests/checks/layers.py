@@ -59,7 +59,7 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
     ("envoy/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
     ("google/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
     ("envoy_api_index.h", ("src/policy/encode/*",)),
-    ("uv.h", ("src/loop/*", "src/source/*", "src/debug/*")),
+    ("uv.h", ("src/loop/*", "src/http/*", "src/source/*", "src/debug/*")),
     ("xxhash.h", ("src/base/hash.c",)),
     ("re2/*", ("src/policy/sandbox/*.cc",)),
     ("jansson.h", ("src/*",)),
