@@ -44,11 +44,9 @@
     X(POLICY_GENERATION, GAUGE, "osm_policy_generation", "digest,state",                           \
       "Generations of the policies by number, as osm policy list shows them.")                     \
     X(POLICY_RELOADS, COUNTER, "osm_policy_reload_count", "outcome",                               \
-      "What became of changed policies: active, held, rejected, rolled back, superseded.")         \
+      "How often a generation of the policies came into a state, as osm policy list names them.")  \
     X(POLICY_RUN_TIME, HISTOGRAM, "osm_policy_run_time_seconds", "",                               \
-      "Seconds per run of the active policies.")                                                   \
-    X(POLICY_RULES, COUNTER, "osm_policy_rules_run_count", "",                                     \
-      "Rules that were run anew, in all runs of the active policies.")                             \
+      "Seconds per run of the policies: those in force, and those on their way or standing by.")   \
     X(POLICY_REJECTS, GAUGE, "osm_policy_rejected_objects", "",                                    \
       "What the policies leave out of the objects, as osm status lists it.")                       \
     X(POLICY_ERRORS, GAUGE, "osm_policy_rule_errors", "",                                          \

@@ -83,3 +83,6 @@ void osm__http_leave(struct osm__http_conn *conn);
 int osm__http_next(struct osm_http_request *request);
 /** Answered, or its peer has left: frees it, unless its handler still has it. */
 void osm__http_end(struct osm_http_request *request);
+/** @p route: NULL none of ours. */
+void osm__http_count(int status, const char *method, const struct osm_http_route *route,
+                     double seconds);

@@ -23,12 +23,9 @@ static const char *reason_of(int status)
         {400, "Bad Request"},
         {403, "Forbidden"},
         {404, "Not Found"},
-        {405, "Method Not Allowed"},
         {409, "Conflict"},
-        {413, "Content Too Large"},
         {414, "URI Too Long"},
         {500, "Internal Server Error"},
-        {501, "Not Implemented"},
         {503, "Service Unavailable"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -58,15 +55,15 @@ bool osm_http_alive(const struct osm_http_request *r)
     return r->conn != NULL;
 }
 
-static void count(const struct osm_http_request *r)
+void osm__http_count(int status, const char *method, const struct osm_http_route *route,
+                     double seconds)
 {
     char code[16];
-    (void)snprintf(code, sizeof code, "%d", r->status);
+    (void)snprintf(code, sizeof code, "%d", status);
     /* A path that is none of ours is the peer's word: it would make a series each. */
-    const char *const labels[] = {code, r->method, r->route ? r->route->path : "other"};
+    const char *const labels[] = {code, method, route ? route->path : "other"};
     osm_metric_add(OSM_METRIC_HTTP_RESPONSES, labels, 1);
-    osm_metric_observe(OSM_METRIC_HTTP_DURATION, labels,
-                       (double)(osm_now_ms() - r->started_ms) / 1000);
+    osm_metric_observe(OSM_METRIC_HTTP_DURATION, labels, seconds);
 }
 
 void osm__http_end(struct osm_http_request *r)
@@ -100,8 +97,6 @@ static void add_headers(struct osm_http_request *r, const char *type)
     add_date(out);
     (void)osm_buf_addf(out, "Content-Type: %s\r\nCache-Control: no-store\r\n", type);
     (void)osm_buf_add_str(out, "X-Content-Type-Options: nosniff\r\n");
-    if (r->status == 405)
-        (void)osm_buf_add_str(out, "Allow: GET, HEAD\r\n");
     (void)osm_buf_add_str(out, r->close ? "Connection: close\r\n" : "Connection: keep-alive\r\n");
 }
 
@@ -113,7 +108,8 @@ static void begin(struct osm_http_request *r)
         osm__http_end(r);
         return;
     }
-    count(r);
+    osm__http_count(r->status, r->method, r->route,
+                    (double)(r->answered_ms - r->started_ms) / 1000);
     r->conn->since_ms = r->answered_ms;
     osm__http_wake(r->conn);
 }

@@ -5,6 +5,8 @@
  * Read against version 4.1, of Debian 12:
  *   - while a request is being answered it neither reads nor lets be what comes: the loop would
  * turn in vain. Its flow control, which is for that, stops writing too. Hence the two watchers;
+ *   - a request with a body that comes behind another one, in one piece with it, makes it go round
+ *     for ever: no body is ever let near it;
  *   - it limits every request to some seconds after its headers: that is taken away, the limits are
  *     our own;
  *   - an upgrade that it does not know is answered, and then offered to us with a pointer to what
@@ -95,6 +97,7 @@ static const struct osm_http_route *find_route(const struct osm_http_route *rout
     return NULL;
 }
 
+/* NULL: another than ours. */
 static const char *method_of(struct lws *wsi)
 {
     char *path;
@@ -105,14 +108,8 @@ static const char *method_of(struct lws *wsi)
     case LWSHUMETH_HEAD:
         return "HEAD";
     default:
-        return "other";
+        return NULL;
     }
-}
-
-static void refuse(struct osm_http_request *r, int status, const char *text)
-{
-    r->close = true; /* what follows may be a body */
-    osm_http_reply_text(r, status, text);
 }
 
 static int on_request(struct osm__http_conn *conn, const char *path, size_t len)
@@ -122,7 +119,6 @@ static int on_request(struct osm__http_conn *conn, const char *path, size_t len)
     struct osm_http_request *r = conn->request ? NULL : osm_alloc(sizeof *r);
     if (!r)
         return -1;
-    bool body = has_body(wsi);
     lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0);
     (void)uv_poll_stop(conn->reader);
     r->conn = conn;
@@ -138,11 +134,8 @@ static int on_request(struct osm__http_conn *conn, const char *path, size_t len)
     conn->request = r;
 
     if (osm__http_listener_is_guarded(listener) && !is_of_this_machine(wsi))
-        refuse(r, 403, "the Host is not of this machine: ask for 127.0.0.1 or localhost");
-    else if (!strcmp(r->method, "other"))
-        refuse(r, 405, "only GET and HEAD");
-    else if (body)
-        refuse(r, 413, "a request without a body is expected");
+        osm_http_reply_text(r, 403,
+                            "the Host is not of this machine: ask for 127.0.0.1 or localhost");
     else if (!r->route)
         osm_http_reply_text(r, 404, "no such path");
     else if (take_query(r, wsi))
@@ -185,21 +178,24 @@ void osm__http_cut(struct osm__http_conn *conn)
     lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
 }
 
-/* --- answers --- */
-
-static void end_connection(struct osm__http_conn *conn)
+/* Whoever is told that a body is not wanted may have sent it: what is left unread would reset the
+ * connection, and the answer with it. */
+static void drain(int fd)
 {
     char unread[4096];
-    struct lws *wsi = conn->wsi;
-    /* Whoever is told that a body is not wanted may have sent it: what is left unread would reset
-     * the connection, and the answer with it. */
-    for (int i = 0;
-         i < DRAINS_MAX && recv(lws_get_socket_fd(wsi), unread, sizeof unread, MSG_DONTWAIT) > 0;
-         i++) {
+    for (int i = 0; i < DRAINS_MAX && recv(fd, unread, sizeof unread, MSG_DONTWAIT) > 0; i++) {
     }
+}
+
+static void end(struct osm__http_conn *conn)
+{
+    struct lws *wsi = conn->wsi;
+    drain(lws_get_socket_fd(wsi));
     end_conn(conn);
     lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
 }
+
+/* --- answers --- */
 
 /* Answered whole: the next request, which may have come already. */
 static void finish(struct osm__http_conn *conn)
@@ -209,7 +205,7 @@ static void finish(struct osm__http_conn *conn)
     osm__http_end(conn->request);
     conn->since_ms = osm_now_ms();
     if (was_last || lws_http_transaction_completed(conn->wsi)) /* starts its watcher again */
-        end_connection(conn);
+        end(conn);
 }
 
 static void on_writable(uv_poll_t *writer, int status, int events)
@@ -239,16 +235,32 @@ void osm__http_wake(struct osm__http_conn *conn)
 
 /* --- connections --- */
 
-/* It knows no third way: either it upgrades, or it ends the connection when we return. */
+/* Answered and ended within this call: the library goes no further with such a request. */
+static int refuse(const struct osm__http_conn *conn, int status, const char *reason,
+                  const char *header)
+{
+    char text[256];
+    int fd = lws_get_socket_fd(conn->wsi);
+    int len = snprintf(text, sizeof text,
+                       "HTTP/1.1 %d %s\r\n%sContent-Length: 0\r\nConnection: close\r\n\r\n", status,
+                       reason, header);
+    drain(fd);
+    (void)send(fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    osm__http_count(status, "other", NULL, 0);
+    return -1;
+}
+
+static int on_headers(const struct osm__http_conn *conn)
+{
+    if (!method_of(conn->wsi))
+        return refuse(conn, 405, "Method Not Allowed", "Allow: GET, HEAD\r\n");
+    return has_body(conn->wsi) ? refuse(conn, 413, "Content Too Large", "") : 0;
+}
+
 static int on_upgrade(const struct osm__http_conn *conn)
 {
-    static const char text[] = "HTTP/1.1 501 Not Implemented\r\nContent-Type: text/plain\r\n"
-                               "Content-Length: 20\r\nConnection: close\r\n\r\n"
-                               "no upgrade is known\n";
-    if (has(conn->wsi, WSI_TOKEN_UPGRADE)) /* else it has been answered already */
-        (void)send(lws_get_socket_fd(conn->wsi), text, sizeof text - 1,
-                   MSG_NOSIGNAL | MSG_DONTWAIT);
-    return -1;
+    /* Without the header it has been answered already. */
+    return has(conn->wsi, WSI_TOKEN_UPGRADE) ? refuse(conn, 501, "Not Implemented", "") : -1;
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -269,6 +281,8 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     if (!conn->wsi) /* it is being closed */
         return reason == LWS_CALLBACK_HTTP ? -1 : 0;
     switch (reason) {
+    case LWS_CALLBACK_FILTER_HTTP_CONNECTION:
+        return on_headers(conn);
     case LWS_CALLBACK_HTTP:
         return on_request(conn, in, len);
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:

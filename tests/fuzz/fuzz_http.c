@@ -6,6 +6,7 @@
 #include "http/http.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,10 +87,14 @@ static int client(void)
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                                   .sin_port =
                                       htons((uint16_t)strtoul(strrchr(at, ':') + 1, NULL, 10))};
-    const struct linger now = {1, 0}; /* no port stays behind in TIME_WAIT */
+    /* From another address each time: ports stay behind in TIME_WAIT. */
+    static unsigned from;
+    struct sockaddr_in own = {.sin_family = AF_INET,
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK + from++ % 60000)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    OSM_REQUIRE(!connect(fd, (struct sockaddr *)&address, sizeof address));
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    OSM_REQUIRE(!bind(fd, (struct sockaddr *)&own, sizeof own));
+    while (connect(fd, (struct sockaddr *)&address, sizeof address))
+        OSM_REQUIRE(errno == EINTR); /* the fuzzer's own alarm */
     return fd;
 }
 

@@ -363,6 +363,18 @@ static void test_other_methods_and_bodies_are_refused(void **state)
     }
 }
 
+/* Behind another request, in one piece with it: the library would go round for ever. */
+static void test_a_body_behind_a_request(void **state)
+{
+    struct fixture *f = *state;
+    int fd = client(f);
+    say(f, fd, GET("/hello") "POST /hello HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcde");
+    expect(f, fd, 200, "hello\n");
+    expect(f, fd, 405, NULL);
+    expect_end(f, fd);
+    close(fd);
+}
+
 /* On a connection that has been kept alive, too: there the library offers an upgrade that it has
  * refused itself, with a pointer to what it has let go. */
 static void test_an_upgrade_on_a_used_connection_ends_it(void **state)
@@ -752,6 +764,7 @@ int main(void)
         TEST(test_routes_answer),
         TEST(test_head_has_no_body),
         TEST(test_other_methods_and_bodies_are_refused),
+        TEST(test_a_body_behind_a_request),
         TEST(test_an_upgrade_on_a_used_connection_ends_it),
         TEST(test_requests_may_be_split_anywhere),
         TEST(test_pipelined_requests_are_answered_in_order),
