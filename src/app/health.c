@@ -138,6 +138,8 @@ static void kinds_answered(void *ud)
         const char *version =
             json_string_value(json_array_get(json_object_get(kind, "versions"), 0));
         size_t n = strlen(group);
+        if (!strcmp(osm_json_text(kind, "kind"), "UDPRoute")) /* read only to be refused */
+            continue;
         if (n > sizeof domain && !strcmp(group + n - (sizeof domain - 1), domain))
             (void)json_object_set_new(out, osm_json_text(kind, "kind"),
                                       json_sprintf("%s/%s", group, version));

@@ -8,11 +8,10 @@
 #include <string.h>
 
 enum type { COUNTER, GAUGE, HISTOGRAM };
-enum { BUCKETS_MAX = 14, LABEL_MAX = 256 };
+enum { BUCKETS_MAX = 12, LABEL_MAX = 256 };
 
-/* Those of Open Service Mesh, and what is below them for what takes no time at all. */
-static const double BUCKETS[BUCKETS_MAX] = {.001, .005, .01, .05, .1, .25, .5,
-                                            1,    2.5,  5,   10,  20, 40,  90};
+/* Those of Open Service Mesh, and two below them for what takes no time at all. */
+static const double BUCKETS[BUCKETS_MAX] = {.001, .01, .1, .25, .5, 1, 2.5, 5, 10, 20, 40, 90};
 
 static const struct {
     enum type type;

@@ -14,7 +14,7 @@
       "Objects that the source has added, updated or deleted.")                                    \
     X(NAMESPACES, GAUGE, "osm_resource_namespace_count", "", "Namespaces that are monitored.")     \
     X(PROXIES, GAUGE, "osm_proxy_connect_count", "", "Proxies that are connected.")                \
-    X(PROXIES_MISSING, GAUGE, "osm_proxy_missing_count", "",                                       \
+    X(PROXIES_MISSING, GAUGE, "osm_proxies_missing", "",                                           \
       "Pods that should have a proxy connected and have none.")                                    \
     X(PROXY_RECONNECTS, COUNTER, "osm_proxy_reconnect_count", "",                                  \
       "Streams of proxies that had one before.")                                                   \
@@ -28,7 +28,7 @@
       "Requests of a proxy: subscriptions and answers.")                                           \
     X(PROXY_UPDATE_TIME, HISTOGRAM, "osm_proxy_config_update_time", "resource_type,success",       \
       "Seconds from a response to the proxy's answer; success says whether it took it.")           \
-    X(NACKS, COUNTER, "osm_proxy_nack_count", "type", "Responses that a proxy has refused.")       \
+    X(NACKS, COUNTER, "osm_proxy_nack_total", "type", "Responses that a proxy has refused.")       \
     X(BROADCASTS, COUNTER, "osm_proxy_broadcast_event_count", "",                                  \
       "Snapshots published to all proxies.")                                                       \
     X(SNAPSHOT, GAUGE, "osm_snapshot_number", "", "The newest snapshot that was published.")       \
@@ -43,7 +43,7 @@
       "Errors by Open Service Mesh's codes.")                                                      \
     X(POLICY_GENERATION, GAUGE, "osm_policy_generation", "digest,state",                           \
       "Generations of the policies by number, as osm policy list shows them.")                     \
-    X(POLICY_RELOADS, COUNTER, "osm_policy_reload_count", "outcome",                               \
+    X(POLICY_RELOADS, COUNTER, "osm_policy_reload_total", "outcome",                               \
       "How often a generation of the policies came into a state, as osm policy list names them.")  \
     X(POLICY_RUN_TIME, HISTOGRAM, "osm_policy_run_time_seconds", "",                               \
       "Seconds per run of the policies: those in force, and those on their way or standing by.")   \
@@ -62,7 +62,7 @@
       "How much later than due a timer of the event loop fires, looked at each second.")           \
     X(VERSION, GAUGE, "osm_version_info", "version,build_date,git_commit",                         \
       "1, by the version that runs.")                                                              \
-    X(SERIES_LOST, COUNTER, "osm_metrics_lost_count", "",                                          \
+    X(SERIES_LOST, COUNTER, "osm_metrics_lost_total", "",                                          \
       "Events not counted: out of memory, or too many values of a label.")                         \
     X(RESIDENT, GAUGE, "process_resident_memory_bytes", "", "Resident memory.")                    \
     X(VIRTUAL, GAUGE, "process_virtual_memory_bytes", "", "Virtual memory.")                       \

@@ -51,7 +51,7 @@ static int take_table(struct osm_symbols *s, const Elf64_Shdr *table, const Elf6
     if (!s->list)
         return OSM_ENOMEM;
     for (size_t i = 0; i < n; i++)
-        if (ELF64_ST_TYPE(symbols[i].st_info) == STT_FUNC && symbols[i].st_value &&
+        if (ELF64_ST_TYPE(symbols[i].st_info) == STT_FUNC && symbols[i].st_size &&
             symbols[i].st_name < names->sh_size)
             s->list[s->len++] = (struct symbol){symbols[i].st_value, symbols[i].st_size,
                                                 bytes + names->sh_offset + symbols[i].st_name};
@@ -131,8 +131,7 @@ static const char *find(const struct osm_symbols *s, uintptr_t address)
             high = middle;
     }
     const struct symbol *before = low ? &s->list[low - 1] : NULL;
-    return before && (address - before->begin < before->size || !before->size) ? before->name
-                                                                               : NULL;
+    return before && address - before->begin < before->size ? before->name : NULL;
 }
 
 const char *osm_symbols_name(struct osm_symbols *s, uintptr_t address)
