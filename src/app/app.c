@@ -221,11 +221,11 @@ static int admit(void *ud, const struct osm_proxy_id *id, struct osm_err *err)
     char proxy[OSM_PROXY_KEY_SIZE];
     const struct osm_object *pod = pod_of(app, osm_proxy_key(proxy, id->uuid, id->ns));
     if (!pod)
-        return not_admitted(
-            "E5002", osm_fail(err, OSM_EACCES,
-                              "no pod of namespace %s (or more than one) has the label "
-                              "osm-proxy-uuid=%s",
-                              id->ns, id->uuid));
+        return not_admitted("E5002",
+                            osm_fail(err, OSM_EACCES,
+                                     "no pod of namespace %s (or more than one) has the label "
+                                     "osm-proxy-uuid=%s",
+                                     id->ns, id->uuid));
     const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
     if (strcmp(account ? account : "default", id->account) != 0)
         return not_admitted(

@@ -259,7 +259,8 @@ static json_t *traffic_of(const struct osm_app *app, const char *proxy)
                           (json_int_t)counts->not_sent, "requests", (json_int_t)counts->requests,
                           "sent_at", times_of(figures.sent_at_s[t])));
     }
-    return json_pack("{s:s, s:s, s:o}", "uuid", figures.uuid, "identity", figures.identity, "types", types);
+    return json_pack("{s:s, s:s, s:o}", "uuid", figures.uuid, "identity", figures.identity, "types",
+                     types);
 }
 
 static void xds(void *ud, struct osm_http_request *request)

@@ -185,10 +185,10 @@ static void add_proxy(struct osm_buf *out, const struct scrape *s, const char *p
     for (int t = 0; t < OSM_XDS_TYPE_COUNT; t++) {
         uint64_t count = count_of(&figures.types[t], families[s->family]);
         if (count)
-            osm_metrics_sample(
-                out, families[s->family],
-                OSM_LABELS(figures.uuid, figures.identity, osm_xds_type_short((enum osm_xds_type)t)),
-                (double)count);
+            osm_metrics_sample(out, families[s->family],
+                               OSM_LABELS(figures.uuid, figures.identity,
+                                          osm_xds_type_short((enum osm_xds_type)t)),
+                               (double)count);
     }
 }
 

@@ -95,8 +95,9 @@ struct osm_ads_figures {
     } types[OSM_XDS_TYPE_COUNT];
     uint32_t sent_at_s[OSM_XDS_TYPE_COUNT][OSM_ADS_TIMES]; /* since 1970, newest first; 0: none */
 };
-/** The osm_proxy_key of each proxy that there are figures of, in no order: those that are connected, and those that
- * were and whose pods are there; *n of them. osm_free; NULL: no memory. */
+/** The osm_proxy_key of each proxy that there are figures of, in no order: those that are
+ * connected, and those that were and whose pods are there; *n of them. osm_free; NULL: no memory.
+ */
 OSM_MUST_USE char (*osm_ads_known(const struct osm_ads *ads, size_t *n))[OSM_PROXY_KEY_SIZE];
 /** False where there are none (any more). Strings are borrowed until the loop turns. */
 bool osm_ads_figures(const struct osm_ads *ads, const char *proxy, struct osm_ads_figures *out);

@@ -138,7 +138,7 @@ struct osm_ads {
     bool refuser_forgotten; /* for want of memory: nobody is believed */
     struct osm_map
         gone; /* osm_proxy_key -> struct osm__gone: proxies that went by themselves just now */
-    struct osm_map counts;   /* osm_proxy_key -> struct osm__counts */
+    struct osm_map counts; /* osm_proxy_key -> struct osm__counts */
     uint64_t counts_looked_ms;
     struct osm__conn *dirty_first, **dirty_last;
     struct osm_timer *serve_timer, *sweep_timer, *changed_timer;

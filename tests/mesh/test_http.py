@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_metrics_say_what_osm_status_says(web: World) -> None:
         assert metrics.get("osm_proxy_config_update_time_count", resource_type="SDS", success="false") >= 1
         figures = web.daemon.figures()
         assert abs(metrics.get("process_resident_memory_bytes") / 1024 - figures["rss_kb"]) < 8192
-        assert metrics.get("process_threads") == figures["threads"]
+        assert abs(metrics.get("process_threads") - figures["threads"]) <= 8  # some come and go
         assert metrics.get("process_open_fds") > 10
     assert metrics.get("osm_cert_issued_count") > before.get("osm_cert_issued_count")
     assert metrics.get("osm_cert_issued_time_count") == metrics.get("osm_cert_issued_count")
@@ -142,7 +143,7 @@ def test_metrics_say_what_osm_status_says(web: World) -> None:
     with Sotw(web, caller) as again:
         again.fetch(CDS)
         assert _metrics(web).get("osm_proxy_reconnect_count") == reconnects + 1
-    assert _metrics(web).get("osm_loop_lag_seconds_count") >= 1
+    until(lambda: _metrics(web).get("osm_loop_lag_seconds_count") >= 1, "the loop is looked at")
 
 
 def test_changes_are_counted(web: World) -> None:
@@ -455,19 +456,18 @@ def test_a_profile_names_functions(web: World) -> None:
     workers = [threading.Thread(target=work) for _ in range(2)]
     for worker in workers:
         worker.start()
-    taken: list[str] = []
-    profile = threading.Thread(target=lambda: taken.append(get(debug, "/debug/pprof/profile?seconds=2").text))
-    profile.start()
     try:
-        until(lambda: ask(debug, "/debug/pprof/profile?seconds=1").status == 409, "it is taken")
+        with ThreadPoolExecutor(2) as two:
+            answers = list(two.map(lambda _: ask(debug, "/debug/pprof/profile?seconds=2"), range(2)))
     finally:
-        profile.join()
         stop.set()
         for worker in workers:
             worker.join()
-    lines = taken[0].splitlines()
+    taken, busy = sorted(answers, key=lambda answer: answer.status)
+    assert (taken.status, busy.status) == (200, 409)
+    lines = taken.text.splitlines()
     assert all(re.fullmatch(r"\S.* \d+", line) for line in lines)
-    assert any(";osm_app_run;" in line and "osm_metrics_write" in line for line in lines), taken[0][:2000]
+    assert any(";osm_app_run;" in line and "osm_metrics_write" in line for line in lines), taken.text[:2000]
     for seconds in ("0", "61", "x", "-1", "1x"):
         assert ask(debug, f"/debug/pprof/profile?seconds={seconds}").status == 400
 
