@@ -200,10 +200,11 @@ end
 
 --- What the daemon itself does: how long service certificates are valid, the size of their RSA keys (0: what the flag
 --- --service-cert-key says), whether sidecars take RSA keys only, as those of Open Service Mesh were, or none of these, how
---- many proxies may be connected (0: any number), TLS towards itself, how much it logs ("": what its flag says), and how
---- much a sidecar that starts now does, in Envoy's word.
+--- many proxies may be connected (0: any number), TLS towards itself, how much it logs ("": what its flag says), how
+--- much a sidecar that starts now does, in Envoy's word, and whether the HTTP debug server runs.
 ---@param mesh mesh.Reader
----@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; rsa_only, no_rsa; tls; log_level, sidecar_log_level
+---@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; rsa_only, no_rsa; tls; log_level, sidecar_log_level;
+--- debug_server
 function M.rules.host_settings(mesh)
   local config, certificate, sidecar, observability = sections(mesh)
   local level = sidecar.logLevel or ""
@@ -224,6 +225,7 @@ function M.rules.host_settings(mesh)
     tls = mesh.control_plane_tls(),
     log_level = log_level(mesh, config, observability.osmLogLevel),
     sidecar_log_level = level == "warn" and "warning" or level ~= "" and level or "error",
+    debug_server = observability.enableDebugServer == true,
   }
 end
 

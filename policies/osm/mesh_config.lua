@@ -33,7 +33,6 @@ local NOT_YET = {
   { path = { "sidecar", "initContainerImage" }, quiet = { "" } },
   { path = { "sidecar", "resources" }, quiet = {} },
   { path = { "sidecar", "configResyncInterval" }, quiet = { "", "0s" } },
-  { path = { "observability", "enableDebugServer" }, quiet = { false } },
   { path = { "certificate", "ingressGateway" }, quiet = {} },
   { path = { "featureFlags", "enableWASMStats" }, quiet = { false } },
   { path = { "featureFlags", "enableEgressPolicy" }, quiet = { false } },

@@ -55,6 +55,16 @@ describe("what the daemon is asked for", function()
     end
   end)
 
+  it("runs the debug server where it is asked for, and nowhere else", function()
+    local mesh = w1.world()
+    assert.is_false(settings(mesh).debug_server)
+    for asked, expected in pairs({ ["true"] = true, ["false"] = false }) do
+      mesh:apply(config("{observability: {enableDebugServer: " .. asked .. "}}"))
+      assert.equal(expected, settings(mesh).debug_server)
+      assert.same({}, mesh:rejects())
+    end
+  end)
+
   it("limits the proxies that may be connected", function()
     local mesh = w1.world()
     mesh:apply(config("{sidecar: {maxDataPlaneConnections: 7}}"))

@@ -1,10 +1,14 @@
 #include "app/app.h"
 
 #include "app/commands.h"
+#include "app/http.h"
 #include "app/leaves.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metrics.h"
+#include "debug/profile.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,9 +40,22 @@ static void flush_soon(struct osm_app *app)
         app->flush_posted = osm_loop_post(app->loop, flush_posted, app) == 0;
 }
 
+/* "pod-added", as Open Service Mesh called them. */
+static void count_event(const char *kind, const char *ns, const char *what)
+{
+    char type[80];
+    size_t n = 0;
+    for (; kind[n] && n < sizeof type - 16; n++)
+        type[n] = (char)tolower((unsigned char)kind[n]);
+    (void)snprintf(type + n, sizeof type - n, "-%s", what);
+    osm_metric_add(OSM_METRIC_OBJECT_EVENTS, OSM_LABELS(type, ns), 1);
+}
+
 static void source_put(void *ud, struct osm_object *object)
 {
     struct osm_app *app = ud;
+    count_event(object->kind, object->ns,
+                osm_store_get(app->store, object->key) ? "updated" : "added");
     if (osm_store_put(app->store, object))
         osm_log(OSM_LOG_MODEL, OSM_LOG_ERROR, "object lost: out of memory");
     flush_soon(app);
@@ -47,6 +64,9 @@ static void source_put(void *ud, struct osm_object *object)
 static void source_gone(void *ud, const char *key)
 {
     struct osm_app *app = ud;
+    const struct osm_object *object = osm_store_get(app->store, key);
+    if (object)
+        count_event(object->kind, object->ns, "deleted");
     (void)osm_store_delete(app->store, key);
     flush_soon(app);
 }
@@ -109,6 +129,7 @@ static void take_settings(struct osm_app *app, const struct osm_snapshot *snapsh
     }
     if (app->ads && app->ads_leaf_is_rsa != app->settings.rsa_only)
         renew_ads_leaf(app); /* on the loop: a new RSA key, once, when the ciphers ask for it */
+    osm_app_http_settings(app);
 }
 
 static void publish(void *ud, struct osm_snapshot *snapshot)
@@ -125,6 +146,8 @@ static void publish(void *ud, struct osm_snapshot *snapshot)
             OSM_I("run_us", json_integer_value(json_object_get(snapshot->policy, "run_us"))));
     app->applied_us = 0;
     app->published_us = osm_wall_us();
+    app->published_at_us = osm_now_us();
+    osm_metric_add(OSM_METRIC_BROADCASTS, NULL, 1);
     if (app->ads)
         osm_ads_publish(app->ads, snapshot);
     osm_app_wake_waiters(app);
@@ -193,19 +216,29 @@ static struct osm_object *pod_of(const struct osm_app *app, const char *proxy)
     return label && !strcmp(osm_proxy_key(now, label, pod->ns), proxy) ? pod : NULL;
 }
 
+static int not_admitted(const char *code, int rc)
+{
+    osm_metric_add(OSM_METRIC_ERRORS, OSM_LABELS(code), 1);
+    return rc;
+}
+
 static int admit(void *ud, const struct osm_proxy_id *id, struct osm_err *err)
 {
     const struct osm_app *app = ud;
     char proxy[OSM_PROXY_KEY_SIZE];
     const struct osm_object *pod = pod_of(app, osm_proxy_key(proxy, id->uuid, id->ns));
     if (!pod)
-        return osm_fail(err, OSM_EACCES,
-                        "no pod of namespace %s (or more than one) has the label osm-proxy-uuid=%s",
-                        id->ns, id->uuid);
+        return not_admitted("E5002",
+                            osm_fail(err, OSM_EACCES,
+                                     "no pod of namespace %s (or more than one) has the label "
+                                     "osm-proxy-uuid=%s",
+                                     id->ns, id->uuid));
     const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
     if (strcmp(account ? account : "default", id->account) != 0)
-        return osm_fail(err, OSM_EACCES, "certificate is for service account %s, pod %s/%s has %s",
-                        id->account, pod->ns, pod->name, account ? account : "default");
+        return not_admitted(
+            "E5010",
+            osm_fail(err, OSM_EACCES, "certificate is for service account %s, pod %s/%s has %s",
+                     id->account, pod->ns, pod->name, account ? account : "default"));
     return 0;
 }
 
@@ -254,8 +287,11 @@ static void proxies_changed(void *ud)
     struct osm_app *app = ud;
     size_t streams, nacked;
     if (!app->applied_us && app->snapshot && osm_ads_applied(app->ads, &streams, &nacked) &&
-        streams)
+        streams) {
         app->applied_us = osm_wall_us();
+        osm_metric_observe(OSM_METRIC_APPLY_TIME, NULL,
+                           (double)(osm_now_us() - app->published_at_us) / 1e6);
+    }
     osm_app_wake_waiters(app);
 }
 
@@ -349,6 +385,8 @@ static int start(struct osm_app *app, struct osm_err *err)
     if (!rc)
         rc = issue_ads_leaf(app, err);
     if (!rc)
+        rc = osm_app_http_start(app, err);
+    if (!rc)
         rc = start_policies(app, err);
     if (!rc) {
         struct osm_ads_config ads = {
@@ -372,11 +410,18 @@ static int start(struct osm_app *app, struct osm_err *err)
     return rc;
 }
 
-static void stopped(void *ud)
+static void part_stopped(void *ud)
+{
+    struct osm_app *app = ud;
+    if (!--app->still_stopping)
+        osm_loop_stop(app->loop);
+}
+
+static void ads_stopped(void *ud)
 {
     struct osm_app *app = ud;
     app->ads = NULL;
-    osm_loop_stop(app->loop);
+    part_stopped(app);
 }
 
 static void stop(void *ud)
@@ -391,10 +436,11 @@ static void stop(void *ud)
     osm_reload_stop(osm_take_ptr(&app->reload));
     osm_leaves_free(osm_take_ptr(&app->leaves));
     osm_timer_free(osm_take_ptr(&app->ads_leaf_timer));
+    app->still_stopping = 1 + (app->ads != NULL);
+    osm_profile_cancel();
+    osm_app_http_stop(app, part_stopped, app);
     if (app->ads)
-        osm_ads_stop(app->ads, stopped, app);
-    else
-        osm_loop_stop(app->loop);
+        osm_ads_stop(app->ads, ads_stopped, app);
 }
 
 int osm_app_run(const struct osm_app_config *config)
@@ -414,7 +460,9 @@ int osm_app_run(const struct osm_app_config *config)
     } else {
         osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "started", OSM_S("version", OSM_VERSION),
                 OSM_S("mesh", config->mesh_name), OSM_S("ads", config->ads_listen),
-                OSM_S("source", config->source), OSM_S("policies", config->policies_dirs[0]),
+                OSM_S("http", osm_app_http_address(&app)),
+                OSM_S("debug", osm_app_debug_address(&app)), OSM_S("source", config->source),
+                OSM_S("policies", config->policies_dirs[0]),
                 OSM_S("root", osm_ca_fingerprint(app.ca)));
     }
     int open_handles = osm_loop_run(app.loop);
@@ -424,6 +472,7 @@ int osm_app_run(const struct osm_app_config *config)
     osm_leaf_unref(app.ads_leaf);
     osm_ca_unref(app.ca);
     osm_host_settings_free(&app.settings);
+    osm_metrics_clear();
     if (!failed)
         osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopped", OSM_I("open_handles", open_handles));
     return failed ? 1 : 0;

@@ -1,6 +1,7 @@
 #include "app/commands.h"
 
 #include "app/ca_reload.h"
+#include "app/http.h"
 #include "app/leaves.h"
 #include "app/policy_commands.h"
 #include "app/sidecar.h"
@@ -59,7 +60,7 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
     osm_control_reply(
         request,
         json_pack("{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
-                  "s:o, s:o*}",
+                  "s:o, s:o*, s:s, s:s}",
                   "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
                   app->config.osm_namespace, "uptime_s",
                   (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
@@ -70,7 +71,8 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
                   missing_proxies(app, streams), "proxies", streams, "rejects",
                   or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL),
                   "policy", s ? s->policy : NULL, "root", osm_ca_status(app->ca), "policies",
-                  app->reload ? osm_reload_status(app->reload) : NULL));
+                  app->reload ? osm_reload_status(app->reload) : NULL, "http",
+                  osm_app_http_address(app), "debug", osm_app_debug_address(app)));
 }
 
 /* --- wait --- */
@@ -263,37 +265,47 @@ const struct osm_snapshot_proxy *osm_app_find_proxy(const struct osm_app *app, c
     return NULL;
 }
 
-static void proxy_config(void *ud, struct osm_control_request *request, const json_t *args)
+int osm_app_proxy_config(const struct osm_app *app, const struct osm_snapshot_proxy *proxy,
+                         const char *type, json_t **out, struct osm_err *err)
 {
-    struct osm_app *app = ud;
-    struct osm_err err = {0};
-    const char *type = json_string_value(json_object_get(args, "type"));
-    const struct osm_snapshot_proxy *proxy =
-        osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
-    json_t *out = json_object();
+    json_t *made = json_object();
+    int rc = made ? 0 : osm_fail(err, OSM_ENOMEM, "configuration");
     bool any = false;
-    for (int t = 0; proxy && !err.code && t < OSM_XDS_TYPE_COUNT; t++) {
+    for (int t = 0; !rc && t < OSM_XDS_TYPE_COUNT; t++) {
         const char *name = osm_xds_type_short((enum osm_xds_type)t);
         if (type && strcasecmp(type, name) != 0)
             continue;
         any = true;
         json_t *list = json_array();
-        (void)json_object_set_new(out, name, list);
-        for (size_t i = 0; !err.code && i < proxy->cls->types[t].len; i++)
-            (void)decode_into(list, (enum osm_xds_type)t, proxy->cls->types[t].list[i], &err);
+        (void)json_object_set_new(made, name, list);
+        for (size_t i = 0; !rc && i < proxy->cls->types[t].len; i++)
+            rc = decode_into(list, (enum osm_xds_type)t, proxy->cls->types[t].list[i], err);
         const struct osm_resource *leaf =
             t == OSM_XDS_SDS ? osm_leaves_get(app->leaves, proxy->ns, proxy->account) : NULL;
-        if (leaf && !err.code)
-            (void)decode_into(list, OSM_XDS_SDS, leaf, &err);
+        if (leaf && !rc)
+            rc = decode_into(list, OSM_XDS_SDS, leaf, err);
     }
-    if (proxy && !any)
-        (void)osm_fail(&err, OSM_EINVAL, "%.32s: expected CDS, EDS, LDS, RDS or SDS", type);
-    if (err.code) {
-        json_decref(out);
+    if (!rc && !any)
+        rc = osm_fail(err, OSM_EINVAL, "%.32s: expected CDS, EDS, LDS, RDS or SDS", type);
+    if (rc)
+        json_decref(made);
+    else
+        *out = made;
+    return rc;
+}
+
+static void proxy_config(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    json_t *out = NULL;
+    const struct osm_snapshot_proxy *proxy =
+        osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
+    if (!proxy || osm_app_proxy_config(app, proxy, json_string_value(json_object_get(args, "type")),
+                                       &out, &err))
         osm_control_fail(request, &err);
-    } else {
+    else
         osm_control_reply(request, out);
-    }
 }
 
 static const struct osm_control_command commands[] = {

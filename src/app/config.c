@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS = 21, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
+enum { OPTIONS = 23, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
 
 /* The table for one parse; `at` is written through it. */
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
@@ -66,6 +66,13 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
         {"control-socket", 0, "PATH",
          "where the osm command reaches this daemon (default STATE_DIR/control.sock)",
          &at->control_socket, NULL, false},
+        {"http-address", 0, "ADDRESS:PORT",
+         "health, metrics and version; off: nowhere (default 127.0.0.1:9091)", &at->http_address,
+         NULL, false},
+        {"debug-address", 0, "ADDRESS:PORT",
+         "the HTTP debug server, on the loopback only; off: never (default: 127.0.0.1:9092, while "
+         "the MeshConfig's enableDebugServer is true)",
+         &at->debug_address, NULL, false},
         {"verbosity", 'v', "LEVEL",
          "trace, debug, info, warn, error, fatal or disabled (default info)", &at->verbosity, NULL,
          false},
@@ -212,6 +219,7 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .policy_watch = "30s",
         .policy_soak = "30s",
         .service_cert_key = "p256",
+        .http_address = "127.0.0.1:9091",
         .verbosity = "info",
     };
     struct osm_option options[OPTIONS];

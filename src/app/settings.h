@@ -17,6 +17,7 @@ struct osm_host_settings {
     uint32_t proxies_max; /* 0: any number */
     const char *tls_minimum, *tls_maximum;     /* Envoy's names; NULL: the bootstrap's own */
     const json_t *cipher_suites, *ecdh_curves; /* arrays of texts, may be empty */
+    bool debug_server;                         /* the HTTP debug server is asked for */
     const char *log_level;                     /* base/log.h's word; NULL: as the flag says */
     const char *sidecar_log_level;             /* Envoy's word; NULL: the bootstrap's own */
 };

@@ -19,7 +19,8 @@
     X(POLICY, "policy", "bundles, rules, rejects")                                                 \
     X(XDS, "xds", "streams of the proxies")                                                        \
     X(CA, "ca", "roots and certificates")                                                          \
-    X(CONTROL, "control", "commands on the local socket")
+    X(CONTROL, "control", "commands on the local socket")                                          \
+    X(HTTP, "http", "health, metrics and debug endpoints")
 
 enum osm_log_topic {
 #define X(id, name, doc) OSM_LOG_##id,

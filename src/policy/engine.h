@@ -92,6 +92,9 @@ OSM_MUST_USE int osm_engine_why(struct osm_engine *engine, const struct osm_why_
  * are the doc comments of the source. Caller: json_decref. Errors: OSM_ENOMEM; OSM_ELUA the state
  * is lost. */
 OSM_MUST_USE int osm_engine_describe(struct osm_engine *engine, json_t **out, struct osm_err *err);
+/** The kinds that the bundle reads: [{"kind", "group", "versions": [preferred first]}]. NULL: no
+ * memory. Owns: caller. */
+OSM_MUST_USE json_t *osm_engine_kinds(const struct osm_engine *engine);
 /** Figures of the last run, also where it made no snapshot: as a snapshot's `policy`. NULL: no
  * memory. Owns: caller. */
 OSM_MUST_USE json_t *osm_engine_figures(const struct osm_engine *engine);

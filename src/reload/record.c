@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metrics.h"
 
 #include <string.h>
 
@@ -71,6 +72,7 @@ void osm__record_note(struct osm_reload *r, const struct osm_generation *g, cons
                       const char *reason)
 {
     json_t *entry = entry_of(r, g);
+    osm_metric_add(OSM_METRIC_POLICY_RELOADS, OSM_LABELS(state), 1);
     if (!entry) /* out of memory: a history without it */
         return;
     (void)json_object_set_new(entry, "state", json_string(state));

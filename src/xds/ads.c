@@ -218,6 +218,7 @@ static void sweep(void *ud)
     }
     osm__account_sweep(ads, now_s);
     osm__past_sweep(ads, now_ms);
+    osm__counts_sweep(ads, now_ms);
     look_at_memory(ads, now_ms);
 }
 
@@ -242,6 +243,9 @@ static void ads_free(struct osm_ads *ads)
         osm_free(e->value);
     osm_map_clear(&ads->gone);
     osm_map_clear(&ads->by_proxy);
+    osm_map_each (&ads->counts, e)
+        osm__counts_free(e->value);
+    osm_map_clear(&ads->counts);
     osm_snapshot_unref(ads->snapshot);
     osm_timer_free(ads->serve_timer);
     osm_timer_free(ads->sweep_timer);

@@ -59,7 +59,7 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
     ("envoy/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
     ("google/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
     ("envoy_api_index.h", ("src/policy/encode/*",)),
-    ("uv.h", ("src/loop/*", "src/source/*", "src/debug/*")),
+    ("uv.h", ("src/loop/*", "src/http/*", "src/source/*", "src/debug/*")),
     ("xxhash.h", ("src/base/hash.c",)),
     ("re2/*", ("src/policy/sandbox/*.cc",)),
     ("jansson.h", ("src/*",)),
@@ -67,8 +67,8 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
 
 # fmt: off
 SYSTEM = {
-    "arpa/inet.h", "assert.h", "ctype.h", "dirent.h", "errno.h", "execinfo.h", "fcntl.h", "fenv.h", "float.h",
-    "getopt.h", "grp.h", "ifaddrs.h", "inttypes.h", "iso646.h", "libgen.h", "limits.h", "locale.h", "malloc.h",
+    "arpa/inet.h", "assert.h", "ctype.h", "dirent.h", "dlfcn.h", "elf.h", "errno.h", "execinfo.h", "fcntl.h", "fenv.h", "float.h",
+    "getopt.h", "grp.h", "ifaddrs.h", "inttypes.h", "iso646.h", "libgen.h", "limits.h", "link.h", "locale.h", "malloc.h",
     "math.h", "memory", "net/if.h", "netdb.h", "netinet/in.h", "netinet/tcp.h", "new", "poll.h", "pthread.h", "pwd.h",
     "sched.h", "semaphore.h", "setjmp.h", "signal.h", "spawn.h", "stdalign.h", "stdarg.h", "stdatomic.h", "stdbool.h",
     "stddef.h", "stdint.h", "stdio.h", "stdlib.h", "stdnoreturn.h", "string", "string.h", "strings.h", "string_view",
