@@ -412,6 +412,7 @@ int osm_app_run(const struct osm_app_config *config)
     }
     int open_handles = osm_loop_run(app.loop);
     osm_loop_free(app.loop); /* runs what was posted late, before what it may touch goes */
+    osm_registry_free(app.commands);
     osm_snapshot_unref(app.snapshot);
     osm_store_free(app.store);
     osm_leaf_unref(app.ads_leaf);

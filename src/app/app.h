@@ -31,6 +31,7 @@ struct osm_app {
     struct osm_source *source;
     struct osm_reload *reload;
     struct osm_ads *ads;
+    struct osm_registry *commands;
     struct osm_control *control;
     struct osm_leaves *leaves;
     struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */

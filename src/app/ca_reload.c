@@ -54,7 +54,7 @@ static void take_over(void *ud)
     osm_free(r);
 }
 
-void osm_ca_reload_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void reload_roots(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
@@ -78,3 +78,11 @@ void osm_ca_reload_command(void *ud, struct osm_control_request *request, const 
     }
     app->reloading_ca = true;
 }
+
+const struct osm_control_command osm_ca_commands[] = {
+    {.name = "ca.reload",
+     .handler = reload_roots,
+     .role = OSM_ROLE_OPERATE,
+     .help = "takes over the roots that are in the state directory now"},
+    {.name = NULL},
+};

@@ -165,9 +165,7 @@ static void wait_applied(void *ud, struct osm_control_request *request, const js
     const json_t *timeout = json_object_get(args, "timeout_ms");
     json_int_t timeout_ms = timeout ? json_integer_value(timeout) : WAIT_DEFAULT_MS;
     struct osm_waiter *w = NULL;
-    if (timeout_ms <= 0 || timeout_ms > WAIT_MAX_MS)
-        (void)osm_fail(&err, OSM_EINVAL, "timeout_ms: expected 1 to %d", WAIT_MAX_MS);
-    else if (!app->source)
+    if (!app->source)
         (void)osm_fail(&err, OSM_EBUSY, "the daemon is starting");
     else if (!(w = osm_alloc(sizeof *w)) ||
              !(w->deadline = osm_timer_new(app->loop, waiter_deadline, w)))
@@ -271,12 +269,10 @@ static void proxy_config(void *ud, struct osm_control_request *request, const js
     const struct osm_snapshot_proxy *proxy =
         osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
     json_t *out = json_object();
-    bool any = false;
     for (int t = 0; proxy && !err.code && t < OSM_XDS_TYPE_COUNT; t++) {
         const char *name = osm_xds_type_short((enum osm_xds_type)t);
         if (type && strcasecmp(type, name) != 0)
             continue;
-        any = true;
         json_t *list = json_array();
         (void)json_object_set_new(out, name, list);
         for (size_t i = 0; !err.code && i < proxy->cls->types[t].len; i++)
@@ -286,8 +282,6 @@ static void proxy_config(void *ud, struct osm_control_request *request, const js
         if (leaf && !err.code)
             (void)decode_into(list, OSM_XDS_SDS, leaf, &err);
     }
-    if (proxy && !any)
-        (void)osm_fail(&err, OSM_EINVAL, "%.32s: expected CDS, EDS, LDS, RDS or SDS", type);
     if (err.code) {
         json_decref(out);
         osm_control_fail(request, &err);
@@ -296,28 +290,67 @@ static void proxy_config(void *ud, struct osm_control_request *request, const js
     }
 }
 
+static const struct osm_control_arg wait_args[] = {
+    {.name = "timeout_ms",
+     .type = OSM_ARG_INTEGER,
+     .min = 1,
+     .max = WAIT_MAX_MS,
+     .help = "give up after it; 30000 by default"},
+    {.name = "connected",
+     .type = OSM_ARG_FLAG,
+     .help = "also until every pod with a sidecar has connected"},
+    {.name = NULL},
+};
+static const struct osm_control_arg bootstrap_args[] = {
+    {.name = "pod", .type = OSM_ARG_TEXT, .required = true, .help = "NAMESPACE/POD"},
+    {.name = "mount_path", .type = OSM_ARG_TEXT, .help = "where Envoy will find the files"},
+    {.name = NULL},
+};
+static const struct osm_control_arg config_args[] = {
+    {.name = "pod", .type = OSM_ARG_TEXT, .required = true, .help = "NAMESPACE/POD"},
+    {.name = "type",
+     .type = OSM_ARG_TEXT,
+     .choices = "CDS EDS LDS RDS SDS",
+     .help = "only resources of this type"},
+    {.name = NULL},
+};
 static const struct osm_control_command commands[] = {
-    {"status", status, false},
-    {"wait", wait_applied, false},
-    {"proxy.bootstrap", proxy_bootstrap, true},
-    {"proxy.config", proxy_config, false},
-    {"ca.reload", osm_ca_reload_command, false},
-    {"policy.list", osm_policy_list_command, false},
-    {"policy.why", osm_policy_why_command, false},
-    {"policy.reload", osm_policy_reload_command, false},
-    {"policy.apply", osm_policy_apply_command, false},
-    {"policy.activate", osm_policy_activate_command, false},
-    {"policy.rollback", osm_policy_rollback_command, false},
-    {NULL, NULL, false},
+    {.name = "status",
+     .handler = status,
+     .help = "proxies and what they have applied, rejected objects, rules in error"},
+    {.name = "wait",
+     .handler = wait_applied,
+     .args = wait_args,
+     .help = "until every connected proxy has applied what is in the source"},
+    {.name = "proxy.bootstrap",
+     .handler = proxy_bootstrap,
+     .role = OSM_ROLE_OPERATE,
+     .secret = true,
+     .args = bootstrap_args,
+     .help = "the files a sidecar starts from, with a certificate of its own"},
+    {.name = "proxy.config",
+     .handler = proxy_config,
+     .args = config_args,
+     .help = "what the pod's proxy is served"},
+    {.name = NULL},
 };
 
 int osm_app_control_start(struct osm_app *app, struct osm_err *err)
 {
     char *path = app->config.control_socket ? osm_strdup(app->config.control_socket)
                                             : osm_strf("%s/control.sock", app->config.state_dir);
-    if (!path)
-        return osm_fail(err, OSM_ENOMEM, "control socket");
-    int rc = osm_control_start(&app->control, app->loop, path, commands, app, err);
+    app->commands = osm_registry_new();
+    int rc = path && app->commands ? 0 : osm_fail(err, OSM_ENOMEM, "control socket");
+    if (!rc)
+        rc = osm_registry_add(app->commands, commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_ca_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_policy_commands, app, err);
+    if (!rc) {
+        const struct osm_control_config config = {app->loop, path, app->commands, OSM_ROLE_OPERATE};
+        rc = osm_control_start(&app->control, &config, err);
+    }
     osm_free(path);
     return rc;
 }

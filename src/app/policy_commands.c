@@ -19,7 +19,7 @@ static void outcome_known(void *ud, const json_t *outcome)
     osm_control_reply(ud, json_deep_copy(outcome));
 }
 
-void osm_policy_reload_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void reload(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     if (is_ready(app, request))
@@ -50,14 +50,12 @@ static int take_canary(struct osm_reload_canary *out, const json_t *args, struct
     json_int_t soak_ms = soak ? json_integer_value(soak) : OSM_RELOAD_SOAK_MS;
     if (!text)
         return soak ? osm_fail(err, OSM_EINVAL, "soak_ms: without a canary nothing soaks") : 0;
-    if (soak_ms <= 0 || soak_ms > SOAK_MAX_MS)
-        return osm_fail(err, OSM_EINVAL, "soak_ms: expected 1 to %d", SOAK_MAX_MS);
     int rc = osm_reload_canary_parse(out, text, err);
     out->soak_ms = (uint64_t)soak_ms;
     return rc;
 }
 
-void osm_policy_apply_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void apply(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
@@ -86,7 +84,7 @@ static void answer(struct osm_app *app, struct osm_control_request *request, int
         osm_control_fail(request, err);
 }
 
-void osm_policy_activate_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void activate(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
@@ -95,7 +93,7 @@ void osm_policy_activate_command(void *ud, struct osm_control_request *request, 
         answer(app, request, osm_reload_activate(app->reload, digest, &err), &err);
 }
 
-void osm_policy_rollback_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void rollback(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
@@ -105,7 +103,7 @@ void osm_policy_rollback_command(void *ud, struct osm_control_request *request, 
                osm_reload_roll_back(app->reload, reason ? reason : "by command", &err), &err);
 }
 
-void osm_policy_list_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void list(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
@@ -168,10 +166,10 @@ static int type_of(const char *text)
     for (int t = 0; text && t < OSM_XDS_TYPE_COUNT; t++)
         if (!strcasecmp(text, osm_xds_type_short((enum osm_xds_type)t)))
             return t;
-    return text ? -2 : -1;
+    return -1;
 }
 
-void osm_policy_why_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void why(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
@@ -182,10 +180,6 @@ void osm_policy_why_command(void *ud, struct osm_control_request *request, const
         return;
     const struct osm_snapshot_proxy *proxy =
         osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
-    if (proxy && !resource)
-        (void)osm_fail(&err, OSM_EINVAL, "which resource? `osm proxy get config` lists them");
-    else if (proxy && type == -2)
-        (void)osm_fail(&err, OSM_EINVAL, "type: expected CDS, EDS, LDS, RDS or SDS");
     struct why *w = !proxy || err.code ? NULL : osm_alloc(sizeof *w);
     if (w) {
         *w = (struct why){.request = request,
@@ -205,3 +199,83 @@ void osm_policy_why_command(void *ud, struct osm_control_request *request, const
     }
     osm_control_fail(request, &err);
 }
+
+static const struct osm_control_arg reload_args[] = {
+    {.name = "force",
+     .type = OSM_ARG_FLAG,
+     .help = "also what was rejected, quarantined or would be held"},
+    {.name = NULL},
+};
+static const struct osm_control_arg apply_args[] = {
+    {.name = "dirs",
+     .type = OSM_ARG_TEXTS,
+     .required = true,
+     .help = "absolute paths; each lies over those before it"},
+    {.name = "canary",
+     .type = OSM_ARG_TEXT,
+     .help = "serves these proxies first: 5% of them, or label=KEY=VALUE of their pods"},
+    {.name = "soak_ms",
+     .type = OSM_ARG_INTEGER,
+     .min = 1,
+     .max = SOAK_MAX_MS,
+     .help = "how long, before they serve all; 30000 by default"},
+    {.name = "force",
+     .type = OSM_ARG_FLAG,
+     .help = "also what was rejected, quarantined or would be held"},
+    {.name = NULL},
+};
+static const struct osm_control_arg activate_args[] = {
+    {.name = "digest",
+     .type = OSM_ARG_TEXT,
+     .help = "its beginning, to be sure which; whichever is held by default"},
+    {.name = NULL},
+};
+static const struct osm_control_arg rollback_args[] = {
+    {.name = "reason", .type = OSM_ARG_LINE, .help = "what the quarantine will say"},
+    {.name = NULL},
+};
+static const struct osm_control_arg why_args[] = {
+    {.name = "pod", .type = OSM_ARG_TEXT, .required = true, .help = "NAMESPACE/POD"},
+    {.name = "resource",
+     .type = OSM_ARG_TEXT,
+     .required = true,
+     .help = "its name; `osm proxy get config` lists them"},
+    {.name = "element",
+     .type = OSM_ARG_TEXT,
+     .help = "only virtual hosts and filter chains whose name holds this"},
+    {.name = "type",
+     .type = OSM_ARG_TEXT,
+     .choices = "CDS EDS LDS RDS SDS",
+     .help = "the first that has it by default"},
+    {.name = NULL},
+};
+const struct osm_control_command osm_policy_commands[] = {
+    {.name = "policy.list",
+     .handler = list,
+     .help = "the generations of the policies, what is held and why"},
+    {.name = "policy.why",
+     .handler = why,
+     .args = why_args,
+     .help = "who said what a pod's proxy is served, and from which objects it follows"},
+    {.name = "policy.reload",
+     .handler = reload,
+     .role = OSM_ROLE_OPERATE,
+     .args = reload_args,
+     .help = "takes over what is in the directories now"},
+    {.name = "policy.apply",
+     .handler = apply,
+     .role = OSM_ROLE_OPERATE,
+     .args = apply_args,
+     .help = "takes over the policies of other directories, with a canary first if asked for"},
+    {.name = "policy.activate",
+     .handler = activate,
+     .role = OSM_ROLE_OPERATE,
+     .args = activate_args,
+     .help = "lets policies that are held take over"},
+    {.name = "policy.rollback",
+     .handler = rollback,
+     .role = OSM_ROLE_OPERATE,
+     .args = rollback_args,
+     .help = "goes back to the generation before, and quarantines this one"},
+    {.name = NULL},
+};

@@ -85,8 +85,8 @@ static int may_pass(const char *message, unsigned *suppressed)
 void osm__log(enum osm_log_topic topic, enum osm_log_level level, const char *message,
               const struct osm_log_field *fields)
 {
-    unsigned suppressed;
-    if (!may_pass(message, &suppressed) && level != OSM_LOG_FATAL)
+    unsigned suppressed = 0;
+    if (topic != OSM_LOG_AUDIT && !may_pass(message, &suppressed) && level != OSM_LOG_FATAL)
         return;
 
     char time_text[40] = "";

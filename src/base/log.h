@@ -5,8 +5,8 @@
  *
  * Arguments are not evaluated when the level is off. Any thread; a record is one write(2). A
  * repeated (topic, message) is held back after 20 in a second, and the next one that passes says
- * how many were "suppressed". Keys with a fixed meaning: gen, snap, node (proxy uuid), obj (Kind
- * ns/name), error. Secrets have no formatter: never pass one. */
+ * how many were "suppressed"; of the topic "audit" nothing is. Keys with a fixed meaning: gen,
+ * snap, node (proxy uuid), obj (Kind ns/name), error. Secrets have no formatter: never pass one. */
 #pragma once
 
 #include <stdint.h>
@@ -19,7 +19,8 @@
     X(POLICY, "policy", "bundles, rules, rejects")                                                 \
     X(XDS, "xds", "streams of the proxies")                                                        \
     X(CA, "ca", "roots and certificates")                                                          \
-    X(CONTROL, "control", "commands on the local socket")
+    X(CONTROL, "control", "the local sockets")                                                     \
+    X(AUDIT, "audit", "every command on a local socket: who, in which role, what, how it went")
 
 enum osm_log_topic {
 #define X(id, name, doc) OSM_LOG_##id,

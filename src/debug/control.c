@@ -1,8 +1,9 @@
 #include "debug/control.h"
 
 #include "base/buf.h"
-#include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -20,7 +21,8 @@ enum {
     UNREAD_MAX_BYTES =
         8 * 1024 *
         1024, /* replies that a session has not read: no further request is taken until it does */
-    PENDING_MAX = 64, /* requests of one session that are not answered yet */
+    LOGGED_MAX_BYTES = 1024, /* of a command's arguments, and of a name that is none */
+    PENDING_MAX = 64,        /* requests of one session that are not answered yet */
     IDLE_MS = 5 * 60 * 1000
 };
 
@@ -33,6 +35,7 @@ struct session {
     size_t requests; /* alive ones that point here */
     long uid, pid;
     bool closing, closed;
+    enum osm_role role;
     bool paused; /* does not read its replies */
     char chunk[4096];
 };
@@ -40,14 +43,17 @@ struct session {
 struct osm_control_request {
     struct session *session;
     json_t *id;
-    const struct osm_control_command *command;
+    const struct osm_control_command *command; /* NULL: what was asked for is none */
+    char *name, *args;                         /* for the log; args NULL: secret */
+    uint64_t start_ms;
+    enum osm_role role; /* as it was asked */
 };
 
 struct osm_control {
     uv_pipe_t pipe;
     struct osm_loop *loop;
-    const struct osm_control_command *commands;
-    void *ud;
+    struct osm_registry *registry;
+    enum osm_role role;
     struct session *sessions;
     size_t sessions_len;
     char *path;
@@ -170,6 +176,18 @@ static void send_line(struct session *s, const json_t *line, bool secret, bool l
     }
 }
 
+/* Every command leaves one line, whatever has become of it. */
+static void log_end(const struct osm_control_request *request, const struct osm_err *err)
+{
+    const struct session *s = request->session;
+    osm_log(OSM_LOG_AUDIT, OSM_LOG_INFO, "command", OSM_S("cmd", request->name),
+            OSM_S("args", request->args), OSM_S("result", err ? osm_code_name(err->code) : "ok"),
+            OSM_S("error", err ? err->msg : NULL),
+            OSM_U("duration_ms", osm_now_ms() - request->start_ms),
+            OSM_S("role", osm_role_name(request->role)), OSM_I("uid", s->uid),
+            OSM_I("pid", s->pid));
+}
+
 /* Takes the line. */
 static void finish(struct osm_control_request *request, json_t *line)
 {
@@ -184,18 +202,22 @@ static void finish(struct osm_control_request *request, json_t *line)
         wipe(line);
     json_decref(line);
     json_decref(request->id);
+    osm_free(request->name);
+    osm_free(request->args);
     osm_free(request);
     session_free_if_done(s);
 }
 
 void osm_control_reply(struct osm_control_request *request, json_t *data)
 {
+    log_end(request, NULL);
     finish(request, json_pack("{s:O, s:b, s:o}", "id", request->id, "ok", 1, "data",
                               data ? data : json_object()));
 }
 
 void osm_control_fail(struct osm_control_request *request, const struct osm_err *err)
 {
+    log_end(request, err);
     finish(request, json_pack("{s:O, s:b, s:{s:s, s:s}}", "id", request->id, "ok", 0, "err", "code",
                               osm_code_name(err->code), "msg", err->msg));
 }
@@ -205,53 +227,148 @@ bool osm_control_alive(const struct osm_control_request *request)
     return !request->session->closing;
 }
 
-static const struct osm_control_command *find_command(const struct osm_control *c, const char *name)
+/* --- the commands of every session --- */
+
+static void help(void *ud, struct osm_control_request *request, const json_t *args)
 {
-    for (const struct osm_control_command *cmd = c->commands; cmd->name; cmd++)
-        if (!strcmp(cmd->name, name))
-            return cmd;
-    return NULL;
+    const struct osm_registry *registry = request->session->control->registry;
+    const char *name = json_string_value(json_object_get(args, "command"));
+    struct osm_err err = {0};
+    const struct osm_control_command *command =
+        name ? osm_registry_find(registry, name, &ud) : NULL;
+    json_t *list = !name     ? osm_registry_describe_all(registry)
+                   : command ? json_pack("[o]", osm_registry_describe(command))
+                             : NULL;
+    if (name && !command)
+        (void)osm_fail(&err, OSM_ENOENT, "no such command: %.64s", name);
+    else if (!list)
+        (void)osm_fail(&err, OSM_ENOMEM, "help");
+    if (err.code)
+        osm_control_fail(request, &err);
+    else
+        osm_control_reply(request, json_pack("{s:o}", "commands", list));
+}
+
+static void role(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct session *s = request->session;
+    const char *wanted = json_string_value(json_object_get(args, "role"));
+    int next = wanted ? osm_role_parse(wanted) : (int)s->role;
+    struct osm_err err = {0};
+    (void)ud;
+    if (next > (int)s->role)
+        (void)osm_fail(&err, OSM_EACCES, "a session may lower its role, never raise it: it is %s",
+                       osm_role_name(s->role));
+    if (err.code) {
+        osm_control_fail(request, &err);
+        return;
+    }
+    s->role = (enum osm_role)next;
+    osm_control_reply(request, json_pack("{s:s, s:s}", "role", osm_role_name(s->role), "socket",
+                                         osm_role_name(s->control->role)));
+}
+
+static const struct osm_control_arg help_args[] = {
+    {.name = "command", .type = OSM_ARG_TEXT, .help = "only this one, such as policy.why"},
+    {.name = NULL},
+};
+static const struct osm_control_arg role_args[] = {
+    {.name = "role", .type = OSM_ARG_TEXT, .choices = "view operate", .help = "the lower role"},
+    {.name = NULL},
+};
+static const struct osm_control_command builtins[] = {
+    {.name = "help",
+     .handler = help,
+     .args = help_args,
+     .help = "the commands, with roles and arguments"},
+    {.name = "role",
+     .handler = role,
+     .args = role_args,
+     .help = "what this session may do; or to do less from now on"},
+    {.name = NULL},
+};
+
+/* --- requests --- */
+
+/* As much of a piece as goes in. */
+static int append_start(const char *data, size_t len, void *ud)
+{
+    struct osm_buf *buf = ud;
+    size_t room = buf->max - buf->len;
+    return osm_buf_add(buf, data, len < room ? len : room);
+}
+
+/* The arguments as text, cut. */
+static char *beginning(const json_t *args)
+{
+    struct osm_buf text = OSM_BUF_INIT(LOGGED_MAX_BYTES);
+    (void)json_dump_callback(args, append_start, &text, JSON_COMPACT);
+    char *out = osm_buf_take(&text);
+    return out ? osm_utf8_repair(out) : NULL;
+}
+
+/* The command that is asked for, if this session may have it with these arguments. */
+static int find_command(struct osm_control_request *request, const json_t *args, void **ud,
+                        struct osm_err *err)
+{
+    const struct session *s = request->session;
+    const struct osm_control_command *command =
+        osm_registry_find(s->control->registry, request->name, ud);
+    if (!command) {
+        const char *near = osm_registry_nearest(s->control->registry, request->name);
+        return osm_fail(err, OSM_ENOENT, "no such command: %.64s%s%s%s", request->name,
+                        near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    }
+    request->command = command;
+    request->args = command->secret ? NULL : beginning(args);
+    if (s->requests > PENDING_MAX)
+        return osm_fail(err, OSM_ELIMIT, "more than %d requests of this session are waiting",
+                        PENDING_MAX);
+    if (command->role > s->role)
+        return osm_fail(err, OSM_EACCES, "refused: %s needs the role %s; this session has %s%s",
+                        command->name, osm_role_name(command->role), osm_role_name(s->role),
+                        s->role < s->control->role ? ", lowered by itself" : "");
+    return osm_registry_check(command, args, err);
 }
 
 static void handle_line(struct session *s, const char *line, size_t len)
 {
-    struct osm_control *c = s->control;
     struct osm_err err = {0};
     json_error_t where;
     json_t *message = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
     struct osm_control_request *request = osm_alloc(sizeof *request);
-    if (!request) {
+    const char *name = json_string_value(json_object_get(message, "cmd"));
+    char *copy = osm_strndup(name ? name : "?", LOGGED_MAX_BYTES);
+    if (!request || !copy) {
+        osm_free(request);
+        osm_free(copy);
         json_decref(message);
         session_close(s);
         return;
     }
     json_t *id = json_object_get(message, "id");
-    request->session = s;
-    request->id = id ? json_incref(id) : json_null();
+    *request = (struct osm_control_request){.session = s,
+                                            .id = id ? json_incref(id) : json_null(),
+                                            .name = copy,
+                                            .start_ms = osm_now_ms(),
+                                            .role = s->role};
     s->requests++;
 
-    const char *name = json_string_value(json_object_get(message, "cmd"));
+    void *ud = NULL;
     json_t *args = json_object_get(message, "args");
     json_t *none = NULL;
     if (!args)
         args = none = json_object();
-    if (!json_is_object(message) || !name || !json_is_object(args)) {
+    if (!json_is_object(message) || !name || !json_is_object(args))
         (void)osm_fail(
             &err, OSM_EPARSE,
             "not a request: expected one JSON object per line with \"cmd\" and \"args\"");
-    } else if (s->requests > PENDING_MAX) {
-        (void)osm_fail(&err, OSM_ELIMIT, "more than %d requests of this session are waiting",
-                       PENDING_MAX);
-    } else if (!(request->command = find_command(c, name))) {
-        (void)osm_fail(&err, OSM_ENOENT, "no such command: %.64s", name);
-    } else {
-        osm_log(OSM_LOG_CONTROL, OSM_LOG_DEBUG, "command", OSM_S("cmd", request->command->name),
-                OSM_I("uid", s->uid), OSM_I("pid", s->pid));
-    }
+    else
+        (void)find_command(request, args, &ud, &err);
     if (err.code)
         osm_control_fail(request, &err);
     else
-        request->command->handler(c->ud, request, args);
+        request->command->handler(ud, request, args);
     json_decref(none);
     json_decref(message);
 }
@@ -326,6 +443,7 @@ static void on_connection(uv_stream_t *server, int status)
     if (!s)
         return;
     s->control = c;
+    s->role = c->role;
     s->in = (struct osm_buf)OSM_BUF_INIT(REQUEST_MAX_BYTES);
     s->pipe.data = s;
     (void)uv_pipe_init(osm_loop_uv(c->loop), &s->pipe, 0);
@@ -388,15 +506,19 @@ static void pipe_closed(uv_handle_t *handle)
     control_free_if_done(c);
 }
 
-int osm_control_start(struct osm_control **out, struct osm_loop *loop, const char *path,
-                      const struct osm_control_command *commands, void *ud, struct osm_err *err)
+int osm_control_start(struct osm_control **out, const struct osm_control_config *config,
+                      struct osm_err *err)
 {
     struct sockaddr_un limit;
+    const char *path = config->path;
+    void *ud;
     if (strlen(path) >= sizeof limit.sun_path)
         return osm_fail(err, OSM_ELIMIT,
                         "%s: longer than the %zu bytes that a socket path may have", path,
                         sizeof limit.sun_path - 1);
     int rc = remove_stale(path, err);
+    if (!rc && !osm_registry_find(config->registry, builtins[0].name, &ud))
+        rc = osm_registry_add(config->registry, builtins, NULL, err);
     if (rc)
         return rc;
     struct osm_control *c = osm_alloc(sizeof *c);
@@ -406,8 +528,9 @@ int osm_control_start(struct osm_control **out, struct osm_loop *loop, const cha
         osm_free(copy);
         return osm_fail(err, OSM_ENOMEM, "control socket");
     }
-    *c = (struct osm_control){.loop = loop, .commands = commands, .ud = ud, .path = copy};
-    (void)uv_pipe_init(osm_loop_uv(loop), &c->pipe, 0);
+    *c = (struct osm_control){
+        .loop = config->loop, .registry = config->registry, .role = config->role, .path = copy};
+    (void)uv_pipe_init(osm_loop_uv(c->loop), &c->pipe, 0);
     c->pipe.data = c;
     mode_t old = umask(0177);
     int status = uv_pipe_bind(&c->pipe, path);

@@ -5,35 +5,31 @@
  *                                                  {"id": 1, "ok": false, "err": {"code":
  * "OSM_ENOENT", "msg": "..."}}
  *
- * Peers are checked with SO_PEERCRED: root or the daemon's own user. Requests of one session are
- * answered in any order; `id` tells which. Everything is on the loop thread; a handler that cannot
+ * Peers are checked with SO_PEERCRED: root or the daemon's own user. What a session may do is its
+ * role: that of the socket, which the session may lower and never raise. Requests of one session
+ * are answered in any order; `id` tells which. Each is logged with its end: who, in which role,
+ * what, how it went, how long it took. Everything is on the loop thread; a handler that cannot
  * answer at once keeps the request and answers later. */
 #pragma once
 
+#include "debug/registry.h"
 #include "loop/loop.h"
 
-#include <jansson.h>
-#include <stdbool.h>
-
 struct osm_control;
-struct osm_control_request;
 
-/** @p args is an object, borrowed for the call. The handler must answer the request exactly once,
- * now or later. */
-typedef void osm_control_handler_fn(void *ud, struct osm_control_request *request,
-                                    const json_t *args);
-
-struct osm_control_command {
-    const char *name; /* "proxy.config"; NULL ends a table */
-    osm_control_handler_fn *handler;
-    bool secret; /* the answer holds a key: its buffers are wiped */
+struct osm_control_config {
+    struct osm_loop *loop;
+    const char *path;
+    /* What it answers; borrowed, and must outlive the server. The commands of every session, help
+     * and role, are added to it. */
+    struct osm_registry *registry;
+    enum osm_role role; /* of its sessions */
 };
 
-/** Listens on @p path; @p commands must outlive the server. A stale socket of a dead daemon is
- * replaced. Errors: OSM_EBUSY another daemon answers there; OSM_EIO. */
-OSM_MUST_USE int osm_control_start(struct osm_control **out, struct osm_loop *loop,
-                                   const char *path, const struct osm_control_command *commands,
-                                   void *ud, struct osm_err *err);
+/** Listens. A stale socket of a dead daemon is replaced. Errors: OSM_EBUSY another daemon answers
+ * there; OSM_EIO. */
+OSM_MUST_USE int osm_control_start(struct osm_control **out,
+                                   const struct osm_control_config *config, struct osm_err *err);
 /** Answers; @p data is taken (NULL: {}). The request is gone afterwards, also where its session has
  * left meanwhile. */
 void osm_control_reply(struct osm_control_request *request, json_t *data);
