@@ -32,7 +32,7 @@ struct osm_app {
     struct osm_reload *reload;
     struct osm_ads *ads;
     struct osm_registry *commands;
-    struct osm_control *control;
+    struct osm_control *control, *debug_socket, *debug_console;
     struct osm_leaves *leaves;
     struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */
     bool ads_leaf_is_rsa;

@@ -1,5 +1,7 @@
 #include "app/ca_reload.h"
 
+enum { RELOAD_MAX_MS = 30 * 1000 };
+
 /* Reading waits for a lock, so it is done on the pool. */
 struct reload {
     struct osm_app *app;
@@ -83,6 +85,7 @@ const struct osm_control_command osm_ca_commands[] = {
     {.name = "ca.reload",
      .handler = reload_roots,
      .role = OSM_ROLE_OPERATE,
+     .deadline_ms = RELOAD_MAX_MS,
      .help = "takes over the roots that are in the state directory now"},
     {.name = NULL},
 };

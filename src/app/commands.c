@@ -1,6 +1,7 @@
 #include "app/commands.h"
 
 #include "app/ca_reload.h"
+#include "app/console.h"
 #include "app/leaves.h"
 #include "app/policy_commands.h"
 #include "app/sidecar.h"
@@ -11,7 +12,7 @@
 
 #include <string.h>
 
-enum { WAIT_DEFAULT_MS = 30 * 1000, WAIT_MAX_MS = 3600 * 1000 };
+enum { WAIT_DEFAULT_MS = 30 * 1000, WAIT_MAX_MS = 3600 * 1000, CONTROL_SESSIONS_MAX = 16 };
 
 /* --- status --- */
 
@@ -320,6 +321,7 @@ static const struct osm_control_command commands[] = {
      .help = "proxies and what they have applied, rejected objects, rules in error"},
     {.name = "wait",
      .handler = wait_applied,
+     .deadline_ms = OSM_CONTROL_PATIENT,
      .args = wait_args,
      .help = "until every connected proxy has applied what is in the source"},
     {.name = "proxy.bootstrap",
@@ -348,9 +350,15 @@ int osm_app_control_start(struct osm_app *app, struct osm_err *err)
     if (!rc)
         rc = osm_registry_add(app->commands, osm_policy_commands, app, err);
     if (!rc) {
-        const struct osm_control_config config = {app->loop, path, app->commands, OSM_ROLE_OPERATE};
+        const struct osm_control_config config = {.loop = app->loop,
+                                                  .path = path,
+                                                  .registry = app->commands,
+                                                  .role = OSM_ROLE_OPERATE,
+                                                  .sessions_max = CONTROL_SESSIONS_MAX};
         rc = osm_control_start(&app->control, &config, err);
     }
+    if (!rc)
+        rc = osm_app_consoles_start(app, err);
     osm_free(path);
     return rc;
 }
@@ -359,5 +367,6 @@ void osm_app_control_stop(struct osm_app *app)
 {
     while (app->waiters)
         answer(app->waiters, "the daemon is stopping");
+    osm_app_consoles_stop(app);
     osm_control_stop(osm_take_ptr(&app->control));
 }

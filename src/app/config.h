@@ -26,6 +26,10 @@ struct osm_app_config {
     int64_t service_cert_lead_s;                       /* 0: a third of their life */
     int64_t ads_cert_validity_s;
     const char *control_socket; /* default: STATE_DIR/control.sock */
+    const char *debug_socket;   /* NULL: none */
+    const char *debug_role;     /* "view" or "operate": of both debug consoles */
+    const char *debug_console;  /* "HOST:PORT"; NULL: none */
+    const char *debug_token_file;
     const char *verbosity;
     bool help, version;
 };

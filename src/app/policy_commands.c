@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { RELOAD_MAX_MS = 120 * 1000 };
+
 static bool is_ready(const struct osm_app *app, struct osm_control_request *request)
 {
     struct osm_err err = {0};
@@ -260,6 +262,7 @@ const struct osm_control_command osm_policy_commands[] = {
     {.name = "policy.reload",
      .handler = reload,
      .role = OSM_ROLE_OPERATE,
+     .deadline_ms = RELOAD_MAX_MS,
      .args = reload_args,
      .help = "takes over what is in the directories now"},
     {.name = "policy.apply",

@@ -55,11 +55,21 @@ struct osm_control_arg {
 typedef void osm_control_handler_fn(void *ud, struct osm_control_request *request,
                                     const json_t *args);
 
+/** Renders an answer's data for a person; lines end with '\n'. Errors: those of the buffer. */
+struct osm_buf;
+typedef int osm_control_text_fn(struct osm_buf *out, const json_t *data);
+
+#define OSM_CONTROL_PATIENT UINT32_MAX
+
 struct osm_control_command {
     const char *name; /* "proxy.config"; typed with spaces. NULL ends a table */
     osm_control_handler_fn *handler;
     enum osm_role role; /* the least that may use it */
     bool secret;        /* the answer holds a key: its buffers are wiped, the log omits arguments */
+    bool continues;     /* {"incomplete": true} as answer asks for another line of the question */
+    uint32_t
+        deadline_ms; /* for the answer; 0: ten seconds; OSM_CONTROL_PATIENT: the handler's own */
+    osm_control_text_fn *text;          /* NULL: osm_render */
     const struct osm_control_arg *args; /* in the order of typing; NULL: takes none */
     const char *help;                   /* one line */
 };

@@ -1,173 +1,6 @@
-/* The control socket against a real client on a real loop: frames split anywhere, pipelined,
- * oversize, garbage, a peer that leaves. */
-#include "debug/control.h"
-
-#include "base/buf.h"
-#include "base/log.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
-#include <uv.h>
-
-#include <cmocka.h>
-
-struct fixture {
-    char dir[64], path[96];
-    struct osm_loop *loop;
-    struct osm_registry *registry;
-    struct osm_control *control;
-    struct osm_control_request *kept;
-    int calls;
-};
-
-static void echo(void *ud, struct osm_control_request *request, const json_t *args)
-{
-    struct fixture *f = ud;
-    f->calls++;
-    osm_control_reply(request, json_deep_copy(args));
-}
-
-static void keep(void *ud, struct osm_control_request *request, const json_t *args)
-{
-    (void)args;
-    struct fixture *f = ud;
-    f->kept = request;
-}
-
-static void refuse(void *ud, struct osm_control_request *request, const json_t *args)
-{
-    (void)ud;
-    (void)args;
-    struct osm_err err;
-    (void)osm_fail(&err, OSM_ENOENT, "no such pod");
-    osm_control_fail(request, &err);
-}
-
-static const struct osm_control_arg echo_args[] = {
-    {.name = "a", .type = OSM_ARG_TEXTS, .help = "whatever"},
-    {.name = NULL},
-};
-static const struct osm_control_command commands[] = {
-    {.name = "echo", .handler = echo, .args = echo_args, .help = "says it again"},
-    {.name = "keep", .handler = keep, .help = "does not answer"},
-    {.name = "refuse", .handler = refuse, .secret = true, .help = "fails"},
-    {.name = "act", .handler = echo, .role = OSM_ROLE_OPERATE, .help = "changes something"},
-    {.name = NULL},
-};
-
-static int start(struct fixture *f, struct osm_control **out, const char *path, enum osm_role role,
-                 struct osm_err *err)
-{
-    const struct osm_control_config config = {f->loop, path, f->registry, role};
-    return osm_control_start(out, &config, err);
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    struct osm_err err = {0};
-    (void)snprintf(f->dir, sizeof f->dir, "/tmp/osm-control-XXXXXX");
-    if (!mkdtemp(f->dir))
-        return 1;
-    (void)snprintf(f->path, sizeof f->path, "%s/s", f->dir);
-    *state = f;
-    f->registry = osm_registry_new();
-    return !f->registry || osm_registry_add(f->registry, commands, f, &err) ||
-           osm_loop_new(&f->loop, &err) || start(f, &f->control, f->path, OSM_ROLE_OPERATE, &err);
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    osm_control_stop(f->control);
-    osm_loop_free(f->loop);
-    osm_registry_free(f->registry);
-    int left = access(f->path, F_OK) == 0;
-    (void)rmdir(f->dir);
-    free(f);
-    return left || osm_mem_live() != 0;
-}
-
-static int client_of(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
-    return fd;
-}
-
-static int client(const struct fixture *f)
-{
-    return client_of(f->path);
-}
-
-static void turn(struct fixture *f)
-{
-    (void)uv_run(osm_loop_uv(f->loop), UV_RUN_NOWAIT);
-}
-
-static void say(struct fixture *f, int fd, const char *text, size_t len)
-{
-    while (len) {
-        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EAGAIN) {
-            turn(f);
-            continue;
-        }
-        if (n < 0)
-            return; /* the server has hung up: the test looks at that */
-        text += n;
-        len -= (size_t)n;
-    }
-    turn(f);
-}
-
-/* The next line, or NULL when the server has closed. A server that says nothing at all runs into
- * the test's own limit of turns. */
-static json_t *hear(struct fixture *f, int fd)
-{
-    struct osm_buf line = OSM_BUF_INIT(1 << 20);
-    for (int turns = 0; turns < 100000; turns++) {
-        char c;
-        ssize_t n = recv(fd, &c, 1, 0);
-        if (n == 0 || (n < 0 && errno != EAGAIN))
-            break;
-        if (n < 0) {
-            turn(f);
-            continue;
-        }
-        if (c == '\n') {
-            json_t *value = json_loads(line.data, 0, NULL);
-            osm_buf_clear(&line);
-            return value;
-        }
-        assert_int_equal(osm_buf_add_char(&line, c), 0);
-    }
-    osm_buf_clear(&line);
-    return NULL;
-}
-
-static void expect_text(json_t *answer, const char *text)
-{
-    assert_non_null(answer);
-    char *got = json_dumps(answer, JSON_COMPACT | JSON_SORT_KEYS);
-    assert_string_equal(got, text);
-    free(got);
-    json_decref(answer);
-}
+/* A console's socket against a real client on a real loop: frames split anywhere, pipelined,
+ * oversize, garbage, a peer that leaves; who may do what. */
+#include "console_rig.h"
 
 static void test_socket_is_for_its_owner_only(void **state)
 {
@@ -210,10 +43,8 @@ static void test_answers_pipelined_requests_and_blank_lines(void **state)
 static void test_garbage_is_answered_and_the_session_goes_on(void **state)
 {
     struct fixture *f = *state;
-    const char *lines = "GET / "
-                        "HTTP/"
-                        "1.1\n[1]\n{\"cmd\":5}\n{\"id\":9,\"cmd\":\"echo\",\"args\":[]}\n{\"id\":4,"
-                        "\"cmd\":\"echo\"}\n";
+    const char *lines = "{GET / HTTP/1.1\n[1]\n{\"cmd\":5}\n"
+                        "{\"id\":9,\"cmd\":\"echo\",\"args\":[]}\n{\"id\":4,\"cmd\":\"echo\"}\n";
     int fd = client(f);
     say(f, fd, lines, strlen(lines));
     for (int i = 0; i < 4; i++) {
@@ -253,8 +84,8 @@ static void test_a_long_name_that_is_not_ascii_is_answered(void **state)
 static void test_one_session_too_many_is_told_so(void **state)
 {
     struct fixture *f = *state;
-    int sessions[16];
-    for (int i = 0; i < 16; i++) {
+    int sessions[SESSIONS_MAX];
+    for (int i = 0; i < SESSIONS_MAX; i++) {
         sessions[i] = client(f);
         say(f, sessions[i], "{\"id\":1,\"cmd\":\"echo\"}\n", 22);
         expect_text(hear(f, sessions[i]), "{\"data\":{},\"id\":1,\"ok\":true}");
@@ -267,7 +98,7 @@ static void test_one_session_too_many_is_told_so(void **state)
     json_decref(answer);
     assert_null(hear(f, more));
     close(more);
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < SESSIONS_MAX; i++)
         close(sessions[i]);
 }
 
@@ -315,18 +146,13 @@ static void test_an_endless_line_ends_the_session(void **state)
     memset(chunk, 'x', sizeof chunk);
     for (int i = 0; i < 10; i++)
         say(f, fd, chunk, sizeof chunk);
+    heard(f, fd, "error: a request of more than 64 KiB\n");
     assert_null(hear(f, fd));
     close(fd);
     int again = client(f);
     say(f, again, "{\"id\":1,\"cmd\":\"echo\"}\n", 22);
     expect_text(hear(f, again), "{\"data\":{},\"id\":1,\"ok\":true}");
     close(again);
-}
-
-static void ask(struct fixture *f, int fd, const char *line, const char *answer)
-{
-    say(f, fd, line, strlen(line));
-    expect_text(hear(f, fd), answer);
 }
 
 static void test_a_session_lowers_its_role_and_never_raises_it(void **state)
@@ -362,12 +188,12 @@ static void test_every_command_is_refused_to_a_lesser_role(void **state)
     assert_int_equal(start(f, &looking, path, OSM_ROLE_VIEW, &err), 0);
     json_t *list = osm_registry_describe_all(f->registry), *command;
     size_t i, refused = 0;
-    assert_int_equal(json_array_size(list), 6); /* with help and role */
+    assert_int_equal(json_array_size(list), 8); /* with those of every session */
     json_array_foreach (list, i, command) {
         const char *name = json_string_value(json_object_get(command, "name"));
         bool operates = !strcmp(json_string_value(json_object_get(command, "role")), "operate");
         char line[128];
-        if (!strcmp(name, "keep"))
+        if (!strcmp(name, "keep") || !strcmp(name, "quit"))
             continue;
         (void)snprintf(line, sizeof line, "{\"id\":1,\"cmd\":\"%s\"}\n", name);
         int fd = client_of(path);
@@ -445,7 +271,7 @@ static void test_every_command_is_logged(void **state)
                                : "\"cmd\":\"echo\",\"args\":\"{\\\"a\\\":[\\\"b\\\"]}\",\"result\":"
                                  "\"ok\",\"error\":null");
             assert_non_null(strstr(records, expected));
-            (void)snprintf(expected, sizeof expected, "\"role\":\"operate\",\"uid\":%d,\"pid\":%d}",
+            (void)snprintf(expected, sizeof expected, "\"role\":\"operate\",\"uid\":%d,\"pid\":%d,",
                            (int)getuid(), (int)getpid());
             assert_non_null(strstr(records, expected));
         }
