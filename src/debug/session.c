@@ -211,7 +211,7 @@ static int check(struct osm_control_request *r, const json_t *args, struct osm_e
 /* Names the request, for the log. */
 static void call_it(struct osm_control_request *r, const char *name)
 {
-    char *copy = osm_strndup(name, LOGGED_MAX_BYTES);
+    char *copy = osm_strndup(name, strnlen(name, LOGGED_MAX_BYTES));
     osm_free(r->name);
     r->name = copy ? osm_utf8_repair(copy) : NULL;
 }
