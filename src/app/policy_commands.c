@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-enum { RELOAD_MAX_MS = 120 * 1000 };
-
 static bool is_ready(const struct osm_app *app, struct osm_control_request *request)
 {
     struct osm_err err = {0};
@@ -262,12 +260,13 @@ const struct osm_control_command osm_policy_commands[] = {
     {.name = "policy.reload",
      .handler = reload,
      .role = OSM_ROLE_OPERATE,
-     .deadline_ms = RELOAD_MAX_MS,
+     .deadline_ms = OSM_CONTROL_PATIENT,
      .args = reload_args,
      .help = "takes over what is in the directories now"},
     {.name = "policy.apply",
      .handler = apply,
      .role = OSM_ROLE_OPERATE,
+     .deadline_ms = OSM_CONTROL_PATIENT,
      .args = apply_args,
      .help = "takes over the policies of other directories, with a canary first if asked for"},
     {.name = "policy.activate",
