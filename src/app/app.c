@@ -25,8 +25,11 @@ static void flush_posted(void *ud)
 {
     struct osm_app *app = ud;
     app->flush_posted = false;
-    if (!app->stopping && app->reload)
+    if (app->stopping)
+        return;
+    if (app->reload)
         osm_reload_flush(app->reload);
+    osm_evaluators_changed(app->evaluators);
 }
 
 /* Objects come in a row: one flush for all that this turn of the loop brings. */
@@ -125,7 +128,9 @@ static void publish(void *ud, struct osm_snapshot *snapshot)
 
 static void policies_changed(void *ud)
 {
-    osm_app_wake_waiters(ud);
+    struct osm_app *app = ud;
+    osm_app_wake_waiters(app);
+    osm_evaluators_changed(app->evaluators);
 }
 
 static const char *roots_pem(void *ud)

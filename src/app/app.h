@@ -14,6 +14,7 @@
 #include "app/settings.h"
 #include "ca/ca.h"
 #include "debug/control.h"
+#include "debug/evaluator.h"
 #include "loop/loop.h"
 #include "model/store.h"
 #include "reload/reload.h"
@@ -33,6 +34,7 @@ struct osm_app {
     struct osm_ads *ads;
     struct osm_registry *commands;
     struct osm_control *control, *debug_socket, *debug_console;
+    struct osm_evaluators *evaluators; /* for the consoles */
     struct osm_leaves *leaves;
     struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */
     bool ads_leaf_is_rsa;

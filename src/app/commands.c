@@ -2,6 +2,8 @@
 
 #include "app/ca_reload.h"
 #include "app/console.h"
+#include "app/debug_commands.h"
+#include "app/eval_commands.h"
 #include "app/leaves.h"
 #include "app/policy_commands.h"
 #include "app/sidecar.h"
@@ -262,33 +264,42 @@ const struct osm_snapshot_proxy *osm_app_find_proxy(const struct osm_app *app, c
     return NULL;
 }
 
-static void proxy_config(void *ud, struct osm_control_request *request, const json_t *args)
+json_t *osm_app_proxy_config(const struct osm_app *app, const struct osm_snapshot_proxy *proxy,
+                             const char *type, struct osm_err *err)
 {
-    struct osm_app *app = ud;
-    struct osm_err err = {0};
-    const char *type = json_string_value(json_object_get(args, "type"));
-    const struct osm_snapshot_proxy *proxy =
-        osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
     json_t *out = json_object();
-    for (int t = 0; proxy && !err.code && t < OSM_XDS_TYPE_COUNT; t++) {
+    int rc = out ? 0 : osm_fail(err, OSM_ENOMEM, "configuration");
+    for (int t = 0; !rc && t < OSM_XDS_TYPE_COUNT; t++) {
         const char *name = osm_xds_type_short((enum osm_xds_type)t);
         if (type && strcasecmp(type, name) != 0)
             continue;
         json_t *list = json_array();
         (void)json_object_set_new(out, name, list);
-        for (size_t i = 0; !err.code && i < proxy->cls->types[t].len; i++)
-            (void)decode_into(list, (enum osm_xds_type)t, proxy->cls->types[t].list[i], &err);
+        for (size_t i = 0; !rc && i < proxy->cls->types[t].len; i++)
+            rc = decode_into(list, (enum osm_xds_type)t, proxy->cls->types[t].list[i], err);
         const struct osm_resource *leaf =
             t == OSM_XDS_SDS ? osm_leaves_get(app->leaves, proxy->ns, proxy->account) : NULL;
-        if (leaf && !err.code)
-            (void)decode_into(list, OSM_XDS_SDS, leaf, &err);
+        if (leaf && !rc)
+            rc = decode_into(list, OSM_XDS_SDS, leaf, err);
     }
-    if (err.code) {
-        json_decref(out);
-        osm_control_fail(request, &err);
-    } else {
+    if (!rc)
+        return out;
+    json_decref(out);
+    return NULL;
+}
+
+static void proxy_config(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    const struct osm_app *app = ud;
+    struct osm_err err = {0};
+    const struct osm_snapshot_proxy *proxy =
+        osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
+    const char *type = json_string_value(json_object_get(args, "type"));
+    json_t *out = proxy ? osm_app_proxy_config(app, proxy, type, &err) : NULL;
+    if (out)
         osm_control_reply(request, out);
-    }
+    else
+        osm_control_fail(request, &err);
 }
 
 static const struct osm_control_arg wait_args[] = {
@@ -303,12 +314,20 @@ static const struct osm_control_arg wait_args[] = {
     {.name = NULL},
 };
 static const struct osm_control_arg bootstrap_args[] = {
-    {.name = "pod", .type = OSM_ARG_TEXT, .required = true, .help = "NAMESPACE/POD"},
+    {.name = "pod",
+     .type = OSM_ARG_TEXT,
+     .required = true,
+     .complete = OSM_COMPLETE_POD,
+     .help = "NAMESPACE/POD"},
     {.name = "mount_path", .type = OSM_ARG_TEXT, .help = "where Envoy will find the files"},
     {.name = NULL},
 };
 static const struct osm_control_arg config_args[] = {
-    {.name = "pod", .type = OSM_ARG_TEXT, .required = true, .help = "NAMESPACE/POD"},
+    {.name = "pod",
+     .type = OSM_ARG_TEXT,
+     .required = true,
+     .complete = OSM_COMPLETE_POD,
+     .help = "NAMESPACE/POD"},
     {.name = "type",
      .type = OSM_ARG_TEXT,
      .choices = "CDS EDS LDS RDS SDS",
@@ -349,6 +368,12 @@ int osm_app_control_start(struct osm_app *app, struct osm_err *err)
         rc = osm_registry_add(app->commands, osm_ca_commands, app, err);
     if (!rc)
         rc = osm_registry_add(app->commands, osm_policy_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_eval_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_debug_commands, app, err);
+    if (!rc && !(app->evaluators = osm_app_evaluators_new(app)))
+        rc = osm_fail(err, OSM_ENOMEM, "control socket");
     if (!rc) {
         const struct osm_control_config config = {.loop = app->loop,
                                                   .path = path,
@@ -369,4 +394,5 @@ void osm_app_control_stop(struct osm_app *app)
         answer(app->waiters, "the daemon is stopping");
     osm_app_consoles_stop(app);
     osm_control_stop(osm_take_ptr(&app->control));
+    osm_evaluators_free(osm_take_ptr(&app->evaluators));
 }

@@ -1,8 +1,13 @@
 #include "app/policy_commands.h"
 
 #include "app/commands.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "debug/render.h"
 
 #include <string.h>
+
+enum { WHY_MAX_BYTES = 16 << 20 };
 
 static bool is_ready(const struct osm_app *app, struct osm_control_request *request)
 {
@@ -112,12 +117,37 @@ static void list(void *ud, struct osm_control_request *request, const json_t *ar
         answer(app, request, 0, &err);
 }
 
+/* What has become of each generation, the oldest first. */
+static void history(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    (void)args;
+    if (!is_ready(app, request))
+        return;
+    json_t *status = osm_reload_status(app->reload), *list = json_array();
+    const json_t *generations = json_object_get(status, "generations");
+    int rc = status && list ? 0 : OSM_ENOMEM;
+    for (size_t i = json_array_size(generations); !rc && i; i--)
+        rc = json_array_append(list, json_array_get(generations, i - 1));
+    json_decref(status);
+    if (!rc) {
+        osm_control_reply(request, json_pack("{s:o}", "log", list));
+        return;
+    }
+    json_decref(list);
+    (void)osm_fail(&err, OSM_ENOMEM, "out of memory");
+    osm_control_fail(request, &err);
+}
+
 /* --- why --- */
 
 struct why {
     struct osm_control_request *request;
     char *proxy, *resource, *element;
     int type; /* -1: whichever has it */
+    uint64_t generation;
+    char *digest; /* of the policies that say so */
     enum osm_xds_type found;
     json_t *items;
     int rc;
@@ -127,6 +157,7 @@ struct why {
 static void why_free(struct why *w)
 {
     osm_free(w->proxy);
+    osm_free(w->digest);
     osm_free(w->resource);
     osm_free(w->element);
     json_decref(w->items);
@@ -155,9 +186,10 @@ static void why_answered(void *ud)
     if (w->rc)
         osm_control_fail(w->request, &w->err);
     else
-        osm_control_reply(w->request,
-                          json_pack("{s:s, s:s, s:O}", "type", osm_xds_type_short(w->found),
-                                    "resource", w->resource, "items", w->items));
+        osm_control_reply(
+            w->request, json_pack("{s:s, s:s, s:I, s:s, s:O}", "type", osm_xds_type_short(w->found),
+                                  "resource", w->resource, "generation", (json_int_t)w->generation,
+                                  "digest", w->digest, "items", w->items));
     why_free(w);
 }
 
@@ -169,35 +201,92 @@ static int type_of(const char *text)
     return -1;
 }
 
+/* @p proxy: its key; NULL: of whichever. */
+static int start_why(struct osm_app *app, struct osm_control_request *request, const char *proxy,
+                     const json_t *args, struct osm_err *err)
+{
+    const char *element = json_string_value(json_object_get(args, "element"));
+    struct why *w = osm_alloc(sizeof *w);
+    if (!w)
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    *w = (struct why){.request = request,
+                      .proxy = proxy ? osm_strdup(proxy) : NULL,
+                      .resource = osm_strdup(osm_json_text(args, "resource")),
+                      .element = element ? osm_strdup(element) : NULL,
+                      .type = type_of(json_string_value(json_object_get(args, "type")))};
+    const struct osm_policy_files *files = osm_reload_files(app->reload, &w->generation);
+    w->digest = osm_strdup(files ? files->digest : "");
+    int rc = (w->proxy || !proxy) && w->resource && (w->element || !element) && w->digest
+                 ? osm_reload_ask(app->reload, ask_why, why_answered, w)
+                 : OSM_ENOMEM;
+    if (!rc)
+        return 0;
+    why_free(w);
+    return osm_fail(err, rc, "the policies cannot be asked now: %s", osm_code_text(rc));
+}
+
 static void why(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
-    const char *element = json_string_value(json_object_get(args, "element"));
-    const char *resource = json_string_value(json_object_get(args, "resource"));
-    int type = type_of(json_string_value(json_object_get(args, "type")));
     if (!is_ready(app, request))
         return;
     const struct osm_snapshot_proxy *proxy =
         osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
-    struct why *w = !proxy || err.code ? NULL : osm_alloc(sizeof *w);
-    if (w) {
-        *w = (struct why){.request = request,
-                          .proxy = osm_strdup(proxy->key),
-                          .resource = osm_strdup(resource),
-                          .element = element ? osm_strdup(element) : NULL,
-                          .type = type};
-        int rc = w->proxy && w->resource && (w->element || !element)
-                     ? osm_reload_ask(app->reload, ask_why, why_answered, w)
-                     : OSM_ENOMEM;
-        if (!rc)
-            return;
-        (void)osm_fail(&err, rc, "the policies cannot be asked now: %s", osm_code_text(rc));
-        why_free(w);
-    } else if (!err.code) {
-        (void)osm_fail(&err, OSM_ENOMEM, "out of memory");
+    if (!proxy || start_why(app, request, proxy->key, args, &err))
+        osm_control_fail(request, &err);
+}
+
+static void xds_why(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    struct osm_app *app = ud;
+    struct osm_err err = {0};
+    if (is_ready(app, request) && start_why(app, request, NULL, args, &err))
+        osm_control_fail(request, &err);
+}
+
+static void add_item(struct osm_buf *out, const json_t *item)
+{
+    size_t i;
+    const json_t *object, *step;
+    const char *element = osm_json_text(item, "element"),
+               *extended = osm_json_text(item, "extended");
+    (void)osm_buf_addf(out, "  %s%s%s\n    said at %s%s%s%s\n", osm_json_text(item, "item"),
+                       *element ? "  makes " : "", element, osm_json_text(item, "place"),
+                       *extended ? ", changed by " : "", extended,
+                       json_is_true(json_object_get(item, "authorises")) ? "; authorises" : "");
+    json_array_foreach (json_object_get(item, "because"), i, object) {
+        const char *origin = osm_json_text(object, "origin");
+        const char *version = osm_json_text(object, "resource_version");
+        size_t k;
+        (void)osm_buf_addf(out, "    <- %s%s%s%s%s", osm_json_text(object, "object"),
+                           *origin ? "  " : "", origin, *version ? "  rv " : "", version);
+        json_array_foreach (json_object_get(object, "through"), k, step)
+            if (k) /* the first is the emitter, which is the item's own */
+                (void)osm_buf_addf(out, "%s%s", k > 1 ? " > " : "  by ", json_string_value(step));
+        (void)osm_buf_add_char(out, '\n');
     }
-    osm_control_fail(request, &err);
+    if (json_is_true(json_object_get(item, "more")))
+        (void)osm_buf_add_str(out, "    <- and more objects\n");
+}
+
+static int why_text(struct osm_buf *out, const json_t *data)
+{
+    struct osm_buf text = OSM_BUF_INIT(WHY_MAX_BYTES);
+    size_t i;
+    const json_t *item;
+    (void)osm_buf_addf(&text, "%s %s  gen %d (%.6s)\n", osm_json_text(data, "type"),
+                       osm_json_text(data, "resource"),
+                       (int)json_integer_value(json_object_get(data, "generation")),
+                       osm_json_text(data, "digest"));
+    json_array_foreach (json_object_get(data, "items"), i, item)
+        add_item(&text, item);
+    if (text.failed)
+        out->failed = text.failed;
+    else
+        (void)osm_render_text(out, text.data);
+    osm_buf_clear(&text);
+    return out->failed;
 }
 
 static const struct osm_control_arg reload_args[] = {
@@ -235,11 +324,27 @@ static const struct osm_control_arg rollback_args[] = {
     {.name = NULL},
 };
 static const struct osm_control_arg why_args[] = {
-    {.name = "pod", .type = OSM_ARG_TEXT, .required = true, .help = "NAMESPACE/POD"},
+    {.name = "pod",
+     .type = OSM_ARG_TEXT,
+     .required = true,
+     .complete = OSM_COMPLETE_POD,
+     .help = "NAMESPACE/POD"},
     {.name = "resource",
      .type = OSM_ARG_TEXT,
      .required = true,
+     .complete = OSM_COMPLETE_RESOURCE,
      .help = "its name; `osm proxy get config` lists them"},
+    {.name = "element",
+     .type = OSM_ARG_TEXT,
+     .help = "only virtual hosts and filter chains whose name holds this"},
+    {.name = "type",
+     .type = OSM_ARG_TEXT,
+     .choices = "CDS EDS LDS RDS SDS",
+     .help = "the first that has it by default"},
+    {.name = NULL},
+};
+static const struct osm_control_arg xds_why_args[] = {
+    {.name = "resource", .type = OSM_ARG_TEXT, .required = true, .help = "its name"},
     {.name = "element",
      .type = OSM_ARG_TEXT,
      .help = "only virtual hosts and filter chains whose name holds this"},
@@ -253,8 +358,17 @@ const struct osm_control_command osm_policy_commands[] = {
     {.name = "policy.list",
      .handler = list,
      .help = "the generations of the policies, what is held and why"},
+    {.name = "policy.log",
+     .handler = history,
+     .help = "what has become of each generation, the oldest first"},
+    {.name = "xds.why",
+     .handler = xds_why,
+     .text = why_text,
+     .args = xds_why_args,
+     .help = "who said a resource that any proxy is served: generation, module and line, objects"},
     {.name = "policy.why",
      .handler = why,
+     .text = why_text,
      .args = why_args,
      .help = "who said what a pod's proxy is served, and from which objects it follows"},
     {.name = "policy.reload",

@@ -1,7 +1,7 @@
 /* What the sockets answer about the policies: policy.reload, policy.apply, policy.activate,
  * policy.rollback, policy.list (osm_reload_status; of reload and apply osm_reload_answer_fn's
- * outcome, once it is known, with a canary once that is over), policy.why ({"type", "resource",
- * "items": as osm_engine_why}). */
+ * outcome, once it is known, with a canary once that is over), policy.why, xds.why
+ * ({"type", "resource", "generation", "digest", "items": as osm_engine_why}), policy.log. */
 #pragma once
 
 #include "app/app.h"

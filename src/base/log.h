@@ -69,6 +69,15 @@ void osm__log(enum osm_log_topic topic, enum osm_log_level level, const char *me
 
 /** Level for one topic, or for all with OSM_LOG_TOPIC_COUNT. Default: info. Any thread. */
 void osm_log_set_level(enum osm_log_topic topic, enum osm_log_level level);
+/** What is on for the topic: this level and those above. Any thread. */
+enum osm_log_level osm_log_level_of(enum osm_log_topic topic);
+/** "policy"; what it covers. */
+const char *osm_log_topic_name(enum osm_log_topic topic);
+const char *osm_log_topic_doc(enum osm_log_topic topic);
+/** "debug". */
+const char *osm_log_level_name(enum osm_log_level level);
+/** "policy" -> topic; -1 for an unknown word. */
+int osm_log_topic_parse(const char *word);
 /** "debug" -> level; -1 for an unknown word. */
 int osm_log_level_parse(const char *word);
 /** Where records go; default 2. Tests use it. */

@@ -137,7 +137,10 @@ static void quit(void *ud, struct osm_control_request *request, const json_t *ar
 }
 
 static const struct osm_control_arg help_args[] = {
-    {.name = "command", .type = OSM_ARG_LINE, .help = "only this one, such as policy why"},
+    {.name = "command",
+     .type = OSM_ARG_LINE,
+     .complete = OSM_COMPLETE_COMMAND,
+     .help = "only this one, such as policy why"},
     {.name = NULL},
 };
 static const struct osm_control_arg role_args[] = {

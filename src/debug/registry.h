@@ -39,6 +39,18 @@ enum osm_control_arg_type {
 #undef X
 };
 
+/* What the words of an argument are taken from, for whoever completes them. */
+enum osm_control_complete {
+    OSM_COMPLETE_CHOICES, /* `choices`, if any */
+    OSM_COMPLETE_COMMAND,
+    OSM_COMPLETE_NAMESPACE,
+    OSM_COMPLETE_POD,      /* NAMESPACE/POD of a proxy */
+    OSM_COMPLETE_RESOURCE, /* a name of what that pod's proxy is served */
+    OSM_COMPLETE_MESH,     /* a name that can be asked as mesh.NAME */
+    OSM_COMPLETE_KEYS,     /* keys of objects */
+    OSM_COMPLETE_TOPIC,    /* of the log */
+};
+
 struct osm_control_arg {
     const char *name; /* "timeout_ms"; NULL ends a list */
     enum osm_control_arg_type type;
@@ -47,6 +59,7 @@ struct osm_control_arg {
     const char *choices; /* "CDS EDS LDS RDS SDS": the texts that it may be, in any case; NULL: any
                             text */
     int64_t min, max;    /* of an integer, inclusive */
+    enum osm_control_complete complete;
 };
 
 /** @p args is an object, borrowed for the call, and as the command's schema says: what is required

@@ -209,6 +209,12 @@ struct osm_object *osm_store_get(const struct osm_store *store, const char *key)
     return osm_map_get(&store->objects, key);
 }
 
+void osm_store_each(const struct osm_store *store, osm_store_each_fn *fn, void *ud)
+{
+    osm_map_each (&store->objects, e)
+        fn(ud, e->value);
+}
+
 size_t osm_store_count(const struct osm_store *store)
 {
     return store->objects.count;

@@ -20,6 +20,9 @@ OSM_MUST_USE int osm_store_put(struct osm_store *store, struct osm_object *objec
 int osm_store_delete(struct osm_store *store, const char *key);
 /** Borrowed until the next change. */
 struct osm_object *osm_store_get(const struct osm_store *store, const char *key);
+/** All of them, in no order; @p fn must not change the store. */
+typedef void osm_store_each_fn(void *ud, const struct osm_object *object);
+void osm_store_each(const struct osm_store *store, osm_store_each_fn *fn, void *ud);
 size_t osm_store_count(const struct osm_store *store);
 /** The pod whose sidecar has this osm_proxy_key; NULL: none, or more than one (then nobody knows
  * whose it is). Borrowed. */
