@@ -1,6 +1,7 @@
 #include "app/commands.h"
 
 #include "app/ca_reload.h"
+#include "app/complete_command.h"
 #include "app/console.h"
 #include "app/debug_commands.h"
 #include "app/eval_commands.h"
@@ -372,6 +373,8 @@ int osm_app_control_start(struct osm_app *app, struct osm_err *err)
         rc = osm_registry_add(app->commands, osm_eval_commands, app, err);
     if (!rc)
         rc = osm_registry_add(app->commands, osm_debug_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_complete_commands, app, err);
     if (!rc && !(app->evaluators = osm_app_evaluators_new(app)))
         rc = osm_fail(err, OSM_ENOMEM, "control socket");
     if (!rc) {

@@ -199,6 +199,7 @@ static const struct osm_control_arg eval_args[] = {
     {.name = "code",
      .type = OSM_ARG_LINE,
      .required = true,
+     .complete = OSM_COMPLETE_LUA,
      .help = "Lua: an expression or statements; `mesh` as in policies, pp(value) prints in full"},
     {.name = NULL},
 };
@@ -218,6 +219,7 @@ static const struct osm_control_arg watch_args[] = {
     {.name = "code",
      .type = OSM_ARG_LINE,
      .required = true,
+     .complete = OSM_COMPLETE_LUA,
      .help = "a Lua expression, such as mesh.backends(\"shop\", \"cart\")"},
     {.name = NULL},
 };

@@ -240,7 +240,8 @@ static void wipe(json_t *value)
 void osm__answer_log(const struct osm_control_request *r, const struct osm_err *err)
 {
     const struct osm__session *s = r->session;
-    osm_log(OSM_LOG_AUDIT, OSM_LOG_INFO, "command", OSM_S("cmd", r->name), OSM_S("args", r->args),
+    enum osm_log_level level = r->command && r->command->quiet ? OSM_LOG_DEBUG : OSM_LOG_INFO;
+    osm_log(OSM_LOG_AUDIT, level, "command", OSM_S("cmd", r->name), OSM_S("args", r->args),
             OSM_S("result", err ? osm_code_name(err->code) : "ok"),
             OSM_S("error", err ? err->msg : NULL), OSM_U("duration_ms", osm_now_ms() - r->start_ms),
             OSM_S("role", osm_role_name(r->role)), OSM_I("uid", s->uid), OSM_I("pid", s->pid),

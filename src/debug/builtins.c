@@ -128,6 +128,14 @@ static void more(void *ud, struct osm_control_request *request, const json_t *ar
     osm_control_fail(request, &err);
 }
 
+/* What went on until the session said something has ended by this request already. */
+static void stop(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    (void)ud;
+    (void)args;
+    osm_control_reply(request, NULL);
+}
+
 static void quit(void *ud, struct osm_control_request *request, const json_t *args)
 {
     (void)ud;
@@ -158,6 +166,7 @@ const struct osm_control_command osm__builtins[] = {
      .args = role_args,
      .help = "what this session may do; or to do less from now on"},
     {.name = "more", .handler = more, .help = "the next page of an answer that has several"},
+    {.name = "stop", .handler = stop, .help = "ends a watch of this session, as any line does"},
     {.name = "quit", .handler = quit, .help = "ends the session"},
     {.name = NULL},
 };

@@ -49,6 +49,7 @@ enum osm_control_complete {
     OSM_COMPLETE_MESH,     /* a name that can be asked as mesh.NAME */
     OSM_COMPLETE_KEYS,     /* keys of objects */
     OSM_COMPLETE_TOPIC,    /* of the log */
+    OSM_COMPLETE_LUA,      /* mesh.NAME, and keys of objects within its parentheses */
 };
 
 struct osm_control_arg {
@@ -79,9 +80,10 @@ struct osm_control_command {
     osm_control_handler_fn *handler;
     enum osm_role role; /* the least that may use it */
     bool secret;        /* the answer holds a key: its buffers are wiped, the log omits arguments */
+    bool quiet;         /* a session asks it by itself: the log has it at the level debug */
     bool continues;     /* {"incomplete": true} as answer asks for another line of the question */
-    uint32_t
-        deadline_ms; /* for the answer; 0: ten seconds; OSM_CONTROL_PATIENT: the handler's own */
+    /* For the answer; 0: ten seconds; OSM_CONTROL_PATIENT: the handler's own. */
+    uint32_t deadline_ms;
     osm_control_text_fn *text;          /* NULL: osm_render */
     const struct osm_control_arg *args; /* in the order of typing; NULL: takes none */
     const char *help;                   /* one line */

@@ -188,7 +188,7 @@ static void test_every_command_is_refused_to_a_lesser_role(void **state)
     assert_int_equal(start(f, &looking, path, OSM_ROLE_VIEW, &err), 0);
     json_t *list = osm_registry_describe_all(f->registry), *command;
     size_t i, refused = 0;
-    assert_int_equal(json_array_size(list), 8); /* with those of every session */
+    assert_int_equal(json_array_size(list), 9); /* with those of every session */
     json_array_foreach (list, i, command) {
         const char *name = json_string_value(json_object_get(command, "name"));
         bool operates = !strcmp(json_string_value(json_object_get(command, "role")), "operate");
