@@ -29,8 +29,11 @@ static void flush_posted(void *ud)
 {
     struct osm_app *app = ud;
     app->flush_posted = false;
-    if (!app->stopping && app->reload)
+    if (app->stopping)
+        return;
+    if (app->reload)
         osm_reload_flush(app->reload);
+    osm_evaluators_changed(app->evaluators);
 }
 
 /* Objects come in a row: one flush for all that this turn of the loop brings. */
@@ -155,7 +158,9 @@ static void publish(void *ud, struct osm_snapshot *snapshot)
 
 static void policies_changed(void *ud)
 {
-    osm_app_wake_waiters(ud);
+    struct osm_app *app = ud;
+    osm_app_wake_waiters(app);
+    osm_evaluators_changed(app->evaluators);
 }
 
 static const char *roots_pem(void *ud)
@@ -467,6 +472,7 @@ int osm_app_run(const struct osm_app_config *config)
     }
     int open_handles = osm_loop_run(app.loop);
     osm_loop_free(app.loop); /* runs what was posted late, before what it may touch goes */
+    osm_registry_free(app.commands);
     osm_snapshot_unref(app.snapshot);
     osm_store_free(app.store);
     osm_leaf_unref(app.ads_leaf);

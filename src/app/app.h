@@ -15,6 +15,7 @@
 #include "app/settings.h"
 #include "ca/ca.h"
 #include "debug/control.h"
+#include "debug/evaluator.h"
 #include "http/http.h"
 #include "loop/loop.h"
 #include "model/store.h"
@@ -33,7 +34,9 @@ struct osm_app {
     struct osm_source *source;
     struct osm_reload *reload;
     struct osm_ads *ads;
-    struct osm_control *control;
+    struct osm_registry *commands;
+    struct osm_control *control, *debug_socket, *debug_console;
+    struct osm_evaluators *evaluators; /* for the consoles */
     struct osm_http *http;
     struct osm_http_listener *http_listener, *debug_listener; /* NULL: off */
     struct osm_timer *debug_retry, *lag_timer;

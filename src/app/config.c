@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/options.h"
+#include "debug/registry.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS = 23, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
+enum { OPTIONS = 27, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
 
 /* The table for one parse; `at` is written through it. */
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
@@ -73,6 +74,17 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          "the HTTP debug server, on the loopback only; off: never (default: 127.0.0.1:9092, while "
          "the MeshConfig's enableDebugServer is true)",
          &at->debug_address, NULL, false},
+        {"debug-socket", 0, "PATH",
+         "a console for `osm debug --socket PATH`, in a directory of its own (0700)",
+         &at->debug_socket, NULL, false},
+        {"debug-role", 0, "ROLE",
+         "what the debug consoles may do: view, or operate: also change things (default view)",
+         &at->debug_role, NULL, false},
+        {"debug-console", 0, "HOST:PORT", "the console on a loopback address too",
+         &at->debug_console, NULL, false},
+        {"debug-token-file", 0, "FILE",
+         "what a session of --debug-console must show first: one line, the file 0600",
+         &at->debug_token_file, NULL, false},
         {"verbosity", 'v', "LEVEL",
          "trace, debug, info, warn, error, fatal or disabled (default info)", &at->verbosity, NULL,
          false},
@@ -207,6 +219,20 @@ static int parse_policies(struct osm_app_config *c, struct osm_err *err)
     return rc;
 }
 
+static int check_debug(const struct osm_app_config *c, struct osm_err *err)
+{
+    if (osm_role_parse(c->debug_role) < 0)
+        return osm_fail(err, OSM_EINVAL, "--debug-role %s: expected view or operate",
+                        c->debug_role);
+    if (c->debug_console && !c->debug_token_file)
+        return osm_fail(err, OSM_EINVAL,
+                        "--debug-console %s needs --debug-token-file: what its sessions must show",
+                        c->debug_console);
+    if (c->debug_token_file && !c->debug_console)
+        return osm_fail(err, OSM_EINVAL, "--debug-token-file is for --debug-console");
+    return 0;
+}
+
 int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
 {
     struct osm_app_config config = {
@@ -220,6 +246,7 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .policy_soak = "30s",
         .service_cert_key = "p256",
         .http_address = "127.0.0.1:9091",
+        .debug_role = "view",
         .verbosity = "info",
     };
     struct osm_option options[OPTIONS];
@@ -251,6 +278,8 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
             rc = parse_policies(&config, err);
         if (!rc)
             rc = parse_certificates(&config, err);
+        if (!rc)
+            rc = check_debug(&config, err);
         if (!rc && osm_log_level_parse(config.verbosity) < 0)
             rc = osm_fail(
                 err, OSM_EINVAL,

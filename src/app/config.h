@@ -28,6 +28,10 @@ struct osm_app_config {
     const char *control_socket; /* default: STATE_DIR/control.sock */
     const char *http_address;   /* "off": none */
     const char *debug_address;  /* NULL: DEFAULT, while the MeshConfig asks; "off": never */
+    const char *debug_socket;   /* NULL: none */
+    const char *debug_role;     /* "view" or "operate": of both debug consoles */
+    const char *debug_console;  /* "HOST:PORT"; NULL: none */
+    const char *debug_token_file;
     const char *verbosity;
     bool help, version;
 };

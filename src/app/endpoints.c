@@ -292,8 +292,8 @@ static void one_proxy(const struct osm_app *app, struct osm_http_request *reques
     json_t *status = proxy_of(app, proxy), *config_dump = NULL;
     const struct osm_snapshot_proxy *pod =
         app->snapshot ? osm_snapshot_find(app->snapshot, proxy) : NULL;
-    if (status && cfg && strcmp(cfg, "false") != 0 && pod &&
-        osm_app_proxy_config(app, pod, NULL, &config_dump, &err)) {
+    bool wants = status && cfg && strcmp(cfg, "false") != 0 && pod;
+    if (wants && !(config_dump = osm_app_proxy_config(app, pod, NULL, &err))) {
         json_decref(status);
         osm_http_reply_text(request, 500, err.msg);
         return;

@@ -18,6 +18,8 @@ struct osm_cli {
     const char *objects_dir;                         /* --objects */
     const char *policies[OSM_OPTION_VALUES_MAX + 1]; /* --policies, NULL-terminated */
     const char *filter;                              /* -k */
+    const char *console, *token_file;                /* --console HOST:PORT, --token-file */
+    bool json;                                       /* --json */
     const char *mesh_name, *osm_namespace;           /* NULL: the daemon's defaults */
 };
 
@@ -37,6 +39,8 @@ int osm_cli_wait(const struct osm_cli *cli);
 int osm_cli_proxy_bootstrap(const struct osm_cli *cli, const char *pod);
 /** @p type: CDS, EDS, LDS, RDS, SDS or NULL for all. */
 int osm_cli_proxy_config(const struct osm_cli *cli, const char *pod, const char *type);
+/** @p words: one command; none: a session on standard input. */
+int osm_cli_debug(const struct osm_cli *cli, const char *const *words, size_t n);
 int osm_cli_policy_list(const struct osm_cli *cli);
 int osm_cli_policy_reload(const struct osm_cli *cli);
 /** @p dirs: @p n of them. */

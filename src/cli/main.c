@@ -62,6 +62,12 @@ static const char USAGE[] =
     "quarantines this one\n"
     "  osm ca reload                             takes over the roots that are in the state "
     "directory now\n"
+    "  osm debug [COMMAND]                       a console: what is served and why, Lua on a copy "
+    "of "
+    "the mesh; `osm debug help`\n"
+    "                                            lists the commands. On a pipe: no prompt, exit "
+    "code "
+    "1 where one failed\n"
     "  osm version\n\n"
     "Of several DIR the first holds the shipped policies (installed in share/osm/policies), the "
     "others lie over it.\npolicy check, test, annotations and docs need no daemon.\n\n";
@@ -69,11 +75,14 @@ static const char USAGE[] =
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
 {
-    static const char *const names[] = {"status", "wait", "proxy", "policy", "ca", "version", NULL};
+    static const char *const names[] = {"status", "wait",  "proxy",   "policy",
+                                        "ca",     "debug", "version", NULL};
     if (n == 1 && !strcmp(words[0], "status"))
         return osm_cli_status(cli);
     if (n == 1 && !strcmp(words[0], "wait"))
         return osm_cli_wait(cli);
+    if (n && !strcmp(words[0], "debug"))
+        return osm_cli_debug(cli, words + 1, n - 1);
     if (n == 1 && !strcmp(words[0], "version")) {
         (void)printf("osm %s\n", OSM_VERSION);
         return 0;
@@ -150,6 +159,11 @@ int main(int argc, char **argv)
         {"mount-path", 0, "PATH",
          "proxy bootstrap: where Envoy will find the files (default /etc/envoy)", &cli.mount_path,
          NULL, false},
+        {"console", 0, "HOST:PORT", "debug: the daemon's --debug-console instead of its socket",
+         &cli.console, NULL, false},
+        {"token-file", 0, "FILE", "debug: what --console asks for", &cli.token_file, NULL, false},
+        {"json", 0, NULL, "debug: JSON lines on standard input and output, for programs", NULL,
+         &cli.json, false},
         {"help", 'h', NULL, "print this and end", NULL, &help, false},
         {NULL, 0, NULL, NULL, NULL, NULL, false},
     };

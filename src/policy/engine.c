@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/nearest.h"
 
 #include "policy/bundle/bundle.h"
 #include "policy/bundle/extend.h"
@@ -107,6 +108,7 @@ void osm_engine_free(struct osm_engine *e)
     osm_purity_free(e->pure);
     json_decref(e->impure);
     osm_bundle_free(e);
+    osm_console_free(e->console);
     osm_sandbox_close(e);
     osm_world_free(e->world);
     osm_snapshot_unref(e->last);
@@ -331,7 +333,7 @@ int osm_engine_check_pure(struct osm_engine *e, struct osm_err *err)
                     json_string_value(json_object_get(first, "message")));
 }
 
-static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
+int osm_engine_take_in(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
 {
     struct intake in = {.e = e};
     int rc = osm_world_apply(e->world, changes, on_visible, &in);
@@ -342,8 +344,15 @@ static int evaluate(struct osm_engine *e, const struct osm_changes *changes, str
     if (rc)
         return osm_fail(err, rc, "out of memory");
     osm_cells_look_up_touched(e);
-    if (!e->abort)
-        rc = osm_emit_run_all(e);
+    return e->abort ? lost(e, err) : 0;
+}
+
+static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
+{
+    int rc = osm_engine_take_in(e, changes, err);
+    if (rc)
+        return rc;
+    rc = osm_emit_run_all(e);
     if (!rc && !e->abort)
         rc = osm_host_settings_bring(e);
     if (!rc && !e->abort)
@@ -427,7 +436,7 @@ bool osm_engine_rest(struct osm_engine *e)
 
 /* --- one question --- */
 
-static const char *key_of_json(const json_t *keys, struct osm_key *out)
+const char *osm_engine_key(const json_t *keys, struct osm_key *out)
 {
     size_t i;
     const json_t *v;
@@ -448,6 +457,17 @@ static const char *key_of_json(const json_t *keys, struct osm_key *out)
             return "a key is a string, an integer or a boolean";
     }
     return NULL;
+}
+
+struct osm_decl *osm_engine_find_name(const struct osm_engine *e, const char *name,
+                                      struct osm_err *err)
+{
+    struct osm_decl *d = osm_map_get(&e->names, name);
+    const char *near = d ? NULL : osm_nearest_in(&e->names, name);
+    if (!d)
+        (void)osm_fail(err, OSM_ENOENT, "mesh.%.100s: nobody declares it%s%s%s", name,
+                       near ? "; do you mean " : "", near ? near : "", near ? "?" : "");
+    return d;
 }
 
 struct question {
@@ -474,7 +494,7 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
         return lost(e, err);
     if (!d)
         return osm_fail(err, OSM_ENOENT, "%s: nobody declares it", name);
-    const char *why = key_of_json(keys, &key);
+    const char *why = osm_engine_key(keys, &key);
     if (!why)
         why = osm_mesh_check_key(d, &key);
     if (why)

@@ -7,6 +7,7 @@
  *   sandbox/    the Lua state, its limits, its library
  *   emit/       the `out` table, and what C fills in
  *   encode/     Lua tables to Envoy's messages and back
+ *   console/    lines of Lua on an engine that nobody is served from
  *   mesh_api.c  the `mesh` table
  *   report.c    rejects, errors, the snapshot
  *
@@ -275,6 +276,9 @@ struct osm_engine {
     json_t *cell_rejects, *cell_errors; /* what they reported then */
     struct osm_buf keys_scratch;
 
+    struct osm_console *console; /* NULL: it is none */
+    struct osm_trace *trace;     /* who is told what cells do; NULL: nobody */
+
     struct osm_world *world;
     struct osm_compose *compose;
     uint64_t filled_roots;
@@ -292,3 +296,17 @@ static inline struct osm_frame *osm_top(struct osm_engine *e)
 {
     return e->nest ? &e->frames[e->nest - 1] : NULL;
 }
+
+/* --- engine.c --- */
+/** Takes a batch of object changes in, up to where evaluating begins. Errors: as osm_engine_run. */
+OSM_MUST_USE int osm_engine_take_in(struct osm_engine *e, const struct osm_changes *changes,
+                                    struct osm_err *err);
+/** The declaration of `mesh.name`. NULL: OSM_ENOENT in @p err, with the nearest. */
+struct osm_decl *osm_engine_find_name(const struct osm_engine *e, const char *name,
+                                      struct osm_err *err);
+/** A list of up to three scalars as a key, which borrows from it; NULL or what is wrong. */
+const char *osm_engine_key(const json_t *keys, struct osm_key *out);
+
+/* --- console/console.c --- */
+/** NULL is accepted. */
+void osm_console_free(struct osm_console *console);

@@ -140,6 +140,12 @@ int osm_reload_ask(struct osm_reload *r, osm_policy_work_fn *work, osm_task_fn *
     return r->active ? osm_generation_ask(r->active, work, done, ud) : OSM_EBUSY;
 }
 
+struct osm_policy_files *osm_reload_files(const struct osm_reload *r, uint64_t *generation)
+{
+    *generation = r->active ? osm_generation_id(r->active) : 0;
+    return r->active ? osm_generation_files(r->active) : NULL;
+}
+
 static json_t *candidate_status(const struct osm_reload *r)
 {
     if (!r->candidate)

@@ -129,6 +129,9 @@ OSM_MUST_USE int osm_reload_roll_back(struct osm_reload *reload, const char *rea
  * its engine is being replaced; OSM_ENOMEM. */
 OSM_MUST_USE int osm_reload_ask(struct osm_reload *reload, osm_policy_work_fn *work,
                                 osm_task_fn *done, void *ud);
+/** The policies in force, and the number of their generation; borrowed until the next one. NULL:
+ * none are. */
+struct osm_policy_files *osm_reload_files(const struct osm_reload *reload, uint64_t *generation);
 /** {"generation", "digest", "state": "active" or "none", "watched": bool, "candidate": null or
  * {"digest", "state", "reasons", "canary": null or {"proxies": ["namespace/pod"...],
  * "soak_left_ms"}}, "applied": what is active was applied by command, "problem": text or null,

@@ -165,19 +165,6 @@ static void trimmed(void *ud)
     (void)ud;
 }
 
-/* Resident memory; 0 where it cannot be read. */
-static size_t memory_held(void)
-{
-    char text[128];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        (void)close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    const char *second = strchr(text, ' ');
-    return second ? (size_t)strtoull(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 bool osm__ads_memory_full(const struct osm_ads *ads)
 {
     return ads->memory_max_bytes && ads->memory_bytes > ads->memory_max_bytes;
@@ -209,7 +196,7 @@ static void sweep(void *ud)
 {
     struct osm_ads *ads = ud;
     if (ads->memory_max_bytes)
-        ads->memory_bytes = memory_held();
+        ads->memory_bytes = osm_mem_resident();
     uint64_t now_ms = osm_now_ms();
     int64_t now_s = osm_wall_s();
     for (struct osm__conn *conn = ads->first, *next; conn; conn = next) {

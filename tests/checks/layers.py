@@ -60,6 +60,7 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
     ("google/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
     ("envoy_api_index.h", ("src/policy/encode/*",)),
     ("uv.h", ("src/loop/*", "src/http/*", "src/source/*", "src/debug/*")),
+    ("histedit.h", ("src/cli/edit.c",)),
     ("xxhash.h", ("src/base/hash.c",)),
     ("re2/*", ("src/policy/sandbox/*.cc",)),
     ("jansson.h", ("src/*",)),

@@ -3,6 +3,7 @@
 #include "policy/emit/emit.h"
 #include "policy/kinds/kinds.h"
 #include "policy/memo/key.h"
+#include "policy/memo/trace.h"
 #include "policy/memo/value.h"
 #include "policy/mesh_api.h"
 #include "policy/sandbox/sandbox.h"
@@ -297,6 +298,8 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
                           module, &line);
     if (rc && !message && !e->abort)
         out_of_memory(e);
+    if (e->trace)
+        osm_trace_ran(e->trace, c, f->budget < OSM_BUDGET ? OSM_BUDGET - f->budget : 0);
     if (e->abort)
         osm_free(message);
     else
@@ -457,10 +460,8 @@ static void cut_chain(struct osm_engine *e)
 
 /* --- asking --- */
 
-void osm_cells_bring(struct osm_engine *e, struct osm_cell *c)
+static void bring(struct osm_engine *e, struct osm_cell *c)
 {
-    if (e->abort || (c->known && !c->stale))
-        return;
     if (osm_cell_is_input(c)) {
         osm__cells_look_up(e, c);
         return;
@@ -485,6 +486,19 @@ void osm_cells_bring(struct osm_engine *e, struct osm_cell *c)
     osm_frame_pop(e);
     if (e->abort && e->abort < OSM_ABORT_NOMEM && e->abort_level == level)
         e->abort = OSM_ABORT_NONE;
+}
+
+void osm_cells_bring(struct osm_engine *e, struct osm_cell *c)
+{
+    bool good = c->known && !c->stale;
+    if (e->abort)
+        return;
+    if (e->trace)
+        osm_trace_enter(e->trace, c, good);
+    if (!good)
+        bring(e, c);
+    if (e->trace)
+        osm_trace_leave(e->trace, c);
 }
 
 bool osm_cells_read(struct osm_engine *e, struct osm_cell *cell)
