@@ -19,6 +19,10 @@ static const char USAGE[] =
     "certificate of its own\n"
     "  osm proxy get config NAMESPACE/POD [CDS|EDS|LDS|RDS|SDS]\n"
     "                                            what the pod's proxy is served, as Envoy YAML\n"
+    "  osm policy init DIR [--force]             a folder of your own to begin with: a module, its "
+    "spec, and what\n"
+    "                                            an editor completes with. --force: also where "
+    "something lies there\n"
     "  osm policy check DIR... [--objects DIR]   do these policies load, and what do they make of "
     "these "
     "objects?\n"
@@ -64,7 +68,7 @@ static const char USAGE[] =
     "directory now\n"
     "  osm version\n\n"
     "Of several DIR the first holds the shipped policies (installed in share/osm/policies), the "
-    "others lie over it.\npolicy check, test, annotations and docs need no daemon.\n\n";
+    "others lie over it.\npolicy init, check, test, annotations and docs need no daemon.\n\n";
 
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
@@ -127,7 +131,9 @@ int main(int argc, char **argv)
          &cli.connected, false},
         {"timeout", 0, "DURATION", "wait: give up after this time (default 30s)", &cli.timeout,
          NULL, false},
-        {"force", 0, NULL, "policy reload: also what was rejected, quarantined or would be held",
+        {"force", 0, NULL,
+         "policy reload: also what was rejected, quarantined or would be held; policy init: also "
+         "where the folder is not empty",
          NULL, &cli.force, false},
         {"canary", 0, "WHOM",
          "policy apply: serve these first, 5% of the connected proxies or label=KEY=VALUE",
@@ -139,7 +145,8 @@ int main(int argc, char **argv)
          &cli.out_dir, NULL, false},
         {"objects", 0, "DIR", "policy check: manifests to evaluate; without it an empty mesh",
          &cli.objects_dir, NULL, false},
-        {"policies", 0, "DIR...", "policy test: the policies; may be given several times",
+        {"policies", 0, "DIR...",
+         "policy init, check, test: the policies, as of osm-controller; may be given several times",
          cli.policies, NULL, false},
         {"filter", 'k', "NAME", "policy test: only tests whose name holds NAME", &cli.filter, NULL,
          false},

@@ -212,12 +212,28 @@ def test_settings_of_the_author_stay(tmp_path: Path) -> None:
         assert (tmp_path / "mine/.luarc.json").read_text() == own
 
 
-def test_annotations_outside_of_the_policies_name_them_as_a_library(tmp_path: Path) -> None:
-    """What the shipped modules declare is known where the author's folder is another."""
-    assert osm("annotations", SHIPPED, "--out", tmp_path / "mine").returncode == 0
-    settings = json.loads((tmp_path / "mine/.luarc.json").read_text())
-    assert settings["workspace.library"] == [".osm", str(SHIPPED)]
-    assert osm("annotations", SHIPPED, "--out", tmp_path / "mine").stdout == ""
+def test_annotations_outside_of_the_policies_bring_their_modules_along(tmp_path: Path) -> None:
+    """What the shipped modules declare is known where the author's folder is another, on any machine; a file that
+    the author replaces is the author's alone."""
+    mine = plant(tmp_path / "mine", {"smi/split.lua": (SHIPPED / "smi/split.lua").read_text()})
+    assert osm("annotations", SHIPPED, mine, "--out", mine).returncode == 0
+    settings = json.loads((mine / ".luarc.json").read_text())
+    assert settings["workspace.library"] == [".osm"]
+    copied = {str(path.relative_to(mine / ".osm/policies")) for path in (mine / ".osm/policies").rglob("*.lua")}
+    assert copied == {str(path.relative_to(SHIPPED)) for path in SHIPPED.rglob("*.lua")} - {"smi/split.lua"}
+    assert osm("annotations", SHIPPED, mine, "--out", mine).stdout == ""
+
+
+def test_every_extension_point_has_a_type(workspace: Path, described: dict[str, Any]) -> None:
+    """What `run` is given is one of Envoy's messages, or a list of filters."""
+    text = (workspace / ".osm/mesh.lua").read_text()
+    for point in described["points"]:
+        name = point["name"]
+        assert f"\n---@field {name}? mesh.Extension.{name}\n" in text
+        section = text[text.index(f"---@class mesh.Extension.{name}: ") :]
+        given = re.search(r"it: ([\w.]+),", section)
+        assert given, name
+        assert given[1] == "mesh.Filters" or given[1].startswith("envoy."), name
 
 
 def test_docs_and_annotations_of_policies_that_do_not_load_say_where(tmp_path: Path) -> None:
