@@ -3,6 +3,7 @@
 #include "app/ca_reload.h"
 #include "app/leaves.h"
 #include "app/policy_commands.h"
+#include "app/policy_profile.h"
 #include "app/sidecar.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -308,6 +309,7 @@ static const struct osm_control_command commands[] = {
     {"policy.apply", osm_policy_apply_command, false},
     {"policy.activate", osm_policy_activate_command, false},
     {"policy.rollback", osm_policy_rollback_command, false},
+    {"policy.profile", osm_policy_profile_command, false},
     {NULL, NULL, false},
 };
 
@@ -326,5 +328,6 @@ void osm_app_control_stop(struct osm_app *app)
 {
     while (app->waiters)
         answer(app->waiters, "the daemon is stopping");
+    osm_policy_profile_stop(app);
     osm_control_stop(osm_take_ptr(&app->control));
 }

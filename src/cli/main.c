@@ -48,6 +48,12 @@ static const char USAGE[] =
     "                                            host in a route table, ...), and from which "
     "objects "
     "it follows\n"
+    "  osm policy profile [--seconds N]          runs, answers from the memo, instructions and "
+    "time of each rule, since\n"
+    "                                            the daemon's policies took over; --seconds: of "
+    "this time, with the lines\n"
+    "  osm policy profile [DIR...] --objects DIR the same for one translation of these objects, "
+    "without a daemon\n"
     "  osm policy list                           the generations of the daemon's policies, what is "
     "held and why\n"
     "  osm policy reload [--force]               takes over what is in their directories now; exit "
@@ -100,6 +106,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
             return osm_cli_policy_activate(cli, n == 3 ? words[2] : NULL);
         if ((n == 4 || n == 5) && !strcmp(words[1], "why"))
             return osm_cli_policy_why(cli, words[2], words[3], n == 5 ? words[4] : NULL);
+        if (n == 2 && !strcmp(words[1], "profile") && !cli->objects_dir)
+            return osm_cli_policy_profile(cli);
         if (n <= 3 && !strcmp(words[1], "rollback"))
             return osm_cli_policy_rollback(cli, n == 3 ? words[2] : NULL);
     }
@@ -143,11 +151,16 @@ int main(int argc, char **argv)
         {"out", 0, "DIR",
          "where the files go; proxy bootstrap: created 0700; policy annotations: the workspace",
          &cli.out_dir, NULL, false},
-        {"objects", 0, "DIR", "policy check: manifests to evaluate; without it an empty mesh",
+        {"objects", 0, "DIR",
+         "policy check, profile: manifests to evaluate; check without it: an empty mesh",
          &cli.objects_dir, NULL, false},
         {"policies", 0, "DIR...",
          "policy init, check, test: the policies, as of osm-controller; may be given several times",
          cli.policies, NULL, false},
+        {"seconds", 0, "N", "policy profile: look at the daemon for so long, line by line",
+         &cli.seconds, NULL, false},
+        {"top", 0, "N", "policy profile: so many rules and lines (default 15)", &cli.top, NULL,
+         false},
         {"filter", 'k', "NAME", "policy test: only tests whose name holds NAME", &cli.filter, NULL,
          false},
         {"mesh-name", 0, "NAME", "policy check: as of osm-controller (default osm)", &cli.mesh_name,

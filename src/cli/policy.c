@@ -189,6 +189,8 @@ int osm_cli_policy(const struct osm_cli *cli, const char **words, size_t n)
         list[dirs.len++] = *p;
     for (size_t i = 1; i < n && i <= DIRS_MAX; i++)
         list[dirs.len++] = words[i];
+    if (n && !strcmp(words[0], "profile"))
+        return osm__policy_profile(cli, &dirs);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         if (!n || !dirs.len || n > DIRS_MAX || strcmp(commands[i].name, words[0]) != 0)
             continue;

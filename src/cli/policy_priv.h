@@ -49,6 +49,8 @@ OSM_MUST_USE int osm__annotations_put(struct osm__written *w, const struct osm__
 OSM_MUST_USE int osm__annotations_tell_kept(const struct osm__written *w, struct osm_err *err);
 
 int osm__policy_init(const struct osm_cli *cli, const char *dir);
+/** @p dirs may be empty: the shipped policies. */
+int osm__policy_profile(const struct osm_cli *cli, const struct osm__dirs *dirs);
 int osm__policy_check(const struct osm_cli *cli, const struct osm__dirs *dirs);
 int osm__policy_test(const struct osm_cli *cli, const char *dir);
 int osm__policy_annotations(const struct osm_cli *cli, const struct osm__dirs *dirs);
