@@ -128,7 +128,7 @@ end
 --- proxies may be connected (0: any number), TLS towards itself, how much it logs ("": what its flag says), and how much
 --- a sidecar that starts now does, in Envoy's word.
 ---@param mesh mesh.Reader
----@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; rsa_only; tls; log_level, sidecar_log_level
+---@return table  of integers service_cert_validity_s, rsa_bits, proxies_max; rsa_only; tls; log_level, sidecar_log_level
 function M.rules.host_settings(mesh)
   local config, certificate, sidecar, observability = sections(mesh)
   local level = sidecar.logLevel or ""

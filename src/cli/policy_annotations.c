@@ -5,7 +5,7 @@
  *   OUT/.osm/mesh.lua        lua/meta/mesh.lua, and behind it what the bundle declares
  *   OUT/.osm/envoy.lua       every message of Envoy's API
  *   OUT/.osm/mesh/NAME.lua   the modules of the runtime, for require("mesh.NAME")
- *   OUT/.osm/spec/world.lua  what specs begin with
+ *   OUT/.osm/spec/           what specs begin with, and what busted gives them
  *   OUT/.osm/policies/       the modules that OUT lies over
  *
  * The folder has a dot so that OUT can be a folder of policies: a bundle leaves it out. Nothing in
@@ -367,8 +367,8 @@ static int put_runtime(struct osm__written *w, struct osm_err *err)
         if (!strcmp(t->name, "world.lua"))
             rc = osm__written_put(w, ".osm/spec/world.lua", t->text, t->len, err);
     for (const struct osm_runtime_module *t = osm_runtime_init; t->name && !rc; t++)
-        if (!strcmp(t->name, SETTINGS))
-            rc = osm__written_put(w, SETTINGS, t->text, t->len, err);
+        if (t->name[0] == '.') /* the settings, and what busted declares */
+            rc = osm__written_put(w, t->name, t->text, t->len, err);
     return rc;
 }
 

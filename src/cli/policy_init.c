@@ -24,8 +24,8 @@ static int look_into(const char *path, bool *empty, struct osm_err *err)
     return 0;
 }
 
-/* Settings belong to the annotations, which write them. */
-static bool is_settings(const struct osm_runtime_module *f)
+/* Settings and the like belong to the annotations, which write them. */
+static bool is_for_editor(const struct osm_runtime_module *f)
 {
     return f->name[0] == '.';
 }
@@ -34,7 +34,7 @@ static int put_modules(struct osm__written *w, struct osm_err *err)
 {
     int rc = 0;
     for (const struct osm_runtime_module *f = osm_runtime_init; f->name && !rc; f++)
-        if (!is_settings(f))
+        if (!is_for_editor(f))
             rc = osm__written_put(w, f->name, f->text, f->len, err);
     return rc;
 }
@@ -67,7 +67,7 @@ static void tell_next(const struct osm__dirs *dirs, const char *dir, bool are_na
         (void)osm_buf_addf(&flags, " --policies %s", dirs->list[i]);
     const char *below = flags.data ? flags.data : "";
     const struct osm_runtime_module *module = osm_runtime_init;
-    while (is_settings(module))
+    while (is_for_editor(module))
         module++;
     (void)printf("%s: %s and its spec; .luarc.json and .osm/ are for your editor. Next:\n", dir,
                  module->name);

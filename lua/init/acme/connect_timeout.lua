@@ -12,7 +12,7 @@ M.extends = {
   --- served. `at` says where it belongs: at.direction, at.namespace, at.service. `mesh` answers everything else: mesh.Service("ns", "name")
   --- is an object, mesh.callers(...) a rule; the whole list is in the policies' README.md, and in your editor.
   cluster = {
-    run = function(mesh, cluster, at)
+    run = function(_mesh, cluster, at)
       if at.direction == "outbound" then cluster.connect_timeout = CONNECT_TIMEOUT end
     end,
   },
