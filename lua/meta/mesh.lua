@@ -26,6 +26,23 @@
 --- `require("smi.names")` loads another module file of the bundle (dots are folders); `require("mesh.id")` one of the trusted runtime.
 --- Only tables of data and pure functions may live at module level.
 
+--- What a module returns; `---@type mesh.Module` above it lets an editor complete and check what stands in it.
+---@class mesh.Module
+---@field api 1
+---@field kinds? table<string, table>
+---@field indexes? table<string, { of: string, keys: fun(object: table): mesh.Key[][] }>
+---@field rules? table<string, fun(mesh: mesh.Reader, ...: any): mesh.Answer>
+---@field emit? table<string, { each: string, run: fun(mesh: mesh.Reader, out: mesh.Out, ...: any) }>
+---@field extends? mesh.Extends
+---@field wraps? table<string, fun(mesh: mesh.Reader, original: (fun(...: any): any), ...: any): mesh.Answer>
+
+--- What an extension says of itself beside `run`: names of modules, as "smi/routes".
+---@class mesh.Extension
+---@field after? string[]
+---@field before? string[]
+---@field requires? string[]
+---@field vary? fun(mesh: mesh.Reader, at: mesh.At): table<string, any>
+
 --- One to three scalars (string, integer, boolean).
 ---@alias mesh.Key string|integer|boolean
 --- boolean, string, integer, finite float, list without holes, string-keyed map; up to 32 deep.

@@ -203,8 +203,8 @@ end
 --- many proxies may be connected (0: any number), TLS towards itself, how much it logs ("": what its flag says), how
 --- much a sidecar that starts now does, in Envoy's word, and whether the HTTP debug server runs.
 ---@param mesh mesh.Reader
----@return table  service_cert_validity_s, rsa_bits, proxies_max: integers; rsa_only, no_rsa; tls; log_level, sidecar_log_level;
---- debug_server
+---@return table  of integers service_cert_validity_s, rsa_bits, proxies_max; rsa_only, no_rsa; tls; log_level,
+--- sidecar_log_level; debug_server
 function M.rules.host_settings(mesh)
   local config, certificate, sidecar, observability = sections(mesh)
   local level = sidecar.logLevel or ""

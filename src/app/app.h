@@ -25,6 +25,7 @@
 
 struct osm_leaves;
 struct osm_waiter;
+struct osm_profiling;
 
 struct osm_app {
     struct osm_app_config config;
@@ -49,6 +50,7 @@ struct osm_app {
     bool reloading_ca;
     struct osm_snapshot *snapshot; /* the newest; NULL before the first run has ended */
     struct osm_waiter *waiters;
+    struct osm_profiling *profiling; /* policy_profile.c; NULL: nobody takes a profile */
     int ads_port;
     bool synced, stopping, flush_posted;
     int still_stopping; /* parts that stop in their own time */

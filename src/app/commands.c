@@ -8,6 +8,7 @@
 #include "app/http.h"
 #include "app/leaves.h"
 #include "app/policy_commands.h"
+#include "app/policy_profile.h"
 #include "app/sidecar.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -337,6 +338,14 @@ static const struct osm_control_arg config_args[] = {
      .help = "only resources of this type"},
     {.name = NULL},
 };
+static const struct osm_control_arg profile_args[] = {
+    {.name = "seconds",
+     .type = OSM_ARG_INTEGER,
+     .min = 1,
+     .max = OSM_PROFILE_MAX_S,
+     .help = "look so long, line by line; else what has been counted so far"},
+    {.name = NULL},
+};
 static const struct osm_control_command commands[] = {
     {.name = "status",
      .handler = status,
@@ -356,6 +365,11 @@ static const struct osm_control_command commands[] = {
      .handler = proxy_config,
      .args = config_args,
      .help = "what the pod's proxy is served"},
+    {.name = "policy.profile",
+     .handler = osm_policy_profile_command,
+     .deadline_ms = OSM_CONTROL_PATIENT,
+     .args = profile_args,
+     .help = "what rules and emitters cost"},
     {.name = NULL},
 };
 
@@ -398,6 +412,7 @@ void osm_app_control_stop(struct osm_app *app)
     while (app->waiters)
         answer(app->waiters, "the daemon is stopping");
     osm_app_consoles_stop(app);
+    osm_policy_profile_stop(app);
     osm_control_stop(osm_take_ptr(&app->control));
     osm_evaluators_free(osm_take_ptr(&app->evaluators));
 }

@@ -10,7 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS = 27, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
+enum {
+    OPTIONS = 28,
+    RSA_BITS = 2048,
+    ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
+    DRAIN_TIME_MAX_S = 3600
+};
 
 /* The table for one parse; `at` is written through it. */
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
@@ -64,6 +69,10 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          "validity of this server's own certificate, renewed when two thirds are over (default "
          "720h)",
          &at->ads_cert_validity, NULL, false},
+        {"sidecar-drain-time", 0, "DURATION",
+         "how long a sidecar that starts now lets open connections live whose filter chain has "
+         "changed or gone; 1s to 1h (default 45s)",
+         &at->sidecar_drain_time, NULL, false},
         {"control-socket", 0, "PATH",
          "where the osm command reaches this daemon (default STATE_DIR/control.sock)",
          &at->control_socket, NULL, false},
@@ -191,6 +200,16 @@ static int parse_certificates(struct osm_app_config *c, struct osm_err *err)
     return rc;
 }
 
+static int parse_drain_time(struct osm_app_config *c, struct osm_err *err)
+{
+    int rc =
+        parse_duration("sidecar-drain-time", c->sidecar_drain_time, &c->sidecar_drain_time_s, err);
+    if (!rc && c->sidecar_drain_time_s > DRAIN_TIME_MAX_S)
+        rc = osm_fail(err, OSM_EINVAL, "--sidecar-drain-time %s: expected 1s to 1h",
+                      c->sidecar_drain_time);
+    return rc;
+}
+
 static int parse_share(const char *flag, const char *text, unsigned *out_percent,
                        struct osm_err *err)
 {
@@ -244,6 +263,7 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .policy_guard = "30%",
         .policy_watch = "30s",
         .policy_soak = "30s",
+        .sidecar_drain_time = "45s",
         .service_cert_key = "p256",
         .http_address = "127.0.0.1:9091",
         .debug_role = "view",
@@ -280,6 +300,8 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
             rc = parse_certificates(&config, err);
         if (!rc)
             rc = check_debug(&config, err);
+        if (!rc)
+            rc = parse_drain_time(&config, err);
         if (!rc && osm_log_level_parse(config.verbosity) < 0)
             rc = osm_fail(
                 err, OSM_EINVAL,

@@ -20,6 +20,7 @@ struct osm_cli {
     const char *filter;                              /* -k */
     const char *console, *token_file;                /* --console HOST:PORT, --token-file */
     bool json;                                       /* --json */
+    const char *seconds, *top;                       /* --seconds 10, --top 20 */
     const char *mesh_name, *osm_namespace;           /* NULL: the daemon's defaults */
 };
 
@@ -52,6 +53,8 @@ int osm_cli_policy_rollback(const struct osm_cli *cli, const char *reason);
 /** @p element: part of the name of a virtual host or filter chain, NULL for all. */
 int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *resource,
                        const char *element);
+/** What the daemon's policies cost. */
+int osm_cli_policy_profile(const struct osm_cli *cli);
 /** `osm policy ...` of those for authors; @p words are those behind "policy". Needs no daemon. -1:
  * no such command. */
 int osm_cli_policy(const struct osm_cli *cli, const char **words, size_t n);

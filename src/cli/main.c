@@ -19,6 +19,10 @@ static const char USAGE[] =
     "certificate of its own\n"
     "  osm proxy get config NAMESPACE/POD [CDS|EDS|LDS|RDS|SDS]\n"
     "                                            what the pod's proxy is served, as Envoy YAML\n"
+    "  osm policy init DIR [--force]             a folder of your own to begin with: a module, its "
+    "spec, and what\n"
+    "                                            an editor completes with. --force: also where "
+    "something lies there\n"
     "  osm policy check DIR... [--objects DIR]   do these policies load, and what do they make of "
     "these "
     "objects?\n"
@@ -44,6 +48,12 @@ static const char USAGE[] =
     "                                            host in a route table, ...), and from which "
     "objects "
     "it follows\n"
+    "  osm policy profile [--seconds N]          runs, answers from the memo, instructions and "
+    "time of each rule, since\n"
+    "                                            the daemon's policies took over; --seconds: of "
+    "this time, with the lines\n"
+    "  osm policy profile [DIR...] --objects DIR the same for one translation of these objects, "
+    "without a daemon\n"
     "  osm policy list                           the generations of the daemon's policies, what is "
     "held and why\n"
     "  osm policy reload [--force]               takes over what is in their directories now; exit "
@@ -70,7 +80,7 @@ static const char USAGE[] =
     "1 where one failed\n"
     "  osm version\n\n"
     "Of several DIR the first holds the shipped policies (installed in share/osm/policies), the "
-    "others lie over it.\npolicy check, test, annotations and docs need no daemon.\n\n";
+    "others lie over it.\npolicy init, check, test, annotations and docs need no daemon.\n\n";
 
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
@@ -105,6 +115,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
             return osm_cli_policy_activate(cli, n == 3 ? words[2] : NULL);
         if ((n == 4 || n == 5) && !strcmp(words[1], "why"))
             return osm_cli_policy_why(cli, words[2], words[3], n == 5 ? words[4] : NULL);
+        if (n == 2 && !strcmp(words[1], "profile") && !cli->objects_dir)
+            return osm_cli_policy_profile(cli);
         if (n <= 3 && !strcmp(words[1], "rollback"))
             return osm_cli_policy_rollback(cli, n == 3 ? words[2] : NULL);
     }
@@ -136,7 +148,9 @@ int main(int argc, char **argv)
          &cli.connected, false},
         {"timeout", 0, "DURATION", "wait: give up after this time (default 30s)", &cli.timeout,
          NULL, false},
-        {"force", 0, NULL, "policy reload: also what was rejected, quarantined or would be held",
+        {"force", 0, NULL,
+         "policy reload: also what was rejected, quarantined or would be held; policy init: also "
+         "where the folder is not empty",
          NULL, &cli.force, false},
         {"canary", 0, "WHOM",
          "policy apply: serve these first, 5% of the connected proxies or label=KEY=VALUE",
@@ -146,10 +160,16 @@ int main(int argc, char **argv)
         {"out", 0, "DIR",
          "where the files go; proxy bootstrap: created 0700; policy annotations: the workspace",
          &cli.out_dir, NULL, false},
-        {"objects", 0, "DIR", "policy check: manifests to evaluate; without it an empty mesh",
+        {"objects", 0, "DIR",
+         "policy check, profile: manifests to evaluate; check without it: an empty mesh",
          &cli.objects_dir, NULL, false},
-        {"policies", 0, "DIR...", "policy test: the policies; may be given several times",
+        {"policies", 0, "DIR...",
+         "policy init, check, test: the policies, as of osm-controller; may be given several times",
          cli.policies, NULL, false},
+        {"seconds", 0, "N", "policy profile: look at the daemon for so long, line by line",
+         &cli.seconds, NULL, false},
+        {"top", 0, "N", "policy profile: so many rules and lines (default 15)", &cli.top, NULL,
+         false},
         {"filter", 'k', "NAME", "policy test: only tests whose name holds NAME", &cli.filter, NULL,
          false},
         {"mesh-name", 0, "NAME", "policy check: as of osm-controller (default osm)", &cli.mesh_name,

@@ -15,6 +15,7 @@
 #include "policy/memo/key.h"
 #include "policy/memo/value.h"
 #include "policy/mesh_api.h"
+#include "policy/profile.h"
 #include "policy/report.h"
 #include "policy/sandbox/sandbox.h"
 
@@ -49,6 +50,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->roots_pem = osm_strdup(config->roots_pem ? config->roots_pem : "");
     e->memory_max = config->memory_max_bytes ? config->memory_max_bytes : MEMORY_DEFAULT;
     e->now_ms = config->now_ms ? config->now_ms : osm_now_ms;
+    e->began_ns = osm_now_ns();
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
     e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
     e->run = 1;
@@ -104,6 +106,7 @@ void osm_engine_free(struct osm_engine *e)
     osm_compose_free(e->compose);
     e->compose = NULL;
     osm_cells_clear(e);
+    osm_profile_free(e);
     osm_host_settings_clear(e);
     osm_purity_free(e->pure);
     json_decref(e->impure);

@@ -95,6 +95,19 @@ OSM_MUST_USE int osm_engine_describe(struct osm_engine *engine, json_t **out, st
 /** The kinds that the bundle reads: [{"kind", "group", "versions": [preferred first]}]. NULL: no
  * memory. Owns: caller. */
 OSM_MUST_USE json_t *osm_engine_kinds(const struct osm_engine *engine);
+/** What rules and emitters have cost since the engine began: {"us": how long that is,
+ * "rules": [{"name", "emitter": bool, "module", "line", "runs", "hits": answers from the memo,
+ * "instructions", "us"}]}, those with the most time first, without those that nobody has asked.
+ * Time and instructions are of its own evaluations, callees excluded. Caller: json_decref. NULL: no
+ * memory. */
+OSM_MUST_USE json_t *osm_engine_costs(const struct osm_engine *engine);
+/** Begins to follow evaluations line by line: of each rule the first runs, then one of @p every,
+ * which counts for as many. Errors: OSM_EBUSY it is done already; OSM_ENOMEM. */
+OSM_MUST_USE int osm_engine_profile_begin(struct osm_engine *engine, unsigned every,
+                                          struct osm_err *err);
+/** Ends it: as osm_engine_costs since it began, with "lines": [{"module", "line", "text", "runs",
+ * "us"}]; what a line calls in C counts as its own. NULL: it had not begun; no memory. */
+OSM_MUST_USE json_t *osm_engine_profile_end(struct osm_engine *engine);
 /** Figures of the last run, also where it made no snapshot: as a snapshot's `policy`. NULL: no
  * memory. Owns: caller. */
 OSM_MUST_USE json_t *osm_engine_figures(const struct osm_engine *engine);

@@ -56,6 +56,8 @@ enum {
 };
 
 struct osm_cell;
+struct osm_line;
+struct osm_profile;
 struct osm_thing;
 struct osm_engine;
 struct osm_schema;
@@ -83,6 +85,12 @@ struct osm_module {
     int ref;          /* what it returned */
 };
 
+/* Of all evaluations of a rule or an emitter since the engine began; profile.c. */
+struct osm_cost {
+    uint64_t runs, hits; /* hits: asked for (an emitter: looked at) and answered without a run */
+    uint64_t instructions, ns; /* without those of whom it asked */
+};
+
 enum osm_decl_type { OSM_DECL_KIND, OSM_DECL_INDEX, OSM_DECL_FACT, OSM_DECL_RULE, OSM_DECL_EMIT };
 
 typedef json_t *osm_fact_fn(struct osm_engine *engine, const struct osm_key *key);
@@ -95,7 +103,8 @@ struct osm_decl {
     const struct osm_module *module; /* NULL: a fact of the host */
     int line;                        /* of the function, 0 unknown */
     int fn;                          /* reference: rule, keys of an index, run of an emitter */
-    const char *signature;           /* fact: "ssi": string, string, integer */
+    struct osm_cost cost;
+    const char *signature; /* fact: "ssi": string, string, integer */
     osm_fact_fn *fact;
 
     /* kind */
@@ -189,7 +198,12 @@ struct osm_frame {
     json_t *rejects;
     lua_State *co;
     int64_t budget;
-    size_t memory;     /* bytes allocated since it began, freed ones too */
+    int until_look; /* instructions from one look to the next */
+    bool followed;  /* profile.c: line by line, for `weight` evaluations: */
+    uint64_t weight;
+    struct osm_line *line;  /* where it is; NULL: nowhere yet */
+    uint64_t line_since_ns; /* up to here it has paid */
+    size_t memory;          /* bytes allocated since it began, freed ones too */
     uint64_t since_ms; /* when it was first seen running since it began or a callee returned; 0: not
                           yet */
     bool full;         /* it was refused memory because the state is at its cap */
@@ -231,7 +245,12 @@ struct osm_engine {
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */
     uint64_t serial;
-    unsigned prints; /* in this run */
+    unsigned prints;                  /* in this run */
+    struct osm_frame *paying;         /* the innermost evaluation; NULL: none */
+    uint64_t paid_ns;                 /* up to here it has paid */
+    const struct osm_cell *evaluated; /* the last */
+    uint64_t began_ns;
+    struct osm_profile *profile; /* NULL: nobody wants to know */
     int mesh_ref, out_ref, base_ref;
     struct osm_buf encoded; /* scratch of the messages that emitters say */
 

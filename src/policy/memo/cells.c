@@ -6,6 +6,7 @@
 #include "policy/memo/trace.h"
 #include "policy/memo/value.h"
 #include "policy/mesh_api.h"
+#include "policy/profile.h"
 #include "policy/sandbox/sandbox.h"
 
 #include <stdio.h>
@@ -290,6 +291,7 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
     struct osm_cell *c = f->cell;
     char *message = NULL, module[256];
     int line = 0;
+    struct osm_frame *caller = osm_profile_enter(e, f);
     f->running = true;
     f->serial = ++e->serial;
     f->reads.len = 0;
@@ -307,6 +309,7 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
     luaL_unref(e->L, LUA_REGISTRYINDEX, f->new_ref);
     f->new_ref = LUA_NOREF;
     osm_emit_discard(f);
+    osm_profile_leave(e, f, caller);
 }
 
 /* True: every read gives what it gave before. Stops at the first that does not, before it would ask
@@ -478,10 +481,12 @@ static void bring(struct osm_engine *e, struct osm_cell *c)
     }
     c->active = true;
     bool holds = c->known && reads_hold(e, f);
-    if (holds)
+    if (holds) {
         c->stale = false;
-    else if (!e->abort)
+        c->decl->cost.hits += c->type == OSM_CELL_EMIT; /* nobody asks for those */
+    } else if (!e->abort) {
         evaluate(e, f);
+    }
     c->active = false;
     osm_frame_pop(e);
     if (e->abort && e->abort < OSM_ABORT_NOMEM && e->abort_level == level)
@@ -519,9 +524,11 @@ bool osm_cells_read(struct osm_engine *e, struct osm_cell *cell)
         }
         f->reads.list[f->reads.len++] = (struct osm_read){cell, {0, 0}, 0};
     }
+    e->evaluated = NULL;
     osm_cells_bring(e, cell);
     if (e->abort)
         return false;
+    cell->decl->cost.hits += cell->type == OSM_CELL_RULE && e->evaluated != cell;
     if (!again)
         f->reads.list[at].seen = cell->hash;
     cell->reader = f->serial;
