@@ -80,7 +80,7 @@ static size_t key_of(char key[OSM_METRIC_LABELS_MAX * (LABEL_MAX + 1)], size_t n
 static struct series *find(enum osm_metric m, const char *const *labels, bool make)
 {
     char key[OSM_METRIC_LABELS_MAX * (LABEL_MAX + 1)];
-    size_t n = labels_of(m), len = key_of(key, n, labels);
+    size_t n = labels ? labels_of(m) : 0, len = key_of(key, n, labels);
     struct series *s = osm_map_getn(&kept[m], key, len);
     if (s || !make || kept[m].count >= OSM_METRIC_SERIES_MAX)
         return s;

@@ -322,8 +322,8 @@ json_t *osm_engine_kinds(const struct osm_engine *e)
         for (size_t n = 0; versions && d->versions[n]; n++)
             (void)json_array_append_new(versions, json_string(d->versions[n]));
         if (versions)
-            (void)json_array_append_new(kinds, json_pack("{s:s, s:s, s:o}", "kind", d->name, "group",
-                                                         d->group, "versions", versions));
+            (void)json_array_append_new(kinds, json_pack("{s:s, s:s, s:o}", "kind", d->name,
+                                                         "group", d->group, "versions", versions));
     }
     return kinds;
 }
