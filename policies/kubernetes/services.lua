@@ -277,6 +277,58 @@ function M.rules.reached_at(mesh, namespace, name)
   return {}
 end
 
+--- The addresses of an account's pods at which several headless Services are reached.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param account string
+---@return table<string, string[]> # address -> names; first those that have a name for the pod, of each kind the elder
+function M.rules.shared_addresses(mesh, namespace, account)
+  local headless, reached, shared = {}, {}, {}
+  for _, name in ipairs(mesh.services_of(namespace, account)) do
+    local service = mesh.Service(namespace, name)
+    if service and service.spec.clusterIP == "None" then headless[#headless + 1] = service end
+  end
+  if #headless < 2 then return {} end -- nor asks anything that changes with each pod
+  for _, service in ipairs(list.sorted(headless, object.elder)) do
+    local name, own = service.metadata.name, {}
+    for _, member in ipairs(mesh.named_members(namespace, name)) do own[member.address] = true end
+    for _, address in ipairs(mesh.reached_at(namespace, name)) do
+      local at = reached[address] or { named = {}, others = {} }
+      table.insert(own[address] and at.named or at.others, name)
+      reached[address] = at
+    end
+  end
+  for address, at in pairs(reached) do
+    local names = at.named
+    for _, name in ipairs(at.others) do names[#names + 1] = name end
+    if #names > 1 then shared[address] = names end
+  end
+  return shared
+end
+
+--- The headless Services that come before a headless one at its addresses: of two that have a pod and a port in common,
+--- one leads those who may call both.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return table<string, string[]> # address -> names, sorted, at least one
+function M.rules.elders_at(mesh, namespace, name)
+  local elders, service = {}, mesh.Service(namespace, name)
+  if not service or service.spec.clusterIP ~= "None" then return {} end
+  for _, account in ipairs(mesh.accounts_behind(namespace, name)) do
+    for address, names in pairs(mesh.shared_addresses(namespace, account)) do
+      local before = elders[address] or {}
+      for index = 1, list.contains(names, name) and #names or 0 do
+        if names[index] == name then break end
+        before[#before + 1] = names[index]
+      end
+      elders[address] = #before > 0 and before or nil
+    end
+  end
+  for address, names in pairs(elders) do elders[address] = list.unique(list.sorted(names)) end
+  return elders
+end
+
 --- The pods of a headless Service that are reached by names of their own.
 ---@param mesh mesh.Reader
 ---@param namespace string

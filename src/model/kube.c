@@ -364,7 +364,7 @@ int osm__service_read(struct osm__service **out, struct osm_object *object)
         if (!rc)
             rc = read_service_port(service, each);
     }
-    if (service->ports_len)
+    if (service->ports)
         qsort(service->ports, service->ports_len, sizeof *service->ports, by_number);
     if (rc)
         osm__service_free(service);

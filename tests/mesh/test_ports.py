@@ -1,5 +1,5 @@
-"""To which port of which pods a Service's port leads: by a number, by a name that is another number in each pod, by what
-the endpoints of a Service without selector say."""
+"""To which port of which pods a Service's port leads: by a number, by a name that is another number in each pod, by
+what the endpoints of a Service without selector say, at an address that two headless Services share."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def _movers(cast: Cast, name: str) -> None:
 
 def _requests(cast: Cast, name: str) -> dict[str, int]:
     """By "pod number:port", what has arrived there."""
-    return {
-        f"{number}:{port}": cast.pod(name, number).counters(port)["total"] for number in (1, 2) for port in WEB
-    }
+    return {f"{number}:{port}": cast.pod(name, number).counters(port)["total"] for number in (1, 2) for port in WEB}
 
 
 @pytest.mark.parametrize("named, numbered", [(80, 81), (81, 80)])
@@ -90,4 +88,30 @@ def test_a_service_without_selector_leads_where_its_endpoints_say(cast: Cast, ta
         assert shop.counters(cast.target)["total"] >= before + 5, number
         o_blocked(cast.other, cast.url(name), "no outbound")
         world.delete(made["kind"], ns, made["metadata"]["name"])
+    o_clean(world)
+
+
+def test_two_headless_services_of_one_pod(cast: Cast) -> None:
+    """By HTTP both names work; by TCP both lead to the pod as the lesser one by name, which is said of the other. None
+    of it is an error of the rules."""
+    world, ns, name = cast.world, cast.servers, cast.names.name()
+    world.pod(ns, f"{name}-1", account=name, labels={"app": name}, app=[f"http={port}" for port in WEB])
+    for protocol, port in zip(("http", "tcp"), WEB, strict=True):
+        for first in ("a", "b"):
+            listed = [{"name": protocol, "port": port, "appProtocol": protocol}]
+            world.service(ns, f"{first}-{protocol}", listed, {"app": name}, headless=True)
+    cast.grant(name)
+    world.wait()
+    for service, port in (("a-http", 8081), ("b-http", 8081), ("a-tcp", 8082), ("b-tcp", 8082)):
+        url = f"http://{service}.{ns}:{port}/"
+        o_allowed(cast.caller, url)
+        o_blocked(cast.other, url, "no outbound")
+    status = world.status()
+    assert status["errors"] == []
+    told = [reject["object"] for reject in status["rejects"]]
+    assert told == [f"Service {ns}/b-tcp"], status["rejects"]
+    world.delete("Service", ns, "a-tcp")
+    world.wait()
+    o_allowed(cast.caller, f"http://b-tcp.{ns}:8082/")
+    assert world.status()["rejects"] == []
     o_clean(world)
