@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <histedit.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -41,6 +42,15 @@ static unsigned char abandon(EditLine *el, int key)
     (void)key;
     edit_of(el)->abandoned = true;
     return CC_NEWLINE;
+}
+
+/* ^Z, which is a key like others while a line is edited. */
+static unsigned char suspend(EditLine *el, int key)
+{
+    (void)el;
+    (void)key;
+    (void)raise(SIGTSTP);
+    return CC_REDISPLAY;
 }
 
 /* --- completion --- */
@@ -198,7 +208,9 @@ int osm_edit_new(struct osm_edit **out, const char *history_path, osm_edit_compl
     (void)el_set(e->el, EL_BIND, "^I", "osm-complete", NULL);
     (void)el_set(e->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     (void)el_source(e->el, NULL); /* ~/.editrc */
-    (void)el_set(e->el, EL_SETTY, "-d", "intr=", NULL);
+    (void)el_set(e->el, EL_ADDFN, "osm-suspend", "Stop for a while", suspend);
+    (void)el_set(e->el, EL_SETTY, "-d", "-isig", NULL);
+    (void)el_set(e->el, EL_BIND, "^Z", "osm-suspend", NULL);
     (void)el_set(e->el, EL_BIND, "^C", "osm-abandon", NULL);
     *out = e;
     return 0;

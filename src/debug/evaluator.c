@@ -237,7 +237,6 @@ static void answered(void *ud)
     struct question *q = ud;
     struct osm_evaluator *ev = q->evaluator;
     bool lost = q->broken || q->rc == OSM_ELIMIT || q->rc == OSM_ENOMEM;
-    ev->under_way--;
     ev->oldest_ms = osm_now_ms();
     if (lost && ev->policy == q->policy)
         give_up_copy(ev, false);
@@ -245,7 +244,8 @@ static void answered(void *ud)
         (void)json_object_set_new(q->answer, "note", json_string(q->note));
     if (q->rc)
         json_decref(osm_take_ptr(&q->answer));
-    q->done(q->ud, q->answer, q->rc ? &q->err : NULL);
+    q->done(q->ud, q->answer, q->rc ? &q->err : NULL); /* may end its session */
+    ev->under_way--;
     free_if_done(ev);
     osm_changes_free(q->changes);
     json_decref(q->keys);

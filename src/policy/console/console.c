@@ -6,6 +6,8 @@
 #include "policy/mesh_api.h"
 #include "policy/sandbox/sandbox.h"
 
+#include "base/utf8.h"
+
 #include <string.h>
 
 enum {
@@ -235,13 +237,21 @@ static int l_line(lua_State *L)
     return 0;
 }
 
+/* What has been printed; bytes that are no text become '?'. */
+static json_t *printed_text(struct osm_buf *printed)
+{
+    for (size_t i = 0; i < printed->len; i++)
+        if (!printed->data[i])
+            printed->data[i] = '?';
+    return json_string(printed->data ? osm_utf8_repair(printed->data) : "");
+}
+
 static json_t *answer_of(struct osm_engine *e, struct line *line)
 {
-    const struct osm_buf *printed = &e->console->printed;
     if (line->incomplete)
         return json_pack("{s:b}", "incomplete", 1);
-    return json_pack("{s:o, s:o}", "text", osm_text_json(printed->data ? printed->data : ""),
-                     "value", line->value ? json_incref(line->value) : json_null());
+    return json_pack("{s:o, s:o}", "text", printed_text(&e->console->printed), "value",
+                     line->value ? json_incref(line->value) : json_null());
 }
 
 static int run_line(struct osm_engine *e, struct line *line, json_t **out, struct osm_err *err)

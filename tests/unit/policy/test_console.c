@@ -154,6 +154,16 @@ static void test_long_answers_are_short_and_pp_is_whole(void **state)
            "\"dddddddddddddddddddddddddddddddddddddddddddd\",\n  e = {}\n}\n");
 }
 
+static void test_any_bytes_can_be_printed(void **state)
+{
+    struct bench *b = *state;
+    open_console(b);
+    expect(b, "print('a\\0b\\xff', 'é') return '\\1\\0\\xff'", "a?b? é\n\"\\x01\\x00?\"\n");
+    static char text[64 * 1024];
+    (void)snprintf(text, sizeof text, "%s", eval(b, "pp(('x'):rep(60000))"));
+    assert_int_equal(strlen(text), 60003);
+}
+
 static void test_the_first_answer_is_json_too(void **state)
 {
     struct bench *b = *state;
@@ -348,6 +358,7 @@ int main(void)
         BENCH_TEST(test_what_ends_too_early_goes_on),
         BENCH_TEST(test_the_copy_follows_the_objects),
         BENCH_TEST(test_long_answers_are_short_and_pp_is_whole),
+        BENCH_TEST(test_any_bytes_can_be_printed),
         BENCH_TEST(test_the_first_answer_is_json_too),
         BENCH_TEST(test_a_line_that_takes_too_long_is_stopped),
         BENCH_TEST(test_an_endless_rule_is_its_own_error),
