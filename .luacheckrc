@@ -23,5 +23,8 @@ stds.policy = {
 files["policies"] = { std = "policy" }
 files["lua/example"] = { std = "policy" }
 files["lua/example/**/*_spec.lua"] = { std = "lua54+busted" }
+files["lua/init"] = { std = "policy" }
+files["lua/init/.osm"] = { std = "lua54+busted", ignore = { "111", "121", "211", "212" } } -- as lua/meta
+files["lua/init/**/*_spec.lua"] = { std = "lua54+busted" }
 files["spec"] = { std = "+busted" }
 files["lua/meta"] = { ignore = { "211", "212", "241" } } -- declarations for the editor: values that nobody uses

@@ -39,9 +39,11 @@ end
 ---@param namespace string
 ---@param service string
 ---@param target_port integer
----@return string   "shop/cart|8080"
-function M.cluster(namespace, service, target_port)
-  return concat({ text(namespace, "namespace"), "/", text(service, "service"), "|", port_number(target_port) })
+---@param port? integer   the Service's port, where another cluster of it has the name without
+---@return string   "shop/cart|8080"; "shop/cart|8080|80"
+function M.cluster(namespace, service, target_port, port)
+  local name = concat({ text(namespace, "namespace"), "/", text(service, "service"), "|", port_number(target_port) })
+  return port and concat({ name, "|", port_number(port) }) or name
 end
 
 --- The cluster by which a sidecar reaches its own application.

@@ -12,6 +12,8 @@
 ---             `status = true`; a new status is a change then.
 ---                       labels = false } }     hides metadata.labels and metadata.annotations, from everybody. They are hidden
 ---             for all kinds while neither word stands anywhere in the bundle: then their changes run nothing
+---                       tolerant = true } }    a field that its schema refuses is reported and taken out, and the rest of the object counts;
+---             its `refused` has path -> reason of each: whoever reads what protects must close it then
 ---   M.indexes = { name = { of = "Kind", keys = function(object) return { {k1, k2}, ... } end } }
 ---   M.rules   = { name = function(mesh, k1, k2, k3) return answer end }
 ---   M.emit    = { name = { each = "kind, index, fact or keyless rule", run = function(mesh, out, k1, k2, k3) end } }
@@ -23,6 +25,23 @@
 ---
 --- `require("smi.names")` loads another module file of the bundle (dots are folders); `require("mesh.id")` one of the trusted runtime.
 --- Only tables of data and pure functions may live at module level.
+
+--- What a module returns; `---@type mesh.Module` above it lets an editor complete and check what stands in it.
+---@class mesh.Module
+---@field api 1
+---@field kinds? table<string, table>
+---@field indexes? table<string, { of: string, keys: fun(object: table): mesh.Key[][] }>
+---@field rules? table<string, fun(mesh: mesh.Reader, ...: any): mesh.Answer>
+---@field emit? table<string, { each: string, run: fun(mesh: mesh.Reader, out: mesh.Out, ...: any) }>
+---@field extends? mesh.Extends
+---@field wraps? table<string, fun(mesh: mesh.Reader, original: (fun(...: any): any), ...: any): mesh.Answer>
+
+--- What an extension says of itself beside `run`: names of modules, as "smi/routes".
+---@class mesh.Extension
+---@field after? string[]
+---@field before? string[]
+---@field requires? string[]
+---@field vary? fun(mesh: mesh.Reader, at: mesh.At): table<string, any>
 
 --- One to three scalars (string, integer, boolean).
 ---@alias mesh.Key string|integer|boolean

@@ -92,16 +92,15 @@ M.emit = {
       for _, at in ipairs(mesh.targets(namespace, service)) do
         local readers = mesh.cluster_readers(namespace, service, at.target)
         if #readers > 0 then
-          local name = id.cluster(namespace, service, at.target)
           out.cluster {
-            name = name,
+            name = at.cluster,
             audience = common.audience(readers),
             at = { direction = "outbound", namespace = namespace, service = service, target = at.target },
             message = upstream_cluster(mesh, namespace, service, at),
           }
           for _, group in ipairs(mesh.endpoint_groups(namespace, service, at.target)) do
             out.load_assignment {
-              cluster = name,
+              cluster = at.cluster,
               audience = common.audience(group.callers),
               service_port = { namespace, service, at.numbers[1] },
               accounts = group.accounts,
@@ -116,9 +115,11 @@ M.emit = {
   member_clusters = {
     each = "Service",
     run = function(mesh, out, namespace, service)
-      local members = mesh.named_members(namespace, service)
+      local members, done = mesh.named_members(namespace, service), {}
       for _, at in ipairs(#members > 0 and mesh.targets(namespace, service) or {}) do
-        local callers = at.target > 0 and mesh.callers(namespace, service, at.target) or {}
+        local new = at.target > 0 and not done[at.target] -- a pod's own port is one, however many clusters of all pods have it
+        done[at.target] = true
+        local callers = new and mesh.callers(namespace, service, at.target) or {}
         for _, member in ipairs(#callers > 0 and members or {}) do
           local name = id.cluster(namespace, member.name, at.target)
           out.cluster {
@@ -139,7 +140,8 @@ M.emit = {
       local readers = list.map(mesh.local_cluster_readers(namespace, service), function(reader)
         return { service = id.name(namespace, reader) }
       end)
-      for _, at in ipairs(mesh.pod_targets(namespace, service)) do
+      local served = #mesh.accounts_behind(namespace, service) > 0
+      for _, at in ipairs(served and mesh.pod_targets(namespace, service) or {}) do
         local name = id.local_cluster(namespace, service, at.target)
         out.cluster {
           name = name,

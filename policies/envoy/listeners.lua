@@ -5,6 +5,7 @@ local common = require("envoy.common")
 local health = require("envoy.health")
 local id = require("mesh.id")
 local list = require("mesh.list")
+local object = require("kubernetes.object")
 local rbac = require("envoy.rbac")
 local str = require("mesh.str")
 
@@ -113,6 +114,43 @@ local function members_of(mesh, namespace, service, port)
   return members
 end
 
+--- The callers of a headless Service whom an elder one does not lead already, at an address of both. Whoever is led by an
+--- elder for HTTP finds this Service there too: the host name says whom a request is for.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param port services.Port
+---@param elders string[]?
+---@return outbound.Callers left, string? other  who leads some of the rest, where this Service is not
+local function callers_left(mesh, namespace, service, port, elders)
+  local left, other = mesh.reachers(namespace, service, port.number), nil
+  for _, elder in ipairs(elders or {}) do
+    local at = mesh.ports_by_number(namespace, elder)[tostring(port.number)]
+    local led = at and mesh.reachers(namespace, elder, port.number) or {}
+    local before, taken = #left, {}
+    if led == "everyone" then
+      left = {}
+    elseif left ~= "everyone" then
+      for _, caller in ipairs(led) do taken[caller] = true end
+      left = list.map(left, function(caller) return not taken[caller] and caller or nil end)
+    end
+    local found = at and common.is_http(at.protocol) and common.is_http(port.protocol)
+    if #left < before and not found then other = other or elder end
+  end
+  return left, other
+end
+
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param number integer
+---@param elder string
+local function report_elder(mesh, namespace, service, number, elder)
+  mesh.reject(mesh.Service(namespace, service), { "spec", "clusterIP" }, "port " .. number .. " of pods that are also behind "
+    .. "Service " .. object.quote(id.name(namespace, elder)) .. " lead there for who may call both: it has names for them, or "
+    .. "is older, or lesser by name")
+end
+
 --- What an arriving request passes before the router.
 ---@param mesh mesh.Reader
 ---@return table[]  HttpFilters
@@ -187,37 +225,43 @@ M.emit = {
   outbound_chains = {
     each = "Service",
     run = function(mesh, out, namespace, service)
-      local addresses = mesh.reached_at(namespace, service)
+      local addresses, elders = mesh.reached_at(namespace, service), mesh.elders_at(namespace, service)
       for _, port in ipairs(mesh.ports(namespace, service)) do
         local reachers = mesh.reachers(namespace, service, port.number)
         local name = "outbound_" .. id.name(namespace, service) .. "_" .. port.number .. "_" .. port.protocol
         local filter = #reachers > 0 and outbound_filter(mesh, namespace, service, port, name)
         local members = filter and members_of(mesh, namespace, service, port) or {}
+        local other
         for index, address in ipairs(filter and addresses or {}) do
           local member = members[address]
-          out.filter_chain {
-            listener = "outbound-listener",
-            name = member and member.name or index == 1 and name or name .. "_" .. address,
-            audience = common.audience(reachers),
-            -- they would wait for five bytes of a client that sends four and listens, or for the end of what looks like
-            -- HTTP; the address says all that this chain needs
-            tags = not common.is_http(port.protocol) and { tostring(port.number) } or nil,
-            at = {
-              direction = "outbound",
-              namespace = namespace,
-              service = service,
-              port = port.number,
-              protocol = port.protocol,
-            },
-            message = {
-              filter_chain_match = {
-                destination_port = port.number,
-                prefix_ranges = { { address_prefix = address, prefix_len = 32 } },
+          local left, elder = callers_left(mesh, namespace, service, port, elders[address])
+          other = other or elder
+          if #left > 0 then
+            out.filter_chain {
+              listener = "outbound-listener",
+              name = member and member.name or index == 1 and name or name .. "_" .. address,
+              audience = common.audience(left),
+              -- they would wait for five bytes of a client that sends four and listens, or for the end of what looks like
+              -- HTTP; the address says all that this chain needs
+              tags = not common.is_http(port.protocol) and { tostring(port.number) } or nil,
+              at = {
+                direction = "outbound",
+                namespace = namespace,
+                service = service,
+                port = port.number,
+                protocol = port.protocol,
               },
-              filters = { member and member.filter or filter },
-            },
-          }
+              message = {
+                filter_chain_match = {
+                  destination_port = port.number,
+                  prefix_ranges = { { address_prefix = address, prefix_len = 32 } },
+                },
+                filters = { member and member.filter or filter },
+              },
+            }
+          end
         end
+        if other then report_elder(mesh, namespace, service, port.number, other) end
       end
     end,
   },

@@ -184,7 +184,8 @@ M.emit = {
   inbound_tables = {
     each = "Service",
     run = function(mesh, out, namespace, service)
-      for _, at in ipairs(mesh.pod_targets(namespace, service)) do
+      local served = #mesh.accounts_behind(namespace, service) > 0
+      for _, at in ipairs(served and mesh.pod_targets(namespace, service) or {}) do
         if common.is_http(at.protocol) then
           out.route_configuration {
             name = "rds-inbound." .. at.target,

@@ -3,6 +3,7 @@
 --- One TCP port of a Service is one mesh port. Its protocol is what `appProtocol` says (in any case of letters), else
 --- what the port's name begins with ("tcp-server-first-", "http-", "tcp-", "grpc-"), else http. UDP and SCTP ports
 --- are not carried.
+local id = require("mesh.id")
 local list = require("mesh.list")
 local object = require("kubernetes.object")
 local str = require("mesh.str")
@@ -15,6 +16,7 @@ local M = { api = 1 }
 ---@field target integer     the port of the pods, the least where a named one is another number in some pods; 0 where it
 --- is found in no pod
 ---@field targets integer[]  all of these numbers, ascending; { 8080 }
+---@field cluster string     by which clients reach it: "namespace/service|target"
 ---@field protocol string    "http", "grpc", "tcp" or "tcp-server-first"
 
 --- The ports of a Service that lead to one port of its pods: one cluster of a client, one filter chain of a server.
@@ -22,6 +24,7 @@ local M = { api = 1 }
 ---@field target integer     as in services.Port
 ---@field protocol string    one for all of them
 ---@field numbers integer[]  the Service's ports, ascending
+---@field cluster string?    as in services.Port; nil for a server
 
 --- A pod of a headless Service that has a name of its own, as those of a StatefulSet have. Clients reach it by
 --- "pod-0.db" in the place of a Service's name.
@@ -68,6 +71,18 @@ M.kinds = {
   },
 }
 
+--- The IPv4 address of a Service that has one of its own. In a cluster of two families it may be the second.
+---@param spec table
+---@return string? address, mesh.Path? path
+local function cluster_ip(spec)
+  local first = spec.clusterIP or ""
+  if object.is_ipv4(first) then return first, { "spec", "clusterIP" } end
+  for index, address in ipairs(string.find(first, ":", 1, true) and spec.clusterIPs or {}) do
+    if object.is_ipv4(address) then return address, { "spec", "clusterIPs", index } end
+  end
+  return nil, nil
+end
+
 M.indexes = {
   --- Services by the number of a port: who takes part in one outbound route table.
   services_at = {
@@ -85,11 +100,35 @@ M.indexes = {
     ---@param service mesh.kind.Service
     ---@return [string][] # address
     keys = function(service)
-      local address = service.spec.clusterIP or ""
-      return object.is_ipv4(address) and { { address } } or {}
+      local address = cluster_ip(service.spec)
+      return address and { { address } } or {}
     end,
   },
 }
+
+--- Names the clusters of ports. Ports that mean the same port of the pods share one, "namespace/service|target". A number
+--- means that port of each pod, a name whatever port of a pod is called so, and where nothing selects pods each port is
+--- what its endpoints say. Where two that differ have one least number, as "web" may have with 8081 while it moves from
+--- there to 8082, the name is that of the number; "namespace/service|8081|80" is what port 80 means.
+---@param ports services.Port[]  by number; get their clusters
+---@param meant table<integer, integer|string>  what each port of the Service means
+---@param namespace string
+---@param service string
+local function name_clusters(ports, meant, namespace, service)
+  local named = {} -- target -> meaning -> cluster
+  local function name(port, meaning)
+    local clusters, other = named[port.target] or {}, named[port.target] and port.number
+    named[port.target] = clusters
+    clusters[meaning] = clusters[meaning] or id.cluster(namespace, service, port.target, other)
+    port.cluster = clusters[meaning]
+  end
+  for _, port in ipairs(ports) do
+    if meant[port.number] == port.target then name(port, port.target) end
+  end
+  for _, port in ipairs(ports) do
+    if not port.cluster then name(port, port.target > 0 and meant[port.number] or 0) end -- one for all that lead nowhere
+  end
+end
 
 M.rules = {}
 
@@ -110,7 +149,8 @@ function M.rules.ports(mesh, namespace, name)
     if first ~= second then return first < second end
     return a < b
   end)
-  local taken, spoken, ports = {}, {}, {}
+  local selects = #list.keys(service.spec.selector or {}) > 0
+  local taken, spoken, meant, ports = {}, {}, {}, {}
   for _, index in ipairs(indexes) do
     local port = service.spec.ports[index]
     if (port.protocol or "TCP") == "TCP" then
@@ -135,40 +175,58 @@ function M.rules.ports(mesh, namespace, name)
         if #free > 0 or not other then
           taken[port.port] = true
           for _, target in ipairs(free) do spoken[target] = protocol end
+          meant[port.port] = selects and (port.targetPort or port.port) or "port " .. port.port
           ports[#ports + 1] = { number = port.port, target = free[1] or 0, targets = free, protocol = protocol }
         end
       end
     end
   end
-  return list.sorted(ports, function(a, b) return a.number < b.number end)
+  ports = list.sorted(ports, function(a, b) return a.number < b.number end)
+  name_clusters(ports, meant, namespace, name)
+  return ports
+end
+
+--- The same ports for who looks for one: a Service may have a thousand.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return table<string, services.Port>  by number, as text
+function M.rules.ports_by_number(mesh, namespace, name)
+  local by_number = {}
+  for _, port in ipairs(mesh.ports(namespace, name)) do by_number[tostring(port.number)] = port end
+  return by_number
 end
 
 ---@param ports services.Port[]
----@param numbers_of fun(port: services.Port): integer[]  ports of the pods
----@return services.Target[]  by target
-local function grouped(ports, numbers_of)
-  local by_target, targets = {}, {}
+---@param targets_of fun(port: services.Port): { target: integer, cluster: string? }[]  what it leads to
+---@return services.Target[]  by target and cluster
+local function grouped(ports, targets_of)
+  local by_key, targets = {}, {}
   for _, port in ipairs(ports) do
-    for _, number in ipairs(numbers_of(port)) do
-      local target = by_target[number]
+    for _, to in ipairs(targets_of(port)) do
+      local key = to.cluster or to.target
+      local target = by_key[key]
       if not target then
-        target = { target = number, protocol = port.protocol, numbers = {} }
-        by_target[number] = target
+        target = { target = to.target, cluster = to.cluster, protocol = port.protocol, numbers = {} }
+        by_key[key] = target
         targets[#targets + 1] = target
       end
       target.numbers[#target.numbers + 1] = port.number
     end
   end
-  return list.sorted(targets, function(a, b) return a.target < b.target end)
+  return list.sorted(targets, function(a, b)
+    if a.target ~= b.target then return a.target < b.target end
+    return a.numbers[1] < b.numbers[1]
+  end)
 end
 
---- The same ports as clients know them: one target for each, the least.
+--- The same ports as clients know them: one cluster for each, and one target, the least.
 ---@param mesh mesh.Reader
 ---@param namespace string
 ---@param name string
 ---@return services.Target[]  by target; 0 is that of ports that are found in no pod
 function M.rules.targets(mesh, namespace, name)
-  return grouped(mesh.ports(namespace, name), function(port) return { port.target } end)
+  return grouped(mesh.ports(namespace, name), function(port) return { port } end)
 end
 
 --- The same ports as servers know them: each number that some pod listens at.
@@ -177,7 +235,9 @@ end
 ---@param name string
 ---@return services.Target[]  by target
 function M.rules.pod_targets(mesh, namespace, name)
-  return grouped(mesh.ports(namespace, name), function(port) return port.targets end)
+  return grouped(mesh.ports(namespace, name), function(port)
+    return list.map(port.targets, function(target) return { target = target } end)
+  end)
 end
 
 --- The addresses that clients connect to: the ClusterIP, or each ready endpoint of a headless Service. An API server
@@ -189,8 +249,8 @@ end
 function M.rules.reached_at(mesh, namespace, name)
   local service = mesh.Service(namespace, name)
   if not service or service.spec.type == "ExternalName" then return {} end
-  local address = service.spec.clusterIP or ""
-  if address == "None" then
+  local given = service.spec.clusterIP or ""
+  if given == "None" then
     local addresses = {}
     for _, each in ipairs(mesh.addresses(namespace, name)) do
       local holder = mesh.services_with_address(each)[1]
@@ -203,17 +263,70 @@ function M.rules.reached_at(mesh, namespace, name)
     end
     return addresses
   end
-  if object.is_ipv4(address) then
+  local address, path = cluster_ip(service.spec)
+  if address and path then
     local holder = list.sorted(mesh.services_with_address(address), object.elder)[1]
     local held = object.namespace(holder) .. "/" .. holder.metadata.name
     if held == namespace .. "/" .. name then return { address } end
-    mesh.reject(service, { "spec", "clusterIP" }, address .. " is the address of Service " .. object.quote(held)
+    mesh.reject(service, path, address .. " is the address of Service " .. object.quote(held)
       .. ", which is older or lesser by name: no client can be led to this one")
     return {}
   end
-  local problem = address == "" and "is absent" or object.quote(address) .. " is not an IPv4 address"
+  local problem = given == "" and "is absent" or object.quote(given) .. " is not an IPv4 address"
   mesh.reject(service, { "spec", "clusterIP" }, problem .. ": no client can be led to this Service")
   return {}
+end
+
+--- The addresses of an account's pods at which several headless Services are reached.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param account string
+---@return table<string, string[]> # address -> names; first those that have a name for the pod, of each kind the elder
+function M.rules.shared_addresses(mesh, namespace, account)
+  local headless, reached, shared = {}, {}, {}
+  for _, name in ipairs(mesh.services_of(namespace, account)) do
+    local service = mesh.Service(namespace, name)
+    if service and service.spec.clusterIP == "None" then headless[#headless + 1] = service end
+  end
+  if #headless < 2 then return {} end -- nor asks anything that changes with each pod
+  for _, service in ipairs(list.sorted(headless, object.elder)) do
+    local name, own = service.metadata.name, {}
+    for _, member in ipairs(mesh.named_members(namespace, name)) do own[member.address] = true end
+    for _, address in ipairs(mesh.reached_at(namespace, name)) do
+      local at = reached[address] or { named = {}, others = {} }
+      table.insert(own[address] and at.named or at.others, name)
+      reached[address] = at
+    end
+  end
+  for address, at in pairs(reached) do
+    local names = at.named
+    for _, name in ipairs(at.others) do names[#names + 1] = name end
+    if #names > 1 then shared[address] = names end
+  end
+  return shared
+end
+
+--- The headless Services that come before a headless one at its addresses: of two that have a pod and a port in common,
+--- one leads those who may call both.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return table<string, string[]> # address -> names, sorted, at least one
+function M.rules.elders_at(mesh, namespace, name)
+  local elders, service = {}, mesh.Service(namespace, name)
+  if not service or service.spec.clusterIP ~= "None" then return {} end
+  for _, account in ipairs(mesh.accounts_behind(namespace, name)) do
+    for address, names in pairs(mesh.shared_addresses(namespace, account)) do
+      local before = elders[address] or {}
+      for index = 1, list.contains(names, name) and #names or 0 do
+        if names[index] == name then break end
+        before[#before + 1] = names[index]
+      end
+      elders[address] = #before > 0 and before or nil
+    end
+  end
+  for address, names in pairs(elders) do elders[address] = list.unique(list.sorted(names)) end
+  return elders
 end
 
 --- The pods of a headless Service that are reached by names of their own.

@@ -1,9 +1,12 @@
 --- MeshConfig: the switches of the whole mesh. Only the one named osm-mesh-config in the mesh's own namespace counts.
 ---
---- Without it, or while it is rejected, every switch is at its closed position: traffic needs a TrafficTarget.
+--- Without it, or while it is rejected, every switch is at its closed position: traffic needs a TrafficTarget. One bad
+--- field is taken out and reported, and the others count; where it belongs to what protects, that is closed until the field
+--- is put right.
 local list = require("mesh.list")
 local duration = require("osm.duration")
 local object = require("kubernetes.object")
+local str = require("mesh.str")
 
 local M = { api = 1 }
 
@@ -11,8 +14,11 @@ M.kinds = {
   --- The switches of the whole mesh.
   MeshConfig = {
     group = "config.openservicemesh.io",
-    versions = { "v1alpha2" },
+    versions = { "v1alpha2", "v1alpha1" },
     schema = "crds/meshconfig.yaml",
+    tolerant = true,
+    -- It has fewer fields. The newer ones count in it too: an API server would have dropped them in silence.
+    from = { v1alpha1 = function(config) return { spec = config.spec, refused = config.refused } end },
   },
 }
 
@@ -27,7 +33,6 @@ local NOT_YET = {
   { path = { "sidecar", "initContainerImage" }, quiet = { "" } },
   { path = { "sidecar", "resources" }, quiet = {} },
   { path = { "sidecar", "configResyncInterval" }, quiet = { "", "0s" } },
-  { path = { "observability", "enableDebugServer" }, quiet = { false } },
   { path = { "certificate", "ingressGateway" }, quiet = {} },
   { path = { "featureFlags", "enableWASMStats" }, quiet = { false } },
   { path = { "featureFlags", "enableEgressPolicy" }, quiet = { false } },
@@ -71,17 +76,46 @@ local function shown(value)
   return tostring(value)
 end
 
---- The lists that a sidecar's redirection is made from when it starts: `osm proxy bootstrap` refuses a bad one.
+--- Whether the redirection can name an interface like this; "+" last stands for whatever follows.
+---@param name string
+---@return boolean
+local function is_interface(name)
+  if #name > 15 or name == "." or name == ".." then return false end
+  return name == "+" or string.find(name, "^[%w._@][%w._@%-]*%+?$") ~= nil
+end
+
+---@param range string
+---@return boolean
+local function is_range(range)
+  local address, bits = string.match(range, "^(.+)/(%d%d?)$")
+  return address ~= nil and object.is_ipv4(address) and tonumber(bits) <= 32
+end
+
+-- The lists that a sidecar's redirection is made from when it starts: `osm proxy bootstrap` refuses a bad one.
+---@type { field: string, is: (fun(entry: string): boolean)?, what: string? }[]
+local REDIRECTION = {
+  { field = "outboundIPRangeExclusionList", is = is_range, what = "IPv4 range such as 10.0.0.0/8" },
+  { field = "outboundIPRangeInclusionList", is = is_range, what = "IPv4 range such as 10.0.0.0/8" },
+  { field = "networkInterfaceExclusionList", is = is_interface, what = "name of an interface such as eth0 or eth+" },
+  { field = "outboundPortExclusionList" },
+  { field = "inboundPortExclusionList" },
+}
+local MOST_ENTRIES <const> = 1024
+
 ---@param mesh mesh.Reader
 ---@param config table
 ---@param traffic table
-local function report_ranges(mesh, config, traffic)
-  for _, field in ipairs({ "outboundIPRangeExclusionList", "outboundIPRangeInclusionList" }) do
-    for index, range in ipairs(traffic[field] or {}) do
-      local address, bits = string.match(range, "^(.+)/(%d%d?)$")
-      if not address or not object.is_ipv4(address) or tonumber(bits) > 32 then
-        mesh.reject(config, { "spec", "traffic", field, index }, object.quote(range) .. " is no IPv4 range such as "
-          .. "10.0.0.0/8: no new sidecar can start until this is put right")
+local function report_redirection(mesh, config, traffic)
+  for _, each in ipairs(REDIRECTION) do
+    local entries = traffic[each.field] or {}
+    if #entries > MOST_ENTRIES and #list.unique(list.sorted(entries)) > MOST_ENTRIES then
+      mesh.reject(config, { "spec", "traffic", each.field }, "has more than " .. MOST_ENTRIES .. " entries: no new sidecar "
+        .. "can start until this is put right")
+    end
+    for index, entry in ipairs(each.is and entries or {}) do
+      if not each.is(entry) then
+        mesh.reject(config, { "spec", "traffic", each.field, index }, object.quote(entry) .. " is no " .. each.what
+          .. ": no new sidecar can start until this is put right")
       end
     end
   end
@@ -145,6 +179,18 @@ end
 
 M.rules = {}
 
+--- Whether a field of the MeshConfig, something in it, or what it is in, was bad and taken out.
+---@param mesh mesh.Reader
+---@param path string  "spec.traffic.inboundExternalAuthorization"
+---@return boolean
+function M.rules.is_refused(mesh, path)
+  local config = mesh.mesh_config_object()
+  for _, refused in ipairs(list.keys(config and config.refused or {})) do
+    if refused == path or str.starts_with(refused, path .. ".") or str.starts_with(path, refused .. ".") then return true end
+  end
+  return false
+end
+
 --- The one MeshConfig that counts.
 ---@param mesh mesh.Reader
 ---@return table?
@@ -158,7 +204,7 @@ end
 function M.rules.mesh_config(mesh)
   local config = mesh.mesh_config_object()
   local spec = config and config.spec or {}
-  report_ranges(mesh, config, spec.traffic or {})
+  report_redirection(mesh, config, spec.traffic or {})
   report_unknown(mesh, config, spec, FIELDS, { "spec" })
   for _, field in ipairs(NOT_YET) do
     local value = at(spec, field.path)
@@ -196,16 +242,21 @@ end
 function M.rules.external_authorization(mesh)
   local config = mesh.mesh_config_object()
   local asked = at(config and config.spec or {}, { "traffic", "inboundExternalAuthorization" }) or {}
-  if not config or asked.enable ~= true then return nil end
   local path = { "spec", "traffic", "inboundExternalAuthorization" }
+  local closed = mesh.is_refused("spec.traffic.inboundExternalAuthorization")
+  if not config or (asked.enable ~= true and not closed) then return nil end
   local address, port = server_of(asked, nil)
-  if not address or not port then
+  if closed then
+    address, port = nil, nil
+    mesh.reject(config, path, "cannot be read whole: until it is put right, every HTTP request that arrives at a pod is "
+      .. "refused")
+  elseif not address or not port then
     local missing = address and "port" or "address"
     address, port = nil, nil
     mesh.reject(config, { path[1], path[2], path[3], missing }, "is needed, a host name or IPv4 "
       .. "address with a port: until then every HTTP request that arrives at a pod is refused")
   end
-  local timeout_s = duration.seconds(asked.timeout or "1s")
+  local timeout_s = duration.seconds((asked.timeout or "") ~= "" and asked.timeout or "1s")
   if not timeout_s or timeout_s <= 0 or timeout_s > 3600 then
     mesh.reject(config, { path[1], path[2], path[3], "timeout" }, object.quote(asked.timeout) .. " is no duration up to "
       .. "1h, such as 1s; 1s counts")
@@ -217,7 +268,7 @@ function M.rules.external_authorization(mesh)
     port = port,
     stat_prefix = prefix ~= "" and prefix or "inboundExtAuthz",
     timeout_ms = math.max(1, math.floor(timeout_s * 1000)),
-    allow_on_failure = asked.failureModeAllow == true,
+    allow_on_failure = asked.failureModeAllow == true and not closed,
   }
 end
 

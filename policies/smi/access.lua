@@ -158,7 +158,15 @@ function M.rules.target(mesh, namespace, name)
     end
   end
   if not granted then return nil end
-  local sources = list.map(target.spec.sources, function(source) return id.name(source.namespace, source.name) end)
+  local sources = {}
+  for index, source in ipairs(target.spec.sources) do
+    if mesh.is_monitored(source.namespace) then
+      sources[#sources + 1] = id.name(source.namespace, source.name)
+    else -- a sidecar that was of the mesh keeps its certificate for a while
+      mesh.reject(target, { "spec", "sources", index, "namespace" }, object.quote(source.namespace) .. " is not a namespace "
+        .. "of this mesh: nobody there is let in")
+    end
+  end
   return {
     name = id.name(namespace, name),
     sources = list.unique(list.sorted(sources)),
@@ -185,12 +193,13 @@ end
 ---@param target table
 ---@param grant access.Grant
 local function report_unreachable(mesh, target, grant)
-  local namespace, carried = object.namespace(target), false
+  local namespace, carried, granted = object.namespace(target), false, {}
+  for _, port in ipairs(grant.ports) do granted[port] = true end
   for _, service in ipairs(mesh.services_of(namespace, target.spec.destination.name)) do
     for _, port in ipairs(mesh.ports(namespace, service)) do
       if port.protocol == "http" or port.protocol == "grpc" then
         for _, at in ipairs(port.targets) do
-          if list.contains(grant.ports, at) then return end
+          if granted[at] then return end
         end
         carried = true
       end

@@ -20,6 +20,20 @@ local M = { api = 1 }
 
 M.rules = {}
 
+--- The ports that each grant of an account is limited to: asked once for all ports of its pods.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param account string
+---@return (false|table<string, true>)[]  as `grants`; ports of the pods, as text; false: any
+function M.rules.grant_limits(mesh, namespace, account)
+  return list.map(mesh.grants(namespace, account), function(grant)
+    if not grant.ports then return false end
+    local limit = {}
+    for _, port in ipairs(grant.ports) do limit[tostring(port)] = true end
+    return limit
+  end)
+end
+
 --- What an account lets in on one port of its pods, HTTP or not.
 ---@param mesh mesh.Reader
 ---@param namespace string
@@ -29,9 +43,9 @@ M.rules = {}
 function M.rules.inbound_policy(mesh, namespace, account, target)
   -- Not just truthy: a wrap that answers nonsense must not open the mesh.
   if mesh.permissive() == true then return { open = true, grants = {} } end
-  local grants = {}
-  for _, grant in ipairs(mesh.grants(namespace, account)) do
-    if not grant.ports or list.contains(grant.ports, target) then grants[#grants + 1] = grant end
+  local grants, limits, port = {}, mesh.grant_limits(namespace, account), tostring(target)
+  for index, grant in ipairs(mesh.grants(namespace, account)) do
+    if not limits[index] or limits[index][port] then grants[#grants + 1] = grant end
   end
   return { open = false, grants = grants }
 end

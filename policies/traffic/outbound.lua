@@ -3,14 +3,13 @@
 --- In permissive mode everyone may. Otherwise a caller reaches a Service if a grant names it as a source for an
 --- account that is behind the Service, on the port of the pods. A Service that a split divides is reached by whoever
 --- may reach a backend.
-local id = require("mesh.id")
 local list = require("mesh.list")
 
 local M = { api = 1 }
 
 --- One destination of a Service port.
 ---@class outbound.Upstream
----@field cluster string   "namespace/service|target port"
+---@field cluster string   as in services.Port
 ---@field service string   of the same namespace
 ---@field target integer   port of the pods
 ---@field weight integer   relative share; 0: nothing
@@ -27,18 +26,6 @@ local M = { api = 1 }
 ---@class outbound.Group
 ---@field callers outbound.Callers
 ---@field accounts "any"|string[]  whose endpoints they may reach: names in the Service's namespace, sorted; {}: none
-
----@param mesh mesh.Reader
----@param namespace string
----@param service string
----@param number integer
----@return services.Port?
-local function port_of(mesh, namespace, service, number)
-  for _, port in ipairs(mesh.ports(namespace, service)) do
-    if port.number == number then return port end
-  end
-  return nil
-end
 
 ---@param lists outbound.Callers[]
 ---@return outbound.Callers
@@ -62,10 +49,10 @@ M.rules = {}
 local function upstreams_of(mesh, namespace, backends, number)
   local upstreams = {}
   for _, backend in ipairs(backends) do
-    local port = port_of(mesh, namespace, backend.service, number)
+    local port = mesh.ports_by_number(namespace, backend.service)[tostring(number)]
     if port then
       upstreams[#upstreams + 1] = {
-        cluster = id.cluster(namespace, backend.service, port.target),
+        cluster = port.cluster,
         service = backend.service,
         target = port.target,
         weight = backend.weight,
@@ -94,7 +81,7 @@ end
 ---@param number integer
 ---@return outbound.Exception[]  the first that describes a request takes it
 function M.rules.exceptions(mesh, namespace, service, number)
-  local port = port_of(mesh, namespace, service, number)
+  local port = mesh.ports_by_number(namespace, service)[tostring(number)]
   if not port or port.protocol ~= "http" and port.protocol ~= "grpc" then return {} end
   local exceptions = {}
   for _, exception in ipairs(mesh.split_exceptions(namespace, service)) do
@@ -127,9 +114,9 @@ end
 ---@param target integer  port of the pods
 ---@return string[]  accounts as "namespace/name", sorted
 function M.rules.granted_callers(mesh, namespace, account, target)
-  local callers = {}
-  for _, grant in ipairs(mesh.grants(namespace, account)) do
-    if not grant.ports or list.contains(grant.ports, target) then
+  local callers, limits, port = {}, mesh.grant_limits(namespace, account), tostring(target)
+  for index, grant in ipairs(mesh.grants(namespace, account)) do
+    if not limits[index] or limits[index][port] then
       for _, source in ipairs(grant.sources) do callers[#callers + 1] = source end
     end
   end
@@ -162,6 +149,25 @@ function M.rules.reachers(mesh, namespace, service, number)
   end))
 end
 
+--- The ports of a Service by where requests for them may go: asked once for all clusters that a split sends to.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@return table<string, integer[]> # "backend|target port" -> ports of the Service, ascending
+function M.rules.ports_towards(mesh, namespace, service)
+  local towards = {}
+  for _, port in ipairs(mesh.ports(namespace, service)) do
+    local seen = {}
+    for _, upstream in ipairs(all_upstreams(mesh, namespace, service, port.number)) do
+      local key = upstream.service .. "|" .. upstream.target
+      local numbers = towards[key] or {}
+      if not seen[key] then numbers[#numbers + 1] = port.number end
+      towards[key], seen[key] = numbers, true
+    end
+  end
+  return towards
+end
+
 --- Callers that are told of a cluster: its own, and those of every Service that a split sends there. Being told is no
 --- grant: endpoint_groups holds back the endpoints.
 ---@param mesh mesh.Reader
@@ -172,12 +178,8 @@ end
 function M.rules.cluster_readers(mesh, namespace, service, target)
   local readers = { mesh.callers(namespace, service, target) }
   for _, apex in ipairs(mesh.apexes_of(namespace, service)) do
-    for _, port in ipairs(mesh.ports(namespace, apex)) do
-      for _, upstream in ipairs(all_upstreams(mesh, namespace, apex, port.number)) do
-        if upstream.service == service and upstream.target == target then
-          readers[#readers + 1] = mesh.reachers(namespace, apex, port.number)
-        end
-      end
+    for _, number in ipairs(mesh.ports_towards(namespace, apex)[service .. "|" .. target] or {}) do
+      readers[#readers + 1] = mesh.reachers(namespace, apex, number)
     end
   end
   return union(readers)

@@ -147,6 +147,11 @@ describe("at the limits", function()
     local fits = string.rep("n", 63)
     mesh:apply(grant("t", "{kind: HTTPRouteGroup, name: good}",
       "{kind: ServiceAccount, name: x, namespace: " .. fits .. "}"))
+    assert.same({}, mesh:allowed("blue/v1-1"))
+    assert.matches("is not a namespace of this mesh", mesh:rejects()[1], 1, true)
+    mesh:apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " .. fits
+      .. ", labels: {openservicemesh.io/monitored-by: osm}}")
+    assert.same({}, mesh:rejects())
     assert.same({ fits .. "/x -> 8080 GET /buy" }, mesh:allowed("blue/v1-1"))
     for _, wrong in ipairs({ fits .. "n", "a.b", "-a", "a-", "A", "" }) do
       mesh:apply(grant("t", "{kind: HTTPRouteGroup, name: good}",
@@ -155,6 +160,7 @@ describe("at the limits", function()
       assert.same({}, mesh:allowed("blue/v1-1"), wrong)
       expect_alone()
     end
+    mesh:delete("Namespace", "", fits)
     take_out({ "TrafficTarget", "t" })
   end)
 

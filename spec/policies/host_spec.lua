@@ -55,6 +55,16 @@ describe("what the daemon is asked for", function()
     end
   end)
 
+  it("runs the debug server where it is asked for, and nowhere else", function()
+    local mesh = w1.world()
+    assert.is_false(settings(mesh).debug_server)
+    for asked, expected in pairs({ ["true"] = true, ["false"] = false }) do
+      mesh:apply(config("{observability: {enableDebugServer: " .. asked .. "}}"))
+      assert.equal(expected, settings(mesh).debug_server)
+      assert.same({}, mesh:rejects())
+    end
+  end)
+
   it("limits the proxies that may be connected", function()
     local mesh = w1.world()
     mesh:apply(config("{sidecar: {maxDataPlaneConnections: 7}}"))
@@ -97,10 +107,95 @@ describe("TLS of the sidecars", function()
     assert.matches("spec.sidecar.tlsMaxProtocolVersion: ", mesh:rejects()[1], 1, true)
   end)
 
-  it("takes TLS_AUTO for either bound", function()
-    local mesh = with("{tlsMinProtocolVersion: TLSv1_3, tlsMaxProtocolVersion: TLS_AUTO}")
-    assert.equal("TLS_AUTO", parameters(mesh).tls_maximum_protocol_version or "TLS_AUTO")
+  it("has TLS_AUTO and the empty text for its own defaults: Envoy's clients would stop at TLS 1.2", function()
+    for _, auto in ipairs({ "TLS_AUTO", "''" }) do
+      local mesh = with("{tlsMinProtocolVersion: TLSv1_3, tlsMaxProtocolVersion: " .. auto .. "}")
+      assert.equal("TLSv1_3", parameters(mesh).tls_minimum_protocol_version)
+      assert.equal("TLSv1_3", parameters(mesh).tls_maximum_protocol_version)
+      assert.same({}, mesh:rejects())
+      mesh = with("{tlsMinProtocolVersion: " .. auto .. ", tlsMaxProtocolVersion: TLSv1_2}")
+      assert.equal("TLSv1_2", parameters(mesh).tls_minimum_protocol_version)
+      assert.same({}, mesh:rejects())
+    end
+  end)
+
+  it("is TLS 1.2 at least between those that run; with less, a new one is turned away, and that is said", function()
+    for _, old in ipairs({ "TLSv1_0", "TLSv1_1" }) do
+      local mesh = with("{tlsMinProtocolVersion: TLSv1_0, tlsMaxProtocolVersion: " .. old .. "}")
+      assert.equal("TLSv1_0", parameters(mesh).tls_minimum_protocol_version)
+      assert.equal("TLSv1_2", parameters(mesh).tls_maximum_protocol_version)
+      assert.equal(old, settings(mesh).tls.maximum)
+      assert.equal(1, #mesh:rejects())
+      assert.matches("spec.sidecar.tlsMaxProtocolVersion: " .. old .. " is less than the control plane takes", mesh:rejects()[1], 1, true)
+    end
+  end)
+
+  it("has each curve once: proxies refuse a list that names one twice", function()
+    local mesh = with("{ecdhCurves: [prime256v1, P-384, P-256, secp384r1], cipherSuites: [AES128-SHA, AES128-SHA]}")
+    assert.same({ "prime256v1", "P-384" }, parameters(mesh).ecdh_curves)
+    assert.same({ "AES128-SHA" }, parameters(mesh).cipher_suites)
     assert.same({}, mesh:rejects())
+  end)
+
+  it("keeps P-256 for the control plane, which speaks no other curve, and says so", function()
+    local mesh = with("{ecdhCurves: [X25519, P-384]}")
+    assert.same({ "X25519", "P-384" }, parameters(mesh).ecdh_curves)
+    local asked = settings(mesh)
+    assert.same({ "X25519", "P-384", "P-256" }, asked.tls.curves)
+    assert.is_false(asked.rsa_only)
+    assert.equal(1, #mesh:rejects())
+    assert.matches("spec.sidecar.ecdhCurves: has no P-256, the one curve of the control plane", mesh:rejects()[1], 1, true)
+    mesh = with("{ecdhCurves: [secp521r1, prime256v1]}")
+    assert.same({ "secp521r1", "prime256v1" }, settings(mesh).tls.curves)
+    assert.same({}, mesh:rejects())
+  end)
+
+  it("has RSA keys up to TLS 1.2 where a key on P-256 would be on none of the curves", function()
+    local mesh = with("{ecdhCurves: [X25519], tlsMaxProtocolVersion: TLSv1_2}")
+    assert.same({ "X25519" }, parameters(mesh).ecdh_curves)
+    local asked = settings(mesh)
+    assert.same({ true, 2048 }, { asked.rsa_only, asked.rsa_bits })
+    assert.equal(1, #mesh:rejects()) -- about the control plane
+  end)
+
+  it("has P-256 where neither those curves nor those ciphers leave another key", function()
+    for sidecar, reason in pairs({
+      ["ecdhCurves: [P-384], cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256]"] = "has no P-256, the curve of the keys",
+      ["ecdhCurves: [X25519MLKEM768]"] = "has no curve of TLSv1_2",
+    }) do
+      local mesh = with("{" .. sidecar .. ", tlsMaxProtocolVersion: TLSv1_2}")
+      assert.equal("P-256", parameters(mesh).ecdh_curves[2])
+      assert.same({ "P-256" }, { settings(mesh).tls.curves[2] })
+      assert.is_false(settings(mesh).rsa_only)
+      assert.equal(1, #mesh:rejects())
+      assert.matches("spec.sidecar.ecdhCurves: " .. reason, mesh:rejects()[1], 1, true)
+    end
+  end)
+
+  it("keeps a cipher for the control plane, whichever key that will have, and says so where it is in use", function()
+    local ECDSA, RSA = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"
+    for suites, expected in pairs({
+      ["ECDHE-ECDSA-CHACHA20-POLY1305"] = { { ECDSA, RSA }, ECDSA },
+      ["AES128-SHA"] = { { ECDSA, RSA }, RSA },
+      ["ECDHE-RSA-AES256-GCM-SHA384"] = { { ECDSA } },
+      ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"] = { { RSA } },
+      ["'[ECDHE-ECDSA-AES128-SHA|ECDHE-ECDSA-AES256-GCM-SHA384]'"] = { { RSA } },
+      ["ECDHE-RSA-AES128-GCM-SHA256, ECDHE-ECDSA-AES128-SHA"] = { { ECDSA }, ECDSA },
+    }) do
+      local mesh = with("{cipherSuites: [" .. suites .. "], tlsMaxProtocolVersion: TLSv1_2}")
+      local own, kept = parameters(mesh).cipher_suites, settings(mesh).tls.ciphers
+      local added = {}
+      for index = #own + 1, #kept do added[#added + 1] = kept[index] end
+      assert.same(expected[1], added, suites)
+      assert.equal(expected[2] and 1 or 0, #mesh:rejects(), suites)
+      if expected[2] then
+        assert.matches("spec.sidecar.cipherSuites: has none that the control plane speaks: sidecars keep " .. expected[2],
+          mesh:rejects()[1], 1, true)
+      end
+      mesh = with("{cipherSuites: [" .. suites .. "]}") -- TLS 1.3 has ciphers of its own
+      assert.same(parameters(mesh).cipher_suites, settings(mesh).tls.ciphers)
+      assert.same({}, mesh:rejects())
+    end
   end)
 
   it("leaves out what the proxies do not know: they would refuse all that has TLS in it", function()
@@ -132,6 +227,10 @@ describe("TLS of the sidecars", function()
     mesh:apply(config("{sidecar: {cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256], tlsMaxProtocolVersion: TLSv1_2}, "
       .. "certificate: {certKeyBitSize: 4096}}"))
     assert.equal(0, settings(mesh).rsa_bits)
+    assert.is_true(settings(mesh).no_rsa)
     assert.matches("spec.certificate.certKeyBitSize: ", mesh:rejects()[1], 1, true)
+    mesh:apply(config("{sidecar: {cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256]}, certificate: {certKeyBitSize: 4096}}"))
+    assert.same({ 4096, false }, { settings(mesh).rsa_bits, settings(mesh).no_rsa }) -- TLS 1.3 goes with any key
+    assert.same({}, mesh:rejects())
   end)
 end)

@@ -88,3 +88,85 @@ describe("a pod with a name of its own (a_rte_11)", function()
     assert.same({}, mesh:errors())
   end)
 end)
+
+describe("a pod behind two headless Services", function()
+  local AT = "10.244.2.81"
+
+  --- What leads a caller to a port of the pod: the chain's name and cluster ("http" where hosts decide); nil: nothing.
+  local function led(mesh, proxy, number)
+    local found
+    for _, name in ipairs(mesh:chains(proxy, "outbound-listener")) do
+      local chain = mesh:chain(proxy, "outbound-listener", name)
+      local match = chain.filter_chain_match
+      if match and match.destination_port == number and match.prefix_ranges[1].address_prefix == AT then
+        assert.is_nil(found) -- Envoy would refuse two
+        found = string.match(name, "^outbound_blue/(.-)_%d+_") .. " " .. (chain.filters[1].typed_config.cluster or "http")
+      end
+    end
+    return found
+  end
+
+  local function lost(service, number, elder)
+    return "Service blue/" .. service .. " spec.clusterIP: port " .. number .. ' of pods that are also behind Service "blue/'
+      .. elder .. '" lead there for who may call both: it has names for them, or is older, or lesser by name'
+  end
+
+  local POD = w1.pod("blue", "p1", "one", AT, "app: x, only: one")
+
+  it("answers to both by HTTP, which the host name tells apart", function()
+    local ports = "{name: http, port: 8080}"
+    local mesh = w1.world(w1.PERMISSIVE, POD, w1.service("h2", "None", "app: x", ports), w1.service("h1", "None", "app: x", ports))
+    assert.equal("h1 http", led(mesh, "red/caller-1", 8080))
+    for _, name in ipairs({ "h1", "h2" }) do
+      assert.same({ ["blue/" .. name .. "|8080"] = 100 }, mesh:shares("red/caller-1", "rds-outbound.8080", name))
+    end
+    assert.same({}, mesh:errors())
+    assert.same({}, mesh:rejects())
+  end)
+
+  it("is that of the older by TCP, or the lesser by name, and the other one is told", function()
+    for _, protocol in ipairs({ "tcp", "http" }) do
+      local elder = "{name: " .. protocol .. "-a, port: 5432}"
+      local h2 = w1.service("h2", "None", "app: x", "{name: tcp-a, port: 5432}, {name: tcp-b, port: 5433}")
+      local mesh = w1.world(w1.PERMISSIVE, POD, h2, w1.service("h1", "None", "app: x", elder))
+      assert.equal(protocol == "tcp" and "h1 blue/h1|5432" or "h1 http", led(mesh, "red/caller-1", 5432))
+      assert.equal("h2 blue/h2|5433", led(mesh, "red/caller-1", 5433))
+      assert.same({}, mesh:errors())
+      assert.same({ lost("h2", 5432, "h1") }, mesh:rejects())
+      mesh:apply((string.gsub(h2, "name: h2", 'name: h2, creationTimestamp: "2020-01-01T00:00:00Z"', 1)))
+      assert.equal("h2 blue/h2|5432", led(mesh, "red/caller-1", 5432))
+      assert.same({ lost("h1", 5432, "h2") }, mesh:rejects())
+      mesh:delete("Service", "blue", "h2")
+      assert.same({}, mesh:rejects())
+    end
+  end)
+
+  it("is that of the one that has a name for it", function()
+    local mesh = world(w1.service("all", "None", "app: db", "{name: tcp-db, port: 5432}"))
+    assert.equal("db-1.db blue/db-1.db|5432", led(mesh, "red/caller-1", 5432))
+    assert.same({ lost("all", 5432, "db") }, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+
+  it("is that of either for who may call only one of them", function()
+    local function grant(account, source)
+      return string.format([[
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {name: %s, namespace: blue}
+spec:
+  destination: {kind: ServiceAccount, name: %s, namespace: blue}
+  sources: [{kind: ServiceAccount, name: %s, namespace: red}]
+  rules: [{kind: TCPRoute, name: any}]
+]], account, account, source)
+    end
+    local mesh = w1.world("apiVersion: specs.smi-spec.io/v1alpha4\nkind: TCPRoute\nmetadata: {name: any, namespace: blue}\n"
+      .. "spec: {matches: {ports: []}}", POD, w1.pod("blue", "p2", "two", "10.244.2.82", "app: x"),
+      w1.service("h1", "None", "only: one", "{name: tcp-a, port: 5432}"),
+      w1.service("h2", "None", "app: x", "{name: tcp-a, port: 5432}"), grant("one", "caller"), grant("two", "caller2"))
+    assert.equal("h1 blue/h1|5432", led(mesh, "red/caller-1", 5432))
+    assert.equal("h2 blue/h2|5432", led(mesh, "red/caller2-1", 5432))
+    assert.same({ lost("h2", 5432, "h1") }, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+end)

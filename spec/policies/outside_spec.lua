@@ -51,6 +51,16 @@ describe("external authorization", function()
     assert.same({}, mesh:errors())
   end)
 
+  it("is waited for a second where no time is given", function()
+    for _, text in ipairs({ "", ', timeout: ""' }) do
+      local mesh = w1.world(config(OPEN .. ", inboundExternalAuthorization: {enable: true, address: authz, port: 1" .. text
+        .. "}}}"))
+      local _, manager = http_filters(mesh)
+      assert.equal("1s", manager.http_filters[2].typed_config.grpc_service.timeout)
+      assert.same({}, mesh:rejects())
+    end
+  end)
+
   it("that cannot be asked lets nothing in, and says so", function()
     for field, text in pairs({
       port = "address: authz", address = "port: 9191", [" address"] = "address: 'http://x/', port: 9191",
@@ -62,6 +72,25 @@ describe("external authorization", function()
       assert.equal(1, #mesh:rejects())
       assert.matches("spec.traffic.inboundExternalAuthorization." .. string.gsub(field, " ", "") .. ": is needed",
         mesh:rejects()[1], 1, true)
+    end
+  end)
+
+  it("lets nothing in while any part of it cannot be read, and stays as it is beside what else is wrong", function()
+    for bad, closed in pairs({
+      ["inboundExternalAuthorization: {enable: 'true', address: a, port: 1}"] = true,
+      ["inboundExternalAuthorization: {enable: true, address: a, port: 70000}"] = true,
+      ["inboundExternalAuthorization: {enable: true, address: a, port: 1, timeout: 5, failureModeAllow: true}"] = true,
+      ["inboundExternalAuthorization: 'on'"] = true,
+      ["inboundExternalAuthorization: {enable: true, address: a, port: 1}, outboundPortExclusionList: [0]"] = false,
+    }) do
+      local mesh = w1.world(config(OPEN .. ", " .. bad .. "}, sidecar: {logLevel: verbose}}"))
+      local names = http_filters(mesh)
+      assert.same({ "envoy.filters.http.rbac", closed and "inbound_ext_authz_unreachable" or "http_external_authz",
+        "http_router" }, names, bad)
+      assert.same({}, mesh:errors())
+      local told = table.concat(mesh:rejects(), "\n")
+      assert.matches("spec.sidecar.logLevel: expected one of", told, 1, true)
+      assert.equal(closed, string.find(told, "cannot be read whole", 1, true) ~= nil)
     end
   end)
 
@@ -111,10 +140,55 @@ describe("active health checks", function()
   end)
 end)
 
+describe("a MeshConfig of v1alpha1", function()
+  it("counts as one of v1alpha2, the newer fields too", function()
+    local spec = OPEN .. "}, sidecar: {tlsMinProtocolVersion: TLSv1_3, logLevel: debug}, featureFlags: {enableNonsense: true}}"
+    local mesh, older = w1.world(config(spec)), w1.world((string.gsub(config(spec), "v1alpha2", "v1alpha1")))
+    assert.same(mesh:everything(), older:everything())
+    assert.equal("TLSv1_3", older.at:ask("host_settings").tls.minimum)
+    assert.equal(1, #older:rejects())
+    assert.matches("spec.featureFlags.enableNonsense: ", older:rejects()[1], 1, true)
+    assert.same({}, older:errors())
+  end)
+
+  it("is held to the schema", function()
+    local mesh = w1.world((string.gsub(config("{traffic: {enableEgress: 7}}"), "v1alpha2", "v1alpha1")))
+    assert.matches("spec.traffic.enableEgress", mesh:rejects()[1], 1, true)
+    local bad = OPEN .. ", inboundExternalAuthorization: {enable: true, address: a, port: 70000}}}"
+    mesh = w1.world((string.gsub(config(bad), "v1alpha2", "v1alpha1")))
+    assert.equal("inbound_ext_authz_unreachable", (http_filters(mesh))[2])
+  end)
+end)
+
 describe("the lists that redirection is made of", function()
   it("are looked at when they are written", function()
     local mesh = w1.world(config("{traffic: {outboundIPRangeExclusionList: [10.0.0.0/8, 10.0.0.0/33, here]}}"))
     assert.equal(2, #mesh:rejects())
     assert.matches("spec.traffic.outboundIPRangeExclusionList[1]: ", mesh:rejects()[1], 1, true)
+  end)
+
+  it("name interfaces as the redirection can", function()
+    local mesh = w1.world()
+    for name, refused in pairs({
+      eth0 = 0, ["eth+"] = 0, ["+"] = 0, ["br-lan.1@x_y"] = 0, abcdefghijklmno = 0, abcdefghijklmnop = 1, [""] = 1, ["-j"] = 1,
+      ["eth0; x"] = 1, ["e+h"] = 1, ["++"] = 1, ["."] = 1, [".."] = 1, ["!lo"] = 1,
+    }) do
+      mesh:apply(config('{traffic: {networkInterfaceExclusionList: [lo, "' .. name .. '"]}}'))
+      assert.equal(refused, #mesh:rejects(), name)
+      if refused == 1 then
+        assert.matches("spec.traffic.networkInterfaceExclusionList[1]: ", mesh:rejects()[1], 1, true)
+        assert.matches("no new sidecar can start", mesh:rejects()[1], 1, true)
+      end
+    end
+  end)
+
+  it("have an end", function()
+    local mesh, ports = w1.world(), {}
+    for port = 1, 1025 do ports[port] = port end
+    mesh:apply(config("{traffic: {outboundPortExclusionList: [" .. table.concat(ports, ", ") .. "]}}"))
+    assert.matches("spec.traffic.outboundPortExclusionList: has more than 1024 entries", mesh:rejects()[1], 1, true)
+    ports[1025] = 1
+    mesh:apply(config("{traffic: {outboundPortExclusionList: [" .. table.concat(ports, ", ") .. "]}}"))
+    assert.same({}, mesh:rejects())
   end)
 end)

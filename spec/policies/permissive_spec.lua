@@ -88,7 +88,6 @@ describe("a field of MeshConfig that is not honoured yet", function()
     { "sidecar", "envoyImage", "envoy:1", '""' },
     { "sidecar", "resources", "{limits: {cpu: 1}}", "{}" },
     { "sidecar", "configResyncInterval", "30s", "0s" },
-    { "observability", "enableDebugServer", "true", "false" },
     { "certificate", "ingressGateway", "{validityDuration: 24h}", "{}" },
     { "featureFlags", "enableWASMStats", "true", "false" },
     { "featureFlags", "enableEgressPolicy", "true", "false" },

@@ -198,6 +198,16 @@ local function of_the_same(pods, digests)
   return found
 end
 
+--- Whether a part of the MeshConfig was bad that protects: what it protects is closed then.
+local function closes(mesh)
+  for _, reject in ipairs(mesh:rejects()) do
+    for _, path in ipairs({ "spec: ", "spec.sidecar: ", "tlsMinProtocolVersion: ", "inboundExternalAuthorization: " }) do
+      if string.find(reject, path, 1, true) then return true end
+    end
+  end
+  return false
+end
+
 describe("a wrong value in any place of", function()
   local mesh = w1.world(HEALTHY)
   local engine = mesh.at.engine
@@ -226,11 +236,12 @@ describe("a wrong value in any place of", function()
           pcall(engine.apply, engine, spoil(made[index], place)) -- what is no manifest is refused at once
           if title == "MeshConfig v1alpha2" then -- there is only one: each must be looked at before the next
             assert.same({}, mesh:errors(), what)
-            assert.same(alone, of_the_same(alone, mesh:digests()), what)
+            assert.same({ "red/caller -> 8080 GET /buy" }, mesh:allowed("blue/shop-1"), what)
+            if not closes(mesh) then assert.same(alone, of_the_same(alone, mesh:digests()), what) end
           end
         end
         assert.same({}, mesh:errors(), what)
-        assert.same(alone, of_the_same(alone, mesh:digests()), what)
+        if title ~= "MeshConfig v1alpha2" then assert.same(alone, of_the_same(alone, mesh:digests()), what) end
         for _, each in ipairs(made) do engine:delete(each.kind, each.metadata.namespace or "", each.metadata.name) end
       end
       for _, value in ipairs(VALUES) do

@@ -55,6 +55,7 @@ local CASES = {
   { "Service", "spec:.*", "spec: 7", "spec" },
   { "Service", "type: ClusterIP", "type: 7", "spec.type" },
   { "Service", "10.96.2.80", "[7]", "spec.clusterIP" },
+  { "Service", "10.96.2.80", "10.96.2.80\n  clusterIPs: [7]", "spec.clusterIPs[0]" },
   { "Service", "selector: {app: shop}", "selector: 7", "spec.selector" },
   { "Service", "selector: {app: shop}", "selector: {app: 7}", "spec.selector.app" },
   { "Service", "ports:.*", "ports: {a: 7}", "spec.ports" },

@@ -122,6 +122,14 @@ describe("the address of a Service", function()
     assert.same({}, mesh:rejects())
   end)
 
+  it("is the IPv4 one of a cluster of two families, whichever is first", function()
+    for first, second in pairs({ ["fd00::1"] = "10.96.2.90", ["10.96.2.90"] = "fd00::1" }) do
+      local _, mesh = chains("{port: 80}", "'" .. first .. "'\n  clusterIPs: ['" .. first .. "', '" .. second .. "']")
+      assert.same({ "10.96.2.90/32" }, addresses(mesh, "outbound_blue/s_80_http"))
+      assert.same({}, mesh:rejects())
+    end
+  end)
+
   it("is reported where it cannot be matched", function()
     local cases = {
       ['""'] = "is absent",
@@ -215,6 +223,87 @@ describe("a target port", function()
     assert.is_not_nil(mesh:endpoints("red/caller-1", "blue/named|8080"))
   end)
 
+  local function endpoints(mesh, cluster) return table.concat(mesh:endpoints("red/caller-1", cluster), " ") end
+
+  local A, B = "10.244.2.91", "10.244.2.92" -- of pods "a" and "bb"
+
+  it("that is a number does not lead to what another port means by a name", function()
+    for _, numbers in ipairs({ { 80, 81 }, { 81, 80 } }) do
+      local named, numbered = numbers[1], numbers[2]
+      local mesh = w1.world(w1.PERMISSIVE, pod("a", 8081), pod("bb", 8082), w1.service("named", "10.96.2.77", "app: named",
+        string.format("{name: x, port: %d, targetPort: web}, {name: y, port: %d, targetPort: 8081}", named, numbered)))
+      local moved = "blue/named|8081|" .. named
+      assert.same({}, mesh:errors())
+      assert.same({ [moved] = 100 }, mesh:shares("red/caller-1", "rds-outbound." .. named, "named"))
+      assert.same({ ["blue/named|8081"] = 100 }, mesh:shares("red/caller-1", "rds-outbound." .. numbered, "named"))
+      assert.equal(A .. ":8081 " .. B .. ":8082", endpoints(mesh, moved))
+      assert.equal(A .. ":8081 " .. B .. ":8081", endpoints(mesh, "blue/named|8081"))
+    end
+  end)
+
+  it("that is a number leads to all pods, though only some call that port by the name that another port means", function()
+    local mesh = w1.world(w1.PERMISSIVE, pod("a", 8081), w1.pod("blue", "bb", "named", B, "app: named"), w1.service("named",
+      "10.96.2.77", "app: named", "{name: x, port: 80, targetPort: web}, {name: y, port: 81, targetPort: 8081}"))
+    assert.equal(A .. ":8081", endpoints(mesh, "blue/named|8081|80"))
+    assert.equal(A .. ":8081 " .. B .. ":8081", endpoints(mesh, "blue/named|8081"))
+  end)
+
+  it("that is a name is another cluster than another name with the same least number", function()
+    local two = "{name: app, ports: [{name: web, containerPort: %d}, {name: api, containerPort: %d}]}"
+    local function both(name, web, api)
+      local text = w1.pod("blue", name, "named", name == "a" and A or B, "app: named")
+      return (string.gsub(text, "{name: app}", (string.format(two, web, api))))
+    end
+    local mesh = w1.world(w1.PERMISSIVE, both("a", 8081, 8082), both("bb", 8082, 8081), w1.service("named", "10.96.2.77",
+      "app: named", "{name: x, port: 80, targetPort: web}, {name: y, port: 81, targetPort: api}, "
+        .. "{name: z, port: 82, targetPort: web}"))
+    assert.same({ ["blue/named|8081"] = 100 }, mesh:shares("red/caller-1", "rds-outbound.80", "named"))
+    assert.same({ ["blue/named|8081|81"] = 100 }, mesh:shares("red/caller-1", "rds-outbound.81", "named"))
+    assert.same({ ["blue/named|8081"] = 100 }, mesh:shares("red/caller-1", "rds-outbound.82", "named"))
+    assert.equal(A .. ":8081 " .. B .. ":8082", endpoints(mesh, "blue/named|8081"))
+    assert.equal(A .. ":8082 " .. B .. ":8081", endpoints(mesh, "blue/named|8081|81"))
+    assert.same({}, mesh:errors())
+  end)
+
+  it("is told by its own cluster also where a split sends there", function()
+    local mesh = w1.world(w1.PERMISSIVE, pod("a", 8081), pod("bb", 8082), w1.service("named", "10.96.2.77", "app: named",
+      "{name: x, port: 80, targetPort: web}, {name: y, port: 81, targetPort: 8081}"), [[
+apiVersion: split.smi-spec.io/v1alpha2
+kind: TrafficSplit
+metadata: {name: s, namespace: blue}
+spec: {service: shop-apex, backends: [{service: named, weight: 1}]}
+]])
+    assert.same({ ["blue/named|8081|80"] = 1 }, mesh:shares("red/caller-1", "rds-outbound.80", "shop-apex"))
+  end)
+
+  it("counts for nothing where there is no selector: there the endpoints say which port", function()
+    for _, ports in ipairs({ "{name: x, port: 80}", "{name: x, port: 80, targetPort: 1}", "{name: x, port: 80, targetPort: web}" }) do
+      local mesh = w1.world(w1.PERMISSIVE, w1.service("sl", "10.96.2.77", nil, ports))
+      local none = string.find(ports, "web") and 0 or string.find(ports, "1}") and 1 or 80
+      assert.equal("", endpoints(mesh, "blue/sl|" .. none))
+      mesh:apply([[
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: sl-1, namespace: blue, labels: {kubernetes.io/service-name: sl}}
+addressType: IPv4
+ports: [{name: x, port: 8080}]
+endpoints: [{addresses: [10.244.2.21]}]
+]])
+      assert.equal("10.244.2.21:8080", endpoints(mesh, "blue/sl|8080"))
+      assert.same({ ["blue/sl|8080"] = 100 }, mesh:shares("red/caller-1", "rds-outbound.80", "sl"))
+      assert.is_not_nil(mesh:virtual_host("blue/shop-1", "rds-inbound.8080", "sl"))
+      mesh:delete("EndpointSlice", "blue", "sl-1")
+      mesh:apply([[
+apiVersion: v1
+kind: Endpoints
+metadata: {name: sl, namespace: blue}
+subsets: [{addresses: [{ip: 10.244.2.22}], ports: [{name: x, port: 8081}]}]
+]])
+      assert.equal("10.244.2.22:8081", endpoints(mesh, "blue/sl|8081"))
+      assert.same({}, mesh:errors())
+    end
+  end)
+
   it("is the port itself where it is absent", function()
     for _, ports in ipairs({ "{port: 80}", "{port: 80, targetPort: null}" }) do
       local _, mesh = chains(ports)
@@ -237,6 +326,14 @@ describe("a ClusterIP that two Services have", function()
     assert.is_true(led("s0"))
     assert.is_false(led("s1"))
     assert.same({ 'Service blue/s1 spec.clusterIP: 10.96.2.91 is the address of Service "blue/s0", which is older or '
+      .. "lesser by name: no client can be led to this one" }, mesh:rejects())
+    assert.same({}, mesh:errors())
+  end)
+
+  it("may be the second address of one of them", function()
+    local mesh = w1.world(w1.PERMISSIVE, w1.service("s0", "10.96.2.91", "app: shop", "{port: 80}"),
+      w1.service("s1", "'fd00::1'\n  clusterIPs: ['fd00::1', 10.96.2.91]", "app: shop", "{port: 80}"))
+    assert.same({ 'Service blue/s1 spec.clusterIPs[1]: 10.96.2.91 is the address of Service "blue/s0", which is older or '
       .. "lesser by name: no client can be led to this one" }, mesh:rejects())
     assert.same({}, mesh:errors())
   end)

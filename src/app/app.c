@@ -1,12 +1,16 @@
 #include "app/app.h"
 
 #include "app/commands.h"
+#include "app/http.h"
 #include "app/leaves.h"
 #include "app/whatif_commands.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metrics.h"
+#include "debug/profile.h"
 #include "whatif/scratch.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,8 +31,11 @@ static void flush_posted(void *ud)
 {
     struct osm_app *app = ud;
     app->flush_posted = false;
-    if (!app->stopping && app->reload)
+    if (app->stopping)
+        return;
+    if (app->reload)
         osm_reload_flush(app->reload);
+    osm_evaluators_changed(app->evaluators);
 }
 
 /* Objects come in a row: one flush for all that this turn of the loop brings. */
@@ -38,9 +45,22 @@ static void flush_soon(struct osm_app *app)
         app->flush_posted = osm_loop_post(app->loop, flush_posted, app) == 0;
 }
 
+/* "pod-added", as Open Service Mesh called them. */
+static void count_event(const char *kind, const char *ns, const char *what)
+{
+    char type[80];
+    size_t n = 0;
+    for (; kind[n] && n < sizeof type - 16; n++)
+        type[n] = (char)tolower((unsigned char)kind[n]);
+    (void)snprintf(type + n, sizeof type - n, "-%s", what);
+    osm_metric_add(OSM_METRIC_OBJECT_EVENTS, OSM_LABELS(type, ns), 1);
+}
+
 static void source_put(void *ud, struct osm_object *object)
 {
     struct osm_app *app = ud;
+    count_event(object->kind, object->ns,
+                osm_store_get(app->store, object->key) ? "updated" : "added");
     if (osm_store_put(app->store, object))
         osm_log(OSM_LOG_MODEL, OSM_LOG_ERROR, "object lost: out of memory");
     flush_soon(app);
@@ -49,6 +69,9 @@ static void source_put(void *ud, struct osm_object *object)
 static void source_gone(void *ud, const char *key)
 {
     struct osm_app *app = ud;
+    const struct osm_object *object = osm_store_get(app->store, key);
+    if (object)
+        count_event(object->kind, object->ns, "deleted");
     (void)osm_store_delete(app->store, key);
     flush_soon(app);
 }
@@ -76,11 +99,11 @@ static void tell_warnings(const struct osm_snapshot *now, const struct osm_snaps
 
 static struct osm_leaves_rules leaves_rules(const struct osm_app *app)
 {
+    int flag_bits = app->settings.no_rsa ? 0 : app->config.service_cert_rsa_bits;
     return (struct osm_leaves_rules){
         .validity_s = app->settings.service_cert_validity_s,
         .lead_s = app->config.service_cert_lead_s,
-        .rsa_bits =
-            app->settings.rsa_bits ? app->settings.rsa_bits : app->config.service_cert_rsa_bits,
+        .rsa_bits = app->settings.rsa_bits ? app->settings.rsa_bits : flag_bits,
     };
 }
 
@@ -89,6 +112,7 @@ static void renew_ads_leaf(void *ud);
 static void take_settings(struct osm_app *app, const struct osm_snapshot *snapshot)
 {
     struct osm_err err = {0};
+    bool had_no_rsa = app->settings.no_rsa;
     if (snapshot->host == app->settings.owned)
         return;
     if (osm_host_settings_take(&app->settings, snapshot->host, &err)) {
@@ -98,12 +122,19 @@ static void take_settings(struct osm_app *app, const struct osm_snapshot *snapsh
     }
     const char *level = app->settings.log_level ? app->settings.log_level : app->config.verbosity;
     osm_log_set_level(OSM_LOG_TOPIC_COUNT, (enum osm_log_level)osm_log_level_parse(level));
+    if (app->settings.no_rsa && !had_no_rsa && app->config.service_cert_rsa_bits)
+        osm_log(OSM_LOG_CA, OSM_LOG_WARN,
+                "--service-cert-key rsa has no effect: no cipher of the MeshConfig's "
+                "spec.sidecar.cipherSuites is for RSA keys");
     struct osm_leaves_rules rules = leaves_rules(app);
     osm_leaves_set_rules(app->leaves, &rules);
-    if (app->ads)
+    if (app->ads) {
+        osm_ads_set_leaf_kind(app->ads, osm_leaves_kind(&rules));
         osm_ads_set_limit(app->ads, app->settings.proxies_max);
+    }
     if (app->ads && app->ads_leaf_is_rsa != app->settings.rsa_only)
         renew_ads_leaf(app); /* on the loop: a new RSA key, once, when the ciphers ask for it */
+    osm_app_http_settings(app);
 }
 
 static void publish(void *ud, struct osm_snapshot *snapshot)
@@ -120,6 +151,8 @@ static void publish(void *ud, struct osm_snapshot *snapshot)
             OSM_I("run_us", json_integer_value(json_object_get(snapshot->policy, "run_us"))));
     app->applied_us = 0;
     app->published_us = osm_wall_us();
+    app->published_at_us = osm_now_us();
+    osm_metric_add(OSM_METRIC_BROADCASTS, NULL, 1);
     if (app->ads)
         osm_ads_publish(app->ads, snapshot);
     osm_app_wake_waiters(app);
@@ -131,6 +164,7 @@ static void policies_changed(void *ud)
     osm_app_wake_waiters(app);
     if (app->scratch)
         osm_scratch_wake(app->scratch);
+    osm_evaluators_changed(app->evaluators);
 }
 
 static const char *roots_pem(void *ud)
@@ -191,19 +225,29 @@ static struct osm_object *pod_of(const struct osm_app *app, const char *proxy)
     return label && !strcmp(osm_proxy_key(now, label, pod->ns), proxy) ? pod : NULL;
 }
 
+static int not_admitted(const char *code, int rc)
+{
+    osm_metric_add(OSM_METRIC_ERRORS, OSM_LABELS(code), 1);
+    return rc;
+}
+
 static int admit(void *ud, const struct osm_proxy_id *id, struct osm_err *err)
 {
     const struct osm_app *app = ud;
     char proxy[OSM_PROXY_KEY_SIZE];
     const struct osm_object *pod = pod_of(app, osm_proxy_key(proxy, id->uuid, id->ns));
     if (!pod)
-        return osm_fail(err, OSM_EACCES,
-                        "no pod of namespace %s (or more than one) has the label osm-proxy-uuid=%s",
-                        id->ns, id->uuid);
+        return not_admitted("E5002",
+                            osm_fail(err, OSM_EACCES,
+                                     "no pod of namespace %s (or more than one) has the label "
+                                     "osm-proxy-uuid=%s",
+                                     id->ns, id->uuid));
     const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
     if (strcmp(account ? account : "default", id->account) != 0)
-        return osm_fail(err, OSM_EACCES, "certificate is for service account %s, pod %s/%s has %s",
-                        id->account, pod->ns, pod->name, account ? account : "default");
+        return not_admitted(
+            "E5010",
+            osm_fail(err, OSM_EACCES, "certificate is for service account %s, pod %s/%s has %s",
+                     id->account, pod->ns, pod->name, account ? account : "default"));
     return 0;
 }
 
@@ -252,8 +296,11 @@ static void proxies_changed(void *ud)
     struct osm_app *app = ud;
     size_t streams, nacked;
     if (!app->applied_us && app->snapshot && osm_ads_applied(app->ads, &streams, &nacked) &&
-        streams)
+        streams) {
         app->applied_us = osm_wall_us();
+        osm_metric_observe(OSM_METRIC_APPLY_TIME, NULL,
+                           (double)(osm_now_us() - app->published_at_us) / 1e6);
+    }
     osm_app_wake_waiters(app);
 }
 
@@ -347,6 +394,8 @@ static int start(struct osm_app *app, struct osm_err *err)
     if (!rc)
         rc = issue_ads_leaf(app, err);
     if (!rc)
+        rc = osm_app_http_start(app, err);
+    if (!rc)
         rc = start_policies(app, err);
     if (!rc)
         rc = osm_whatif_start(app, err);
@@ -372,11 +421,18 @@ static int start(struct osm_app *app, struct osm_err *err)
     return rc;
 }
 
-static void stopped(void *ud)
+static void part_stopped(void *ud)
+{
+    struct osm_app *app = ud;
+    if (!--app->still_stopping)
+        osm_loop_stop(app->loop);
+}
+
+static void ads_stopped(void *ud)
 {
     struct osm_app *app = ud;
     app->ads = NULL;
-    osm_loop_stop(app->loop);
+    part_stopped(app);
 }
 
 static void stop(void *ud)
@@ -392,10 +448,11 @@ static void stop(void *ud)
     osm_reload_stop(osm_take_ptr(&app->reload));
     osm_leaves_free(osm_take_ptr(&app->leaves));
     osm_timer_free(osm_take_ptr(&app->ads_leaf_timer));
+    app->still_stopping = 1 + (app->ads != NULL);
+    osm_profile_cancel();
+    osm_app_http_stop(app, part_stopped, app);
     if (app->ads)
-        osm_ads_stop(app->ads, stopped, app);
-    else
-        osm_loop_stop(app->loop);
+        osm_ads_stop(app->ads, ads_stopped, app);
 }
 
 int osm_app_run(const struct osm_app_config *config)
@@ -415,16 +472,20 @@ int osm_app_run(const struct osm_app_config *config)
     } else {
         osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "started", OSM_S("version", OSM_VERSION),
                 OSM_S("mesh", config->mesh_name), OSM_S("ads", config->ads_listen),
-                OSM_S("source", config->source), OSM_S("policies", config->policies_dirs[0]),
+                OSM_S("http", osm_app_http_address(&app)),
+                OSM_S("debug", osm_app_debug_address(&app)), OSM_S("source", config->source),
+                OSM_S("policies", config->policies_dirs[0]),
                 OSM_S("root", osm_ca_fingerprint(app.ca)));
     }
     int open_handles = osm_loop_run(app.loop);
     osm_loop_free(app.loop); /* runs what was posted late, before what it may touch goes */
+    osm_registry_free(app.commands);
     osm_snapshot_unref(app.snapshot);
     osm_store_free(app.store);
     osm_leaf_unref(app.ads_leaf);
     osm_ca_unref(app.ca);
     osm_host_settings_free(&app.settings);
+    osm_metrics_clear();
     if (!failed)
         osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopped", OSM_I("open_handles", open_handles));
     return failed ? 1 : 0;

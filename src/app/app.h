@@ -5,6 +5,7 @@
  *                 |         '--> snapshot --> ads --> proxies
  *                 |                  '--> control: status, wait, config
  *                 '--> admission of streams
+ *   http: health, metrics, debug endpoints; they read what is here
  *   leaves: service certificates per account, asked for by ads, signed on the thread pool
  *
  * Everything below is on the loop thread. */
@@ -14,6 +15,8 @@
 #include "app/settings.h"
 #include "ca/ca.h"
 #include "debug/control.h"
+#include "debug/evaluator.h"
+#include "http/http.h"
 #include "loop/loop.h"
 #include "model/store.h"
 #include "reload/reload.h"
@@ -23,6 +26,7 @@
 struct osm_leaves;
 struct osm_scratch;
 struct osm_waiter;
+struct osm_profiling;
 
 struct osm_app {
     struct osm_app_config config;
@@ -33,7 +37,13 @@ struct osm_app {
     struct osm_reload *reload;
     struct osm_scratch *scratch; /* engines for questions, thrown away */
     struct osm_ads *ads;
-    struct osm_control *control;
+    struct osm_registry *commands;
+    struct osm_control *control, *debug_socket, *debug_console;
+    struct osm_evaluators *evaluators; /* for the consoles */
+    struct osm_http *http;
+    struct osm_http_listener *http_listener, *debug_listener; /* NULL: off */
+    struct osm_timer *debug_retry, *lag_timer;
+    uint64_t lag_due_us;
     struct osm_leaves *leaves;
     struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */
     bool ads_leaf_is_rsa;
@@ -42,9 +52,12 @@ struct osm_app {
     bool reloading_ca;
     struct osm_snapshot *snapshot; /* the newest; NULL before the first run has ended */
     struct osm_waiter *waiters;
+    struct osm_profiling *profiling; /* policy_profile.c; NULL: nobody takes a profile */
     int ads_port;
     bool synced, stopping, flush_posted;
+    int still_stopping; /* parts that stop in their own time */
     uint64_t started_ms;
+    uint64_t published_at_us;         /* monotonic: the newest snapshot was */
     int64_t published_us, applied_us; /* wall clock: the newest snapshot was handed to ads; every
                                          connected proxy had answered it (0: not yet) */
 };

@@ -1,5 +1,7 @@
 #include "app/ca_reload.h"
 
+enum { RELOAD_MAX_MS = 30 * 1000 };
+
 /* Reading waits for a lock, so it is done on the pool. */
 struct reload {
     struct osm_app *app;
@@ -54,7 +56,7 @@ static void take_over(void *ud)
     osm_free(r);
 }
 
-void osm_ca_reload_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void reload_roots(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
@@ -78,3 +80,12 @@ void osm_ca_reload_command(void *ud, struct osm_control_request *request, const 
     }
     app->reloading_ca = true;
 }
+
+const struct osm_control_command osm_ca_commands[] = {
+    {.name = "ca.reload",
+     .handler = reload_roots,
+     .role = OSM_ROLE_OPERATE,
+     .deadline_ms = RELOAD_MAX_MS,
+     .help = "takes over the roots that are in the state directory now"},
+    {.name = NULL},
+};

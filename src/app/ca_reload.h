@@ -4,7 +4,7 @@
 
 #include "app/app.h"
 
-void osm_ca_reload_command(void *ud, struct osm_control_request *request, const json_t *args);
+extern const struct osm_control_command osm_ca_commands[];
 /** Who signs and who is trusted: {"fingerprint", "not_after", "passive": [{"fingerprint",
  * "not_after"}]}. NULL: no memory. */
 json_t *osm_ca_status(const struct osm_ca *ca);

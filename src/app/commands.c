@@ -1,8 +1,14 @@
 #include "app/commands.h"
 
 #include "app/ca_reload.h"
+#include "app/complete_command.h"
+#include "app/console.h"
+#include "app/debug_commands.h"
+#include "app/eval_commands.h"
+#include "app/http.h"
 #include "app/leaves.h"
 #include "app/policy_commands.h"
+#include "app/policy_profile.h"
 #include "app/sidecar.h"
 #include "app/whatif_commands.h"
 #include "base/clock.h"
@@ -12,7 +18,7 @@
 
 #include <string.h>
 
-enum { WAIT_DEFAULT_MS = 30 * 1000, WAIT_MAX_MS = 3600 * 1000 };
+enum { WAIT_DEFAULT_MS = 30 * 1000, WAIT_MAX_MS = 3600 * 1000, CONTROL_SESSIONS_MAX = 16 };
 
 /* --- status --- */
 
@@ -60,7 +66,7 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
     osm_control_reply(
         request,
         json_pack("{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
-                  "s:o, s:o*}",
+                  "s:o, s:o*, s:s, s:s}",
                   "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
                   app->config.osm_namespace, "uptime_s",
                   (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
@@ -71,7 +77,8 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
                   missing_proxies(app, streams), "proxies", streams, "rejects",
                   or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL),
                   "policy", s ? s->policy : NULL, "root", osm_ca_status(app->ca), "policies",
-                  app->reload ? osm_reload_status(app->reload) : NULL));
+                  app->reload ? osm_reload_status(app->reload) : NULL, "http",
+                  osm_app_http_address(app), "debug", osm_app_debug_address(app)));
 }
 
 /* --- wait --- */
@@ -166,9 +173,7 @@ static void wait_applied(void *ud, struct osm_control_request *request, const js
     const json_t *timeout = json_object_get(args, "timeout_ms");
     json_int_t timeout_ms = timeout ? json_integer_value(timeout) : WAIT_DEFAULT_MS;
     struct osm_waiter *w = NULL;
-    if (timeout_ms <= 0 || timeout_ms > WAIT_MAX_MS)
-        (void)osm_fail(&err, OSM_EINVAL, "timeout_ms: expected 1 to %d", WAIT_MAX_MS);
-    else if (!app->source)
+    if (!app->source)
         (void)osm_fail(&err, OSM_EBUSY, "the daemon is starting");
     else if (!(w = osm_alloc(sizeof *w)) ||
              !(w->deadline = osm_timer_new(app->loop, waiter_deadline, w)))
@@ -264,63 +269,144 @@ const struct osm_snapshot_proxy *osm_app_find_proxy(const struct osm_app *app, c
     return NULL;
 }
 
-static void proxy_config(void *ud, struct osm_control_request *request, const json_t *args)
+json_t *osm_app_proxy_config(const struct osm_app *app, const struct osm_snapshot_proxy *proxy,
+                             const char *type, struct osm_err *err)
 {
-    struct osm_app *app = ud;
-    struct osm_err err = {0};
-    const char *type = json_string_value(json_object_get(args, "type"));
-    const struct osm_snapshot_proxy *proxy =
-        osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
     json_t *out = json_object();
-    bool any = false;
-    for (int t = 0; proxy && !err.code && t < OSM_XDS_TYPE_COUNT; t++) {
+    int rc = out ? 0 : osm_fail(err, OSM_ENOMEM, "configuration");
+    for (int t = 0; !rc && t < OSM_XDS_TYPE_COUNT; t++) {
         const char *name = osm_xds_type_short((enum osm_xds_type)t);
         if (type && strcasecmp(type, name) != 0)
             continue;
-        any = true;
         json_t *list = json_array();
         (void)json_object_set_new(out, name, list);
-        for (size_t i = 0; !err.code && i < proxy->cls->types[t].len; i++)
-            (void)decode_into(list, (enum osm_xds_type)t, proxy->cls->types[t].list[i], &err);
+        for (size_t i = 0; !rc && i < proxy->cls->types[t].len; i++)
+            rc = decode_into(list, (enum osm_xds_type)t, proxy->cls->types[t].list[i], err);
         const struct osm_resource *leaf =
             t == OSM_XDS_SDS ? osm_leaves_get(app->leaves, proxy->ns, proxy->account) : NULL;
-        if (leaf && !err.code)
-            (void)decode_into(list, OSM_XDS_SDS, leaf, &err);
+        if (leaf && !rc)
+            rc = decode_into(list, OSM_XDS_SDS, leaf, err);
     }
-    if (proxy && !any)
-        (void)osm_fail(&err, OSM_EINVAL, "%.32s: expected CDS, EDS, LDS, RDS or SDS", type);
-    if (err.code) {
-        json_decref(out);
-        osm_control_fail(request, &err);
-    } else {
-        osm_control_reply(request, out);
-    }
+    if (!rc)
+        return out;
+    json_decref(out);
+    return NULL;
 }
 
+static void proxy_config(void *ud, struct osm_control_request *request, const json_t *args)
+{
+    const struct osm_app *app = ud;
+    struct osm_err err = {0};
+    const struct osm_snapshot_proxy *proxy =
+        osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
+    const char *type = json_string_value(json_object_get(args, "type"));
+    json_t *out = proxy ? osm_app_proxy_config(app, proxy, type, &err) : NULL;
+    if (out)
+        osm_control_reply(request, out);
+    else
+        osm_control_fail(request, &err);
+}
+
+static const struct osm_control_arg wait_args[] = {
+    {.name = "timeout_ms",
+     .type = OSM_ARG_INTEGER,
+     .min = 1,
+     .max = WAIT_MAX_MS,
+     .help = "give up after it; 30000 by default"},
+    {.name = "connected",
+     .type = OSM_ARG_FLAG,
+     .help = "also until every pod with a sidecar has connected"},
+    {.name = NULL},
+};
+static const struct osm_control_arg bootstrap_args[] = {
+    {.name = "pod",
+     .type = OSM_ARG_TEXT,
+     .required = true,
+     .complete = OSM_COMPLETE_POD,
+     .help = "NAMESPACE/POD"},
+    {.name = "mount_path", .type = OSM_ARG_TEXT, .help = "where Envoy will find the files"},
+    {.name = NULL},
+};
+static const struct osm_control_arg config_args[] = {
+    {.name = "pod",
+     .type = OSM_ARG_TEXT,
+     .required = true,
+     .complete = OSM_COMPLETE_POD,
+     .help = "NAMESPACE/POD"},
+    {.name = "type",
+     .type = OSM_ARG_TEXT,
+     .choices = "CDS EDS LDS RDS SDS",
+     .help = "only resources of this type"},
+    {.name = NULL},
+};
+static const struct osm_control_arg profile_args[] = {
+    {.name = "seconds",
+     .type = OSM_ARG_INTEGER,
+     .min = 1,
+     .max = OSM_PROFILE_MAX_S,
+     .help = "look so long, line by line; else what has been counted so far"},
+    {.name = NULL},
+};
 static const struct osm_control_command commands[] = {
-    {"status", status, false, false},
-    {"wait", wait_applied, false, false},
-    {"proxy.bootstrap", proxy_bootstrap, true, false},
-    {"proxy.config", proxy_config, false, false},
-    {"ca.reload", osm_ca_reload_command, false, false},
-    {"policy.list", osm_policy_list_command, false, false},
-    {"policy.why", osm_policy_why_command, false, false},
-    {"policy.reload", osm_policy_reload_command, false, false},
-    {"policy.apply", osm_policy_apply_command, false, false},
-    {"policy.activate", osm_policy_activate_command, false, false},
-    {"policy.rollback", osm_policy_rollback_command, false, false},
-    {"policy.why_not", osm_why_not_command, false, false},
-    {"diff", osm_diff_command, false, true},
-    {NULL, NULL, false, false},
+    {.name = "status",
+     .handler = status,
+     .help = "proxies and what they have applied, rejected objects, rules in error"},
+    {.name = "wait",
+     .handler = wait_applied,
+     .deadline_ms = OSM_CONTROL_PATIENT,
+     .args = wait_args,
+     .help = "until every connected proxy has applied what is in the source"},
+    {.name = "proxy.bootstrap",
+     .handler = proxy_bootstrap,
+     .role = OSM_ROLE_OPERATE,
+     .secret = true,
+     .args = bootstrap_args,
+     .help = "the files a sidecar starts from, with a certificate of its own"},
+    {.name = "proxy.config",
+     .handler = proxy_config,
+     .args = config_args,
+     .help = "what the pod's proxy is served"},
+    {.name = "policy.profile",
+     .handler = osm_policy_profile_command,
+     .deadline_ms = OSM_CONTROL_PATIENT,
+     .args = profile_args,
+     .help = "what rules and emitters cost"},
+    {.name = NULL},
 };
 
 int osm_app_control_start(struct osm_app *app, struct osm_err *err)
 {
     char *path = app->config.control_socket ? osm_strdup(app->config.control_socket)
                                             : osm_strf("%s/control.sock", app->config.state_dir);
-    if (!path)
-        return osm_fail(err, OSM_ENOMEM, "control socket");
-    int rc = osm_control_start(&app->control, app->loop, path, commands, app, err);
+    app->commands = osm_registry_new();
+    int rc = path && app->commands ? 0 : osm_fail(err, OSM_ENOMEM, "control socket");
+    if (!rc)
+        rc = osm_registry_add(app->commands, commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_ca_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_policy_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_whatif_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_eval_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_debug_commands, app, err);
+    if (!rc)
+        rc = osm_registry_add(app->commands, osm_complete_commands, app, err);
+    if (!rc && !(app->evaluators = osm_app_evaluators_new(app)))
+        rc = osm_fail(err, OSM_ENOMEM, "control socket");
+    if (!rc) {
+        const struct osm_control_config config = {.loop = app->loop,
+                                                  .path = path,
+                                                  .registry = app->commands,
+                                                  .large = true,
+                                                  .role = OSM_ROLE_OPERATE,
+                                                  .sessions_max = CONTROL_SESSIONS_MAX};
+        rc = osm_control_start(&app->control, &config, err);
+    }
+    if (!rc)
+        rc = osm_app_consoles_start(app, err);
     osm_free(path);
     return rc;
 }
@@ -329,5 +415,8 @@ void osm_app_control_stop(struct osm_app *app)
 {
     while (app->waiters)
         answer(app->waiters, "the daemon is stopping");
+    osm_app_consoles_stop(app);
+    osm_policy_profile_stop(app);
     osm_control_stop(osm_take_ptr(&app->control));
+    osm_evaluators_free(osm_take_ptr(&app->evaluators));
 }

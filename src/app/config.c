@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/options.h"
+#include "debug/registry.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -9,7 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS = 21, RSA_BITS = 2048, ADS_CERT_VALIDITY_S = 30 * 24 * 3600 };
+enum {
+    OPTIONS = 28,
+    RSA_BITS = 2048,
+    ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
+    DRAIN_TIME_MAX_S = 3600
+};
 
 /* The table for one parse; `at` is written through it. */
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
@@ -63,9 +69,31 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          "validity of this server's own certificate, renewed when two thirds are over (default "
          "720h)",
          &at->ads_cert_validity, NULL, false},
+        {"sidecar-drain-time", 0, "DURATION",
+         "how long a sidecar that starts now lets open connections live whose filter chain has "
+         "changed or gone; 1s to 1h (default 45s)",
+         &at->sidecar_drain_time, NULL, false},
         {"control-socket", 0, "PATH",
          "where the osm command reaches this daemon (default STATE_DIR/control.sock)",
          &at->control_socket, NULL, false},
+        {"http-address", 0, "ADDRESS:PORT",
+         "health, metrics and version; off: nowhere (default 127.0.0.1:9091)", &at->http_address,
+         NULL, false},
+        {"debug-address", 0, "ADDRESS:PORT",
+         "the HTTP debug server, on the loopback only; off: never (default: 127.0.0.1:9092, while "
+         "the MeshConfig's enableDebugServer is true)",
+         &at->debug_address, NULL, false},
+        {"debug-socket", 0, "PATH",
+         "a console for `osm debug --socket PATH`, in a directory of its own (0700)",
+         &at->debug_socket, NULL, false},
+        {"debug-role", 0, "ROLE",
+         "what the debug consoles may do: view, or operate: also change things (default view)",
+         &at->debug_role, NULL, false},
+        {"debug-console", 0, "HOST:PORT", "the console on a loopback address too",
+         &at->debug_console, NULL, false},
+        {"debug-token-file", 0, "FILE",
+         "what a session of --debug-console must show first: one line, the file 0600",
+         &at->debug_token_file, NULL, false},
         {"verbosity", 'v', "LEVEL",
          "trace, debug, info, warn, error, fatal or disabled (default info)", &at->verbosity, NULL,
          false},
@@ -172,6 +200,16 @@ static int parse_certificates(struct osm_app_config *c, struct osm_err *err)
     return rc;
 }
 
+static int parse_drain_time(struct osm_app_config *c, struct osm_err *err)
+{
+    int rc =
+        parse_duration("sidecar-drain-time", c->sidecar_drain_time, &c->sidecar_drain_time_s, err);
+    if (!rc && c->sidecar_drain_time_s > DRAIN_TIME_MAX_S)
+        rc = osm_fail(err, OSM_EINVAL, "--sidecar-drain-time %s: expected 1s to 1h",
+                      c->sidecar_drain_time);
+    return rc;
+}
+
 static int parse_share(const char *flag, const char *text, unsigned *out_percent,
                        struct osm_err *err)
 {
@@ -200,6 +238,20 @@ static int parse_policies(struct osm_app_config *c, struct osm_err *err)
     return rc;
 }
 
+static int check_debug(const struct osm_app_config *c, struct osm_err *err)
+{
+    if (osm_role_parse(c->debug_role) < 0)
+        return osm_fail(err, OSM_EINVAL, "--debug-role %s: expected view or operate",
+                        c->debug_role);
+    if (c->debug_console && !c->debug_token_file)
+        return osm_fail(err, OSM_EINVAL,
+                        "--debug-console %s needs --debug-token-file: what its sessions must show",
+                        c->debug_console);
+    if (c->debug_token_file && !c->debug_console)
+        return osm_fail(err, OSM_EINVAL, "--debug-token-file is for --debug-console");
+    return 0;
+}
+
 int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
 {
     struct osm_app_config config = {
@@ -211,7 +263,10 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .policy_guard = "30%",
         .policy_watch = "30s",
         .policy_soak = "30s",
+        .sidecar_drain_time = "45s",
         .service_cert_key = "p256",
+        .http_address = "127.0.0.1:9091",
+        .debug_role = "view",
         .verbosity = "info",
     };
     struct osm_option options[OPTIONS];
@@ -243,6 +298,10 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
             rc = parse_policies(&config, err);
         if (!rc)
             rc = parse_certificates(&config, err);
+        if (!rc)
+            rc = check_debug(&config, err);
+        if (!rc)
+            rc = parse_drain_time(&config, err);
         if (!rc && osm_log_level_parse(config.verbosity) < 0)
             rc = osm_fail(
                 err, OSM_EINVAL,

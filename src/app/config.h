@@ -25,7 +25,15 @@ struct osm_app_config {
     const char *service_cert_lead, *ads_cert_validity; /* "30m"; NULL: the defaults */
     int64_t service_cert_lead_s;                       /* 0: a third of their life */
     int64_t ads_cert_validity_s;
+    const char *sidecar_drain_time; /* "45s" */
+    int64_t sidecar_drain_time_s;
     const char *control_socket; /* default: STATE_DIR/control.sock */
+    const char *http_address;   /* "off": none */
+    const char *debug_address;  /* NULL: DEFAULT, while the MeshConfig asks; "off": never */
+    const char *debug_socket;   /* NULL: none */
+    const char *debug_role;     /* "view" or "operate": of both debug consoles */
+    const char *debug_console;  /* "HOST:PORT"; NULL: none */
+    const char *debug_token_file;
     const char *verbosity;
     bool help, version;
 };

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/metrics.h"
 #include "model/names.h"
 #include "xds/secret.h"
 
@@ -111,8 +112,14 @@ static void sign_on_pool(void *ud)
                                        .common_name = e->common_name,
                                        .validity_s = e->rules.validity_s,
                                        .rsa_bits = e->rules.rsa_bits};
-    if (osm_ca_issue(e->ca, &request, &e->signed_leaf, &e->signed_err))
+    uint64_t begin_us = osm_now_us();
+    if (osm_ca_issue(e->ca, &request, &e->signed_leaf, &e->signed_err)) {
         e->signed_leaf = NULL;
+        osm_metric_add(OSM_METRIC_ERRORS, OSM_LABELS("E4014"), 1);
+    } else {
+        osm_metric_add(OSM_METRIC_CERTS_ISSUED, NULL, 1);
+        osm_metric_observe(OSM_METRIC_CERT_TIME, NULL, (double)(osm_now_us() - begin_us) / 1e6);
+    }
 }
 
 /* Milliseconds until a certificate of this end should be renewed: earlier than its lead by up to a
@@ -170,11 +177,12 @@ static void signed_back(void *ud)
         osm_ca_unref(ca);
         return;
     }
-    /* Root and end are for a server that the proxy comes to with it, the serial for two that are
-     * made within a second. */
+    /* Root, kind and end are for a server that the proxy comes to with it, the serial for two that
+     * are made within a second. */
     char version[192];
-    (void)snprintf(version, sizeof version, "%s.%s.%lld", osm_ca_fingerprint(ca),
-                   osm_leaf_serial(leaf), (long long)osm_leaf_not_after(leaf));
+    (void)snprintf(version, sizeof version, "%s.%s.%s.%lld", osm_ca_fingerprint(ca),
+                   osm_leaves_kind(&e->rules), osm_leaf_serial(leaf),
+                   (long long)osm_leaf_not_after(leaf));
     osm_ca_unref(ca);
     struct osm_resource *secret = osm_secret_certificate(
         "service-cert", version, osm_leaf_chain_pem(leaf), osm_leaf_key_pem(leaf));
@@ -233,6 +241,11 @@ static void sign_all(struct osm_leaves *l)
     }
 }
 
+const char *osm_leaves_kind(const struct osm_leaves_rules *rules)
+{
+    return rules->rsa_bits ? "rsa" : "p256";
+}
+
 void osm_leaves_set_rules(struct osm_leaves *l, const struct osm_leaves_rules *rules)
 {
     bool other_keys = (rules->rsa_bits > 0) != (l->rules.rsa_bits > 0);
@@ -289,4 +302,25 @@ struct osm_resource *osm_leaves_get(const struct osm_leaves *l, const char *ns, 
     struct entry *e = key ? osm_map_get(&l->entries, key) : NULL;
     osm_free(key);
     return e ? e->secret : NULL;
+}
+
+json_t *osm_leaves_keys(const struct osm_leaves *l)
+{
+    size_t n;
+    json_t *list = json_array();
+    const char **keys = osm_map_sorted_keys(&l->entries, &n);
+    for (size_t i = 0; list && keys && i < n; i++)
+        (void)json_array_append_new(list, json_string(keys[i]));
+    osm_free(keys);
+    return list;
+}
+
+bool osm_leaves_look(const struct osm_leaves *l, const char *key, struct osm_leaf_view *out)
+{
+    const struct entry *e = osm_map_get(&l->entries, key);
+    if (!e)
+        return false;
+    *out = (struct osm_leaf_view){e->common_name, e->secret ? e->secret->version : NULL,
+                                  e->ends_at_s, e->renew_at_s, e->signing};
+    return true;
 }

@@ -29,6 +29,8 @@ struct osm_leaves_rules {
     int rsa_bits;   /* 0: P-256 */
 };
 
+/** The kind of their keys, as it is in the versions of the secrets; static. */
+const char *osm_leaves_kind(const struct osm_leaves_rules *rules);
 /** Takes a reference to @p ca. */
 OSM_MUST_USE struct osm_leaves *osm_leaves_new(struct osm_loop *loop, const struct osm_ca *ca,
                                                const char *trust_domain,
@@ -43,5 +45,18 @@ void osm_leaves_want(struct osm_leaves *leaves, const char *ns, const char *acco
 /** The current one, borrowed; NULL where there is none. */
 struct osm_resource *osm_leaves_get(const struct osm_leaves *leaves, const char *ns,
                                     const char *account);
+
+/* One certificate, without its key. */
+struct osm_leaf_view {
+    const char *common_name;     /* borrowed until the loop turns */
+    const char *version;         /* NULL: none has been signed yet */
+    int64_t not_after, renew_at; /* wall clock; 0: none yet */
+    bool signing;
+};
+/** "ns/account" of each, sorted. NULL: no memory. */
+json_t *osm_leaves_keys(const struct osm_leaves *leaves);
+/** False where there is none (any more). */
+bool osm_leaves_look(const struct osm_leaves *leaves, const char *key, struct osm_leaf_view *out);
+
 /** No callback comes any more; work under way on the pool is let run out. NULL is accepted. */
 void osm_leaves_free(struct osm_leaves *leaves);

@@ -108,6 +108,10 @@ int osm_host_settings_take(struct osm_host_settings *settings, json_t *answer, s
     if (!rc)
         rc = flag(answer, "rsa_only", &made.rsa_only, err);
     if (!rc)
+        rc = flag(answer, "no_rsa", &made.no_rsa, err);
+    if (!rc)
+        rc = flag(answer, "debug_server", &made.debug_server, err);
+    if (!rc)
         rc = integer(answer, "proxies_max", 0, UINT32_MAX, &proxies, err);
     if (!rc)
         rc = text(tls, "minimum", &made.tls_minimum, err);

@@ -13,9 +13,11 @@ struct osm_host_settings {
     int64_t service_cert_validity_s; /* 24 h */
     int rsa_bits;                    /* 0: as the flag says */
     bool rsa_only;                   /* clients take no other key of a server */
-    uint32_t proxies_max;            /* 0: any number */
+    bool no_rsa;          /* clients take no RSA key of a server, whatever the flag says */
+    uint32_t proxies_max; /* 0: any number */
     const char *tls_minimum, *tls_maximum;     /* Envoy's names; NULL: the bootstrap's own */
     const json_t *cipher_suites, *ecdh_curves; /* arrays of texts, may be empty */
+    bool debug_server;                         /* the HTTP debug server is asked for */
     const char *log_level;                     /* base/log.h's word; NULL: as the flag says */
     const char *sidecar_log_level;             /* Envoy's word; NULL: the bootstrap's own */
 };

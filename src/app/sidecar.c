@@ -123,6 +123,7 @@ int osm_sidecar_files(struct osm_app *app, const struct osm_object *pod, const c
         .cipher_suites = app->settings.cipher_suites,
         .ecdh_curves = app->settings.ecdh_curves,
         .log_level = app->settings.sidecar_log_level,
+        .drain_time_s = (int)app->config.sidecar_drain_time_s,
     };
     json_t *out = json_object();
     rc = out ? add_certificate(app, out, &id, err) : osm_fail(err, OSM_ENOMEM, "sidecar");

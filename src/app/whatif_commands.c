@@ -1,6 +1,7 @@
 #include "app/whatif_commands.h"
 
 #include "base/buf.h"
+#include "debug/registry.h"
 #include "whatif/field_why.h"
 #include "whatif/preview.h"
 #include "whatif/scratch.h"
@@ -27,7 +28,7 @@ int osm_whatif_start(struct osm_app *app, struct osm_err *err)
                    .osm_namespace = config->osm_namespace,
                    .trust_domain = config->trust_domain,
                    .memory_max_bytes = config->policy_memory_bytes,
-                   .traces = true},
+                   .notes_steps = true},
         .roots_pem = roots_pem,
         .ud = app,
     };
@@ -79,7 +80,9 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
     struct asked *a = ud;
     struct osm_app *app = a->app;
     const json_t *policies = json_object_get(a->args, "policies");
-    struct osm_policy_files *in_force = app->reload ? osm_reload_files(app->reload) : NULL;
+    uint64_t generation;
+    struct osm_policy_files *in_force =
+        app->reload ? osm_reload_files(app->reload, &generation) : NULL;
     if (!app->snapshot || !in_force)
         return osm_fail(err, OSM_EBUSY, "nothing is served yet; `osm status` says why");
     a->objects = osm_store_all(app->store);
@@ -191,7 +194,7 @@ static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *c
     return rc;
 }
 
-void osm_diff_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void diff_command(void *ud, struct osm_control_request *request, const json_t *args)
 {
     const struct asked asked = {.work = diff, .args = json_incref((json_t *)(uintptr_t)args)};
     ask(ud, request, &asked);
@@ -231,26 +234,70 @@ void osm_whatif_field(struct osm_app *app, struct osm_control_request *request,
 static int why_not(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
                    json_t **out, struct osm_err *err)
 {
-    json_int_t port = json_integer_value(json_object_get(a->args, "port"));
     const struct osm_why_not question = {
         .served = a->served,
         .objects = a->objects,
         .trust_domain = a->app->config.trust_domain,
         .caller = json_string_value(json_object_get(a->args, "caller")),
         .service = json_string_value(json_object_get(a->args, "service")),
-        .port = port > 0 && port <= 65535 ? (unsigned)port : 0,
+        .port = (unsigned)json_integer_value(json_object_get(a->args, "port")),
         .method = json_string_value(json_object_get(a->args, "method")),
         .path = json_string_value(json_object_get(a->args, "path")),
         .headers = json_object_get(a->args, "headers"),
     };
     (void)canceled; /* a few rules are asked: their own budgets end them */
-    if (!question.caller || !question.service)
-        return osm_fail(err, OSM_EINVAL, "who calls which Service?");
     return osm_why_not(&question, engine, out, err);
 }
 
-void osm_why_not_command(void *ud, struct osm_control_request *request, const json_t *args)
+static void why_not_command(void *ud, struct osm_control_request *request, const json_t *args)
 {
     const struct asked asked = {.work = why_not, .args = json_incref((json_t *)(uintptr_t)args)};
     ask(ud, request, &asked);
 }
+
+static const struct osm_control_arg diff_args[] = {
+    {.name = "policies",
+     .type = OSM_ARG_DATA,
+     .help = "other ones, {\"digest\", \"dirs\", \"files\"}; those in force by default"},
+    {.name = "manifests",
+     .type = OSM_ARG_DATA,
+     .help = "[{\"name\", \"text\"}]: applied over the objects"},
+    {.name = "deletes",
+     .type = OSM_ARG_TEXTS,
+     .help = "objects that would be gone: KIND/NAMESPACE/NAME"},
+    {.name = NULL},
+};
+static const struct osm_control_arg why_not_args[] = {
+    {.name = "caller",
+     .type = OSM_ARG_TEXT,
+     .required = true,
+     .complete = OSM_COMPLETE_POD,
+     .help = "NAMESPACE/POD, or NAMESPACE/ACCOUNT"},
+    {.name = "service",
+     .type = OSM_ARG_TEXT,
+     .required = true,
+     .help = "NAME.NAMESPACE, or NAMESPACE/NAME"},
+    {.name = "method", .type = OSM_ARG_TEXT, .help = "of the request; GET by default"},
+    {.name = "path", .type = OSM_ARG_TEXT, .help = "of the request; / by default"},
+    {.name = "port",
+     .type = OSM_ARG_INTEGER,
+     .min = 1,
+     .max = 65535,
+     .help = "of the Service; its only one, or 80, by default"},
+    {.name = "headers", .type = OSM_ARG_DATA, .help = "of the request: {NAME: VALUE}"},
+    {.name = NULL},
+};
+const struct osm_control_command osm_whatif_commands[] = {
+    {.name = "diff",
+     .handler = diff_command,
+     .large = true,
+     .deadline_ms = OSM_CONTROL_PATIENT,
+     .args = diff_args,
+     .help = "what would change under other policies, other objects, or both; nothing does"},
+    {.name = "policy.why_not",
+     .handler = why_not_command,
+     .deadline_ms = OSM_CONTROL_PATIENT,
+     .args = why_not_args,
+     .help = "may one call another, and if not, which layer denies"},
+    {.name = NULL},
+};

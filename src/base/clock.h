@@ -7,6 +7,8 @@
 uint64_t osm_now_ms(void);
 /** Monotonic microseconds. */
 uint64_t osm_now_us(void);
+/** Monotonic nanoseconds. */
+uint64_t osm_now_ns(void);
 /** Seconds since 1970 UTC. */
 int64_t osm_wall_s(void);
 /** Microseconds since 1970 UTC. */

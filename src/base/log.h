@@ -5,8 +5,8 @@
  *
  * Arguments are not evaluated when the level is off. Any thread; a record is one write(2). A
  * repeated (topic, message) is held back after 20 in a second, and the next one that passes says
- * how many were "suppressed". Keys with a fixed meaning: gen, snap, node (proxy uuid), obj (Kind
- * ns/name), error. Secrets have no formatter: never pass one. */
+ * how many were "suppressed"; of the topic "audit" nothing is. Keys with a fixed meaning: gen,
+ * snap, node (proxy uuid), obj (Kind ns/name), error. Secrets have no formatter: never pass one. */
 #pragma once
 
 #include <stdint.h>
@@ -19,7 +19,9 @@
     X(POLICY, "policy", "bundles, rules, rejects")                                                 \
     X(XDS, "xds", "streams of the proxies")                                                        \
     X(CA, "ca", "roots and certificates")                                                          \
-    X(CONTROL, "control", "commands on the local socket")
+    X(CONTROL, "control", "the local sockets")                                                     \
+    X(AUDIT, "audit", "every command on a local socket: who, in which role, what, how it went")    \
+    X(HTTP, "http", "health, metrics and debug endpoints")
 
 enum osm_log_topic {
 #define X(id, name, doc) OSM_LOG_##id,
@@ -68,6 +70,15 @@ void osm__log(enum osm_log_topic topic, enum osm_log_level level, const char *me
 
 /** Level for one topic, or for all with OSM_LOG_TOPIC_COUNT. Default: info. Any thread. */
 void osm_log_set_level(enum osm_log_topic topic, enum osm_log_level level);
+/** What is on for the topic: this level and those above. Any thread. */
+enum osm_log_level osm_log_level_of(enum osm_log_topic topic);
+/** "policy"; what it covers. */
+const char *osm_log_topic_name(enum osm_log_topic topic);
+const char *osm_log_topic_doc(enum osm_log_topic topic);
+/** "debug". */
+const char *osm_log_level_name(enum osm_log_level level);
+/** "policy" -> topic; -1 for an unknown word. */
+int osm_log_topic_parse(const char *word);
 /** "debug" -> level; -1 for an unknown word. */
 int osm_log_level_parse(const char *word);
 /** Where records go; default 2. Tests use it. */

@@ -1,10 +1,12 @@
 #include "base/mem.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static atomic_long fail_at = -1;
 static atomic_long live;
@@ -12,6 +14,11 @@ static atomic_long live;
 void osm_mem_fail_at(long n)
 {
     atomic_store(&fail_at, n);
+}
+
+bool osm_mem_fail_waits(void)
+{
+    return atomic_load(&fail_at) >= 0;
 }
 
 long osm_mem_live(void)
@@ -29,6 +36,18 @@ static int must_fail(void)
 /* The C library's calloc does not take from the thread's cache of small blocks, as its malloc does.
  */
 enum { SMALL_BLOCK = 1024 };
+
+size_t osm_mem_resident(void)
+{
+    char text[128];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        (void)close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    const char *second = strchr(text, ' ');
+    return second ? (size_t)strtoull(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
 
 static void *zeroed(size_t size)
 {

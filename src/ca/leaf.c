@@ -78,9 +78,13 @@ static int check_name(const struct osm_ca *ca, const struct osm_leaf_request *r,
 
 static int sign(const struct osm_ca *ca, X509 *cert, enum osm_leaf_kind kind, struct osm_err *err)
 {
-    static const int usage[] = {0}; /* digitalSignature: RFC 5280, 4.2.1.3 */
+    /* digitalSignature; an RSA key may also be what TLS 1.2 encrypts the secret to (ciphers without
+     * ECDHE), keyEncipherment: RFC 5280, 4.2.1.3 */
+    static const int usage[] = {0, 2};
+    size_t usages = EVP_PKEY_get_base_id(X509_get0_pubkey(cert)) == EVP_PKEY_RSA ? 2 : 1;
     if (X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) != 1 ||
-        !osm__cert_add_basic_constraints(cert, false) || !osm__cert_add_key_usage(cert, usage, 1) ||
+        !osm__cert_add_basic_constraints(cert, false) ||
+        !osm__cert_add_key_usage(cert, usage, usages) ||
         !osm__cert_add_extended_key_usage(cert, kind != OSM_LEAF_PROXY, kind != OSM_LEAF_ADS) ||
         !osm__cert_add_authority_key_id(cert, ca->cert) || !X509_sign(cert, ca->key, EVP_sha256()))
         return osm__crypto_fail(err, OSM_ECRYPTO, "certificate cannot be signed");

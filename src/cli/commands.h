@@ -22,6 +22,9 @@ struct osm_cli {
     const char *headers[OSM_OPTION_VALUES_MAX + 1];  /* --header, NULL-terminated */
     const char *method, *path, *port;                /* --method, --path, --port */
     const char *filter;                              /* -k */
+    const char *console, *token_file;                /* --console HOST:PORT, --token-file */
+    bool json;                                       /* --json */
+    const char *seconds, *top;                       /* --seconds 10, --top 20 */
     const char *mesh_name, *osm_namespace;           /* NULL: the daemon's defaults */
 };
 
@@ -43,6 +46,8 @@ int osm_cli_wait(const struct osm_cli *cli);
 int osm_cli_proxy_bootstrap(const struct osm_cli *cli, const char *pod);
 /** @p type: CDS, EDS, LDS, RDS, SDS or NULL for all. */
 int osm_cli_proxy_config(const struct osm_cli *cli, const char *pod, const char *type);
+/** @p words: one command; none: a session on standard input. */
+int osm_cli_debug(const struct osm_cli *cli, const char *const *words, size_t n);
 int osm_cli_policy_list(const struct osm_cli *cli);
 int osm_cli_policy_reload(const struct osm_cli *cli);
 /** @p dirs: @p n of them. */
@@ -61,6 +66,8 @@ int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *r
 /** @p caller: "namespace/pod" or "namespace/account"; @p service: "name.namespace" or
  * "namespace/name". */
 int osm_cli_policy_why_not(const struct osm_cli *cli, const char *caller, const char *service);
+/** What the daemon's policies cost. */
+int osm_cli_policy_profile(const struct osm_cli *cli);
 /** `osm policy ...` of those for authors; @p words are those behind "policy". Needs no daemon. -1:
  * no such command. */
 int osm_cli_policy(const struct osm_cli *cli, const char **words, size_t n);

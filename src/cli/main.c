@@ -19,6 +19,10 @@ static const char USAGE[] =
     "certificate of its own\n"
     "  osm proxy get config NAMESPACE/POD [CDS|EDS|LDS|RDS|SDS]\n"
     "                                            what the pod's proxy is served, as Envoy YAML\n"
+    "  osm policy init DIR [--force]             a folder of your own to begin with: a module, its "
+    "spec, and what\n"
+    "                                            an editor completes with. --force: also where "
+    "something lies there\n"
     "  osm policy check DIR... [--objects DIR]   do these policies load, and what do they make of "
     "these "
     "objects?\n"
@@ -36,7 +40,10 @@ static const char USAGE[] =
     "as "
     "the workspace\n"
     "  osm policy docs DIR...                    the page of all that a policy can ask and say, as "
-    "Markdown\n"
+    "Markdown\n";
+
+/* The language bounds a text; this is its other half. */
+static const char USAGE_2[] =
     "  osm policy why NAMESPACE/POD RESOURCE [FIELD|ELEMENT]\n"
     "                                            who said what the pod's proxy is served (a "
     "listener, "
@@ -60,6 +67,12 @@ static const char USAGE[] =
     "  osm diff -f FILE|DIR|- [--delete KIND/NAMESPACE/NAME] [--policies DIR]...\n"
     "                                            the same of objects, applied as kubectl would, or "
     "of both\n"
+    "  osm policy profile [--seconds N]          runs, answers from the memo, instructions and "
+    "time of each rule, since\n"
+    "                                            the daemon's policies took over; --seconds: of "
+    "this time, with the lines\n"
+    "  osm policy profile [DIR...] --objects DIR the same for one translation of these objects, "
+    "without a daemon\n"
     "  osm policy list                           the generations of the daemon's policies, what is "
     "held and why\n"
     "  osm policy reload [--force]               takes over what is in their directories now; exit "
@@ -78,21 +91,29 @@ static const char USAGE[] =
     "quarantines this one\n"
     "  osm ca reload                             takes over the roots that are in the state "
     "directory now\n"
+    "  osm debug [COMMAND]                       a console: what is served and why, Lua on a copy "
+    "of "
+    "the mesh; `osm debug help`\n"
+    "                                            lists the commands. On a pipe: no prompt, exit "
+    "code "
+    "1 where one failed\n"
     "  osm version\n\n"
     "Of several DIR the first holds the shipped policies (installed in share/osm/policies), the "
-    "others lie over it.\npolicy check, test, annotations and docs need no daemon.\n\n";
+    "others lie over it.\npolicy init, check, test, annotations and docs need no daemon.\n\n";
 
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
 {
-    static const char *const names[] = {"status", "wait", "proxy",   "diff",
-                                        "policy", "ca",   "version", NULL};
+    static const char *const names[] = {"status", "wait",  "proxy",   "diff", "policy",
+                                        "ca",     "debug", "version", NULL};
     if (n == 1 && !strcmp(words[0], "status"))
         return osm_cli_status(cli);
     if (n == 1 && !strcmp(words[0], "wait"))
         return osm_cli_wait(cli);
     if (n == 1 && !strcmp(words[0], "diff"))
         return osm_cli_diff(cli);
+    if (n && !strcmp(words[0], "debug"))
+        return osm_cli_debug(cli, words + 1, n - 1);
     if (n == 1 && !strcmp(words[0], "version")) {
         (void)printf("osm %s\n", OSM_VERSION);
         return 0;
@@ -119,6 +140,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
             return osm_cli_policy_why_not(cli, words[2], words[3]);
         if (n > 2 && !strcmp(words[1], "diff"))
             return osm_cli_policy_diff(cli, words + 2);
+        if (n == 2 && !strcmp(words[1], "profile") && !cli->objects_dir)
+            return osm_cli_policy_profile(cli);
         if (n <= 3 && !strcmp(words[1], "rollback"))
             return osm_cli_policy_rollback(cli, n == 3 ? words[2] : NULL);
     }
@@ -129,8 +152,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
     if (n && near && strcmp(near, words[0]) != 0)
         (void)fprintf(stderr, "osm: unknown command %s; did you mean %s?\n", words[0], near);
     else
-        (void)fprintf(stderr, "osm: %s\n\n%s",
-                      n ? "these words make no command" : "a command is missing", USAGE);
+        (void)fprintf(stderr, "osm: %s\n\n%s%s",
+                      n ? "these words make no command" : "a command is missing", USAGE, USAGE_2);
     return 2;
 }
 
@@ -150,7 +173,9 @@ int main(int argc, char **argv)
          &cli.connected, false},
         {"timeout", 0, "DURATION", "wait: give up after this time (default 30s)", &cli.timeout,
          NULL, false},
-        {"force", 0, NULL, "policy reload: also what was rejected, quarantined or would be held",
+        {"force", 0, NULL,
+         "policy reload: also what was rejected, quarantined or would be held; policy init: also "
+         "where the folder is not empty",
          NULL, &cli.force, false},
         {"canary", 0, "WHOM",
          "policy apply: serve these first, 5% of the connected proxies or label=KEY=VALUE",
@@ -173,10 +198,17 @@ int main(int argc, char **argv)
          cli.headers, NULL, false},
         {"port", 0, "N", "policy why-not: of the Service (default: its only one, or 80)", &cli.port,
          NULL, false},
-        {"objects", 0, "DIR", "policy check: manifests to evaluate; without it an empty mesh",
+        {"objects", 0, "DIR",
+         "policy check, profile: manifests to evaluate; check without it: an empty mesh",
          &cli.objects_dir, NULL, false},
-        {"policies", 0, "DIR...", "policy test, diff: the policies; may be given several times",
+        {"policies", 0, "DIR...",
+         "policy init, check, test, diff: the policies, as of osm-controller; may be given several "
+         "times",
          cli.policies, NULL, false},
+        {"seconds", 0, "N", "policy profile: look at the daemon for so long, line by line",
+         &cli.seconds, NULL, false},
+        {"top", 0, "N", "policy profile: so many rules and lines (default 15)", &cli.top, NULL,
+         false},
         {"filter", 'k', "NAME", "policy test: only tests whose name holds NAME", &cli.filter, NULL,
          false},
         {"mesh-name", 0, "NAME", "policy check: as of osm-controller (default osm)", &cli.mesh_name,
@@ -186,6 +218,11 @@ int main(int argc, char **argv)
         {"mount-path", 0, "PATH",
          "proxy bootstrap: where Envoy will find the files (default /etc/envoy)", &cli.mount_path,
          NULL, false},
+        {"console", 0, "HOST:PORT", "debug: the daemon's --debug-console instead of its socket",
+         &cli.console, NULL, false},
+        {"token-file", 0, "FILE", "debug: what --console asks for", &cli.token_file, NULL, false},
+        {"json", 0, NULL, "debug: JSON lines on standard input and output, for programs", NULL,
+         &cli.json, false},
         {"help", 'h', NULL, "print this and end", NULL, &help, false},
         {NULL, 0, NULL, NULL, NULL, NULL, false},
     };
@@ -206,6 +243,7 @@ int main(int argc, char **argv)
         known |= cli.output && !strcmp(cli.output, formats[i]);
     if (help) {
         (void)fputs(USAGE, stdout);
+        (void)fputs(USAGE_2, stdout);
         osm_options_help(options, stdout);
         rc = 0;
     } else if (!known) {

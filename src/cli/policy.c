@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { DIRS_MAX = 64 };
+
 /* Public certificates of nobody: what is served is not looked at here. */
 static const char ROOTS[] = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
 
@@ -173,14 +175,24 @@ int osm_cli_policy(const struct osm_cli *cli, const char **words, size_t n)
         {"annotations", osm__policy_annotations},
         {"docs", osm__policy_docs},
     };
-    struct osm__dirs dirs = {words + 1, n - 1};
     /* What is printed by a policy is for its author; the rest is told as findings. */
     osm_log_set_level(OSM_LOG_TOPIC_COUNT, OSM_LOG_FATAL);
     osm_log_set_level(OSM_LOG_POLICY, OSM_LOG_INFO);
     if (n == 2 && !strcmp(words[0], "test"))
         return osm__policy_test(cli, words[1]);
+    if (n == 2 && !strcmp(words[0], "init"))
+        return osm__policy_init(cli, words[1]);
+    /* "check --policies SHIPPED MINE" and "check SHIPPED MINE" are one. */
+    const char *list[OSM_OPTION_VALUES_MAX + DIRS_MAX + 1] = {0};
+    struct osm__dirs dirs = {list, 0};
+    for (const char *const *p = cli->policies; *p; p++)
+        list[dirs.len++] = *p;
+    for (size_t i = 1; i < n && i <= DIRS_MAX; i++)
+        list[dirs.len++] = words[i];
+    if (n && !strcmp(words[0], "profile"))
+        return osm__policy_profile(cli, &dirs);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        if (n < 2 || strcmp(commands[i].name, words[0]) != 0)
+        if (!n || !dirs.len || n > DIRS_MAX || strcmp(commands[i].name, words[0]) != 0)
             continue;
         for (size_t k = 0; k < dirs.len; k++)
             if (!osm__policy_is_dir(dirs.list[k]))

@@ -5,25 +5,25 @@
  *   OUT/.osm/mesh.lua        lua/meta/mesh.lua, and behind it what the bundle declares
  *   OUT/.osm/envoy.lua       every message of Envoy's API
  *   OUT/.osm/mesh/NAME.lua   the modules of the runtime, for require("mesh.NAME")
- *   OUT/.osm/spec/world.lua  what specs begin with
+ *   OUT/.osm/spec/           what specs begin with, and what busted gives them
+ *   OUT/.osm/policies/       the modules that OUT lies over
  *
- * The folder has a dot so that OUT can be a folder of policies: a bundle leaves it out. */
+ * The folder has a dot so that OUT can be a folder of policies: a bundle leaves it out. Nothing in
+ * it names a place of this machine. */
 #include "cli/policy_priv.h"
 
 #include "policy/encode/proto_annotate.h"
+#include "policy/files.h"
 #include "policy/sandbox/runtime.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { FILE_MAX_BYTES = 64 << 20, PRELOAD_KB = 20000 };
+enum { FILE_MAX_BYTES = 64 << 20 };
+
+static const char SETTINGS[] = ".luarc.json";
 
 /* --- pieces --- */
 
@@ -279,6 +279,47 @@ static void add_form(struct osm_buf *out, const json_t *form)
                        name);
 }
 
+/* What an extension of this point is given. */
+static const char *point_type(const char *point)
+{
+    static const struct {
+        const char *point, *type;
+    } types[] = {
+        {"cluster", "envoy.config.cluster.v3.Cluster"},
+        {"listener", "envoy.config.listener.v3.Listener"},
+        {"listener_filters", "mesh.Filters"},
+        {"filter_chain", "envoy.config.listener.v3.FilterChain"},
+        {"network_filters", "mesh.Filters"},
+        {"http_connection_manager",
+         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"},
+        {"http_filters", "mesh.Filters"},
+        {"route_configuration", "envoy.config.route.v3.RouteConfiguration"},
+        {"virtual_host", "envoy.config.route.v3.VirtualHost"},
+        {"route", "envoy.config.route.v3.Route"},
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(types[i].point, point))
+            return types[i].type;
+    return "table";
+}
+
+static void add_points(struct osm_buf *out, const json_t *points)
+{
+    size_t i;
+    const json_t *each;
+    json_array_foreach (points, i, each)
+        (void)osm_buf_addf(out,
+                           "---@class mesh.Extension.%s: mesh.Extension\n"
+                           "---@field run fun(mesh: mesh.Reader, it: %s, at: mesh.At) # %s\n\n",
+                           osm_json_text(each, "name"), point_type(osm_json_text(each, "name")),
+                           osm_json_text(each, "text"));
+    (void)osm_buf_add_str(out, "---@class (exact) mesh.Extends\n");
+    json_array_foreach (points, i, each)
+        (void)osm_buf_addf(out, "---@field %s? mesh.Extension.%s\n", osm_json_text(each, "name"),
+                           osm_json_text(each, "name"));
+    (void)osm_buf_add_char(out, '\n');
+}
+
 static void add_mesh(struct osm_buf *out, const json_t *description)
 {
     size_t i;
@@ -300,159 +341,126 @@ static void add_mesh(struct osm_buf *out, const json_t *description)
         add_function(out, "Reader", each, NULL);
     json_array_foreach (json_object_get(description, "out"), i, each)
         add_form(out, each);
+    add_points(out, json_object_get(description, "points"));
 }
 
 /* --- files --- */
 
-/* Writes aside and renames: an editor never reads half a file. */
-static int write_file(const char *dir, const char *name, const struct osm_buf *text,
-                      struct osm_err *err)
+static int put(struct osm__written *w, const char *name, const struct osm_buf *text,
+               struct osm_err *err)
 {
-    char *path = osm_strf("%s/%s", dir, name), *aside = osm_strf("%s/%s.new", dir, name);
-    int rc = text->failed ? osm_fail(err, text->failed, "%s: %s", name, osm_code_text(text->failed))
-             : path && aside ? 0
-                             : osm_fail(err, OSM_ENOMEM, "%s", name);
-    FILE *file = rc ? NULL : fopen(aside, "we");
-    if (!rc && !file)
-        rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
-    if (file && (fwrite(text->data, 1, text->len, file) != text->len || fflush(file)))
-        rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
-    if (file && fclose(file) && !rc)
-        rc = osm_fail(err, OSM_EIO, "%s: %s", aside, strerror(errno));
-    if (!rc && rename(aside, path))
-        rc = osm_fail(err, OSM_EIO, "%s: %s", path, strerror(errno));
-    osm_free(path);
-    osm_free(aside);
-    return rc;
+    if (text->failed)
+        return osm_fail(err, text->failed, "%s: %s", name, osm_code_text(text->failed));
+    return osm__written_put(w, name, text->data ? text->data : "", text->len, err);
 }
 
-static int make_dir(const char *path, struct osm_err *err)
-{
-    if (!mkdir(path, 0755) || errno == EEXIST)
-        return 0;
-    return osm_fail(err, OSM_EIO, "%s: %s", path, strerror(errno));
-}
-
-static int write_text(const char *dir, const char *name, const struct osm_runtime_module *text,
-                      struct osm_err *err)
-{
-    struct osm_buf copy = OSM_BUF_INIT(FILE_MAX_BYTES);
-    (void)osm_buf_add(&copy, text->text, text->len);
-    int rc = write_file(dir, name, &copy, err);
-    osm_buf_clear(&copy);
-    return rc;
-}
-
-static int write_runtime(const char *dir, struct osm_err *err)
+static int put_runtime(struct osm__written *w, struct osm_err *err)
 {
     int rc = 0;
     for (const struct osm_runtime_module *r = osm_runtime_docs; r->name && !rc; r++) {
-        char *name = osm_strf("mesh/%s.lua", strchr(r->name, '.') + 1);
-        rc = name ? write_text(dir, name, r, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
+        char *name = osm_strf(".osm/mesh/%s.lua", strchr(r->name, '.') + 1);
+        rc = name ? osm__written_put(w, name, r->text, r->len, err)
+                  : osm_fail(err, OSM_ENOMEM, "out of memory");
         osm_free(name);
     }
     for (const struct osm_runtime_module *t = osm_runtime_texts; t->name && !rc; t++)
         if (!strcmp(t->name, "world.lua"))
-            rc = write_text(dir, "spec/world.lua", t, err);
+            rc = osm__written_put(w, ".osm/spec/world.lua", t->text, t->len, err);
+    for (const struct osm_runtime_module *t = osm_runtime_init; t->name && !rc; t++)
+        if (t->name[0] == '.') /* the settings, and what busted declares */
+            rc = osm__written_put(w, t->name, t->text, t->len, err);
     return rc;
 }
 
-/* The settings. Folders of the bundle other than OUT itself are libraries, so that what they
- * declare is known; the sandbox's missing libraries are switched off. */
-static json_t *settings(const struct osm__dirs *dirs, const char *out_dir)
+/* The modules that lie below the author's: what they declare is known then, also where this folder
+ * is looked at on another machine. */
+static int put_modules(struct osm__written *w, const struct osm_policy_files *files,
+                       struct osm_err *err)
 {
-    char full[PATH_MAX], out_full[PATH_MAX];
-    json_t *library = json_pack("[s]", ".osm");
-    bool failed = !library || !realpath(out_dir, out_full);
-    for (size_t i = 0; i < dirs->len && !failed; i++) {
-        failed = !realpath(dirs->list[i], full);
-        if (!failed && strcmp(full, out_full) != 0)
-            failed = json_array_append_new(library, json_string(full)) != 0;
-    }
-    json_t *builtin =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "io", "disable", "os", "disable",
-                  "debug", "disable", "coroutine", "disable", "bit", "disable", "bit32", "disable",
-                  "ffi", "disable", "jit", "disable", "table.new", "disable");
-    json_t *made = json_pack("{s:s, s:[s, s], s:O, s:i, s:b, s:O}", "runtime.version", "Lua 5.4",
-                             "runtime.path", "?.lua", "?/init.lua", "workspace.library", library,
-                             "workspace.preloadFileSize", PRELOAD_KB, "workspace.checkThirdParty",
-                             0, "runtime.builtin", builtin);
-    json_decref(library);
-    json_decref(builtin);
-    if (!failed)
-        return made;
-    json_decref(made);
-    return NULL;
-}
-
-static int write_settings(const struct osm__dirs *dirs, const char *out_dir, struct osm_err *err)
-{
-    struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
-    json_t *made = settings(dirs, out_dir);
-    char *printed = made ? json_dumps(made, JSON_INDENT(2)) : NULL;
     int rc = 0;
-    if (printed)
-        (void)osm_buf_addf(&text, "%s\n", printed);
-    else
-        text.failed = OSM_ENOMEM;
-    rc = write_file(out_dir, ".luarc.json", &text, err);
-    osm_free(printed);
-    json_decref(made);
-    osm_buf_clear(&text);
+    for (size_t i = 0; i < files->len && !rc; i++) {
+        const struct osm_policy_file *f = &files->list[i];
+        const char *end = strrchr(f->path, '.');
+        if (!f->text || !end || strcmp(end, ".lua") != 0 || osm__policy_has_file(w->dir, f->path))
+            continue;
+        char *name = osm_strf(".osm/policies/%s", f->path);
+        rc = name ? osm__written_put(w, name, f->text, f->len, err)
+                  : osm_fail(err, OSM_ENOMEM, "out of memory");
+        osm_free(name);
+    }
     return rc;
 }
 
-/* Settings that are there may be the author's own: they stay. */
-static int look_at_settings(const char *out_dir, struct osm_err *err)
+static int put_below(struct osm__written *w, const struct osm__dirs *dirs, struct osm_err *err)
 {
-    struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
-    char *path = osm_strf("%s/.luarc.json", out_dir);
-    int rc =
-        path ? osm_buf_read_file(&text, path, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
-    if (!rc && (!text.data || !strstr(text.data, "\".osm\"")))
-        (void)printf("%s: is there and stays: add \".osm\" and the folders of the policies to its "
-                     "workspace.library\n",
-                     path);
-    osm_free(path);
-    osm_buf_clear(&text);
+    char full[PATH_MAX], own[PATH_MAX];
+    struct osm_policy_files *files = NULL;
+    const char **below = osm_alloc_array(dirs->len + 1, sizeof *below);
+    size_t n = 0;
+    bool is_there = realpath(w->dir, own) != NULL;
+    if (!below)
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < dirs->len; i++)
+        if (!is_there || !realpath(dirs->list[i], full) || strcmp(full, own) != 0)
+            below[n++] = dirs->list[i];
+    int rc = n ? osm_policy_files_read(&files, below, err) : 0;
+    if (!rc && files)
+        rc = put_modules(w, files, err);
+    osm_policy_files_unref(files);
+    osm_free(below);
     return rc;
 }
 
-static int write_all(const struct osm__dirs *dirs, const char *out_dir, const json_t *description,
-                     struct osm_err *err)
+int osm__annotations_put(struct osm__written *w, const struct osm__dirs *dirs,
+                         const json_t *description, struct osm_err *err)
 {
     struct osm_buf mesh = OSM_BUF_INIT(FILE_MAX_BYTES), envoy = OSM_BUF_INIT(FILE_MAX_BYTES);
-    static const char *const folders[] = {"", "/.osm", "/.osm/mesh", "/.osm/spec"};
-    char *hidden = osm_strf("%s/.osm", out_dir);
-    int rc = hidden ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
-    for (size_t i = 0; i < sizeof folders / sizeof *folders && !rc; i++) {
-        char *folder = osm_strf("%s%s", out_dir, folders[i]);
-        rc = folder ? make_dir(folder, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
-        osm_free(folder);
-    }
-    if (!rc) {
-        add_mesh(&mesh, description);
-        rc = write_file(hidden, "mesh.lua", &mesh, err);
-    }
+    add_mesh(&mesh, description);
+    int rc = put(w, ".osm/mesh.lua", &mesh, err);
     if (!rc && osm_proto_annotate(&envoy))
         rc = osm_fail(err, OSM_ENOMEM, "out of memory");
     if (!rc)
-        rc = write_file(hidden, "envoy.lua", &envoy, err);
+        rc = put(w, ".osm/envoy.lua", &envoy, err);
     if (!rc)
-        rc = write_runtime(hidden, err);
-    if (!rc && !osm__policy_has_file(out_dir, ".luarc.json"))
-        rc = write_settings(dirs, out_dir, err);
-    else if (!rc)
-        rc = look_at_settings(out_dir, err);
-    osm_free(hidden);
+        rc = put_runtime(w, err);
+    if (!rc)
+        rc = put_below(w, dirs, err);
     osm_buf_clear(&mesh);
     osm_buf_clear(&envoy);
+    return rc;
+}
+
+/* What is the author's own stays as it is; of settings it is said what they need. */
+int osm__annotations_tell_kept(const struct osm__written *w, struct osm_err *err)
+{
+    size_t i;
+    const json_t *path;
+    int rc = 0;
+    json_array_foreach (w->kept, i, path) {
+        struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
+        const char *name = json_string_value(path);
+        char *full = osm_strf("%s/%s", w->dir, name);
+        bool is_settings = !strcmp(name, SETTINGS);
+        if (!full)
+            rc = osm_fail(err, OSM_ENOMEM, "out of memory");
+        else if (is_settings && !rc)
+            rc = osm_buf_read_file(&text, full, err);
+        if (rc)
+            (void)0; /* told by the caller */
+        else if (!is_settings)
+            (void)printf("%s: is yours and stays as it is\n", full);
+        else if (!text.data || !strstr(text.data, "\".osm\""))
+            (void)printf("%s: is there and stays: add \".osm\" to its workspace.library\n", full);
+        osm_free(full);
+        osm_buf_clear(&text);
+    }
     return rc;
 }
 
 int osm__policy_annotations(const struct osm_cli *cli, const struct osm__dirs *dirs)
 {
     struct osm_err err = {0};
+    struct osm__written w = {0};
     json_t *description = NULL;
     if (!cli->out_dir) {
         (void)fprintf(stderr,
@@ -461,7 +469,14 @@ int osm__policy_annotations(const struct osm_cli *cli, const struct osm__dirs *d
     }
     int rc = osm__policy_describe(cli, dirs, &description, &err);
     if (!rc)
-        rc = write_all(dirs, cli->out_dir, description, &err);
+        rc = osm__written_open(&w, cli->out_dir, &err);
+    if (!rc)
+        rc = osm__annotations_put(&w, dirs, description, &err);
+    if (!rc)
+        rc = osm__written_finish(&w, &err);
+    if (!rc)
+        rc = osm__annotations_tell_kept(&w, &err);
+    osm__written_clear(&w);
     json_decref(description);
     return rc ? osm__policy_complain(&err) : 0;
 }

@@ -8,10 +8,9 @@
 #include "cli/policy_priv.h"
 #include "cli/print.h"
 
-#include "model/store.h"
+#include "cli/policy_objects.h"
 #include "model/world.h"
 #include "policy/host.h"
-#include "source/source.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,8 +20,7 @@
 struct check {
     const struct osm_cli *cli;
     const struct osm__dirs *dirs;
-    struct osm_store *store;
-    struct osm_store_reader *reader;
+    struct osm__objects objects;
     json_t *errors, *rejects, *warnings; /* findings */
     json_t *description;                 /* NULL: it does not load */
     size_t proxies;
@@ -38,24 +36,6 @@ static void add(struct check *c, json_t *list, json_t *finding)
 
 /* --- objects --- */
 
-static void put(void *ud, struct osm_object *object)
-{
-    struct check *c = ud;
-    if (osm_store_put(c->store, object))
-        c->failed = true;
-}
-
-static void gone(void *ud, const char *key)
-{
-    struct check *c = ud;
-    (void)osm_store_delete(c->store, key);
-}
-
-static void synced(void *ud)
-{
-    (void)ud;
-}
-
 /* "shop.yaml" of the directory of objects. */
 static json_t *object_finding(const struct check *c, const char *file, int line, const char *text)
 {
@@ -69,40 +49,16 @@ static json_t *object_finding(const struct check *c, const char *file, int line,
     return finding;
 }
 
-static void take_problems(struct check *c, const struct osm_source *source)
+static void take_problems(struct check *c)
 {
-    json_t *status = osm_source_status(source), *error;
     size_t i;
-    json_array_foreach (json_object_get(status, "errors"), i, error) {
+    const json_t *error;
+    json_array_foreach (c->objects.problems, i, error) {
         json_int_t line = json_integer_value(json_object_get(error, "line"));
         add(c, c->rejects,
             object_finding(c, osm_json_text(error, "file"), line > 0 ? (int)line : 1,
                            osm_json_text(error, "message")));
     }
-    c->failed = c->failed || !status;
-    json_decref(status);
-}
-
-/* Reads the manifests as the daemon does, once. */
-static int read_objects(struct check *c, struct osm_err *err)
-{
-    struct osm_loop *loop = NULL;
-    struct osm_source *source = NULL;
-    int rc = osm_loop_new(&loop, err);
-    if (!rc)
-        rc = osm_source_dir_start(&source, loop, c->cli->objects_dir,
-                                  &(struct osm_source_sink){c, put, gone, synced}, err);
-    if (!rc) {
-        osm_source_refresh(source);
-        const char *failure = osm_source_failure(source);
-        if (failure)
-            rc = osm_fail(err, OSM_EIO, "%s", failure);
-        else
-            take_problems(c, source);
-    }
-    osm_source_stop(source);
-    osm_loop_free(loop);
-    return rc;
 }
 
 /* --- the engine --- */
@@ -194,7 +150,7 @@ static int count_hidden(struct check *c, const struct osm_changes *changes)
 
 static int run(struct osm_engine *engine, struct check *c, struct osm_err *err)
 {
-    struct osm_changes none = {NULL, 0}, *changes = osm_store_reader_take(c->reader);
+    struct osm_changes none = {NULL, 0}, *changes = osm_store_reader_take(c->objects.reader);
     struct osm_snapshot *snapshot = NULL;
     int rc = changes && count_hidden(c, changes) ? osm_fail(err, OSM_ENOMEM, "out of memory") : 0;
     if (!rc)
@@ -282,7 +238,7 @@ static int print_json(const struct check *c, size_t objects, bool ok)
 
 static int tell(struct check *c)
 {
-    size_t objects = osm_store_count(c->store);
+    size_t objects = osm_store_count(c->objects.store);
     int code = json_array_size(c->errors)    ? OSM_EXIT_POLICIES
                : json_array_size(c->rejects) ? OSM_EXIT_REJECTED
                                              : OSM_EXIT_FINE;
@@ -308,31 +264,29 @@ int osm__policy_check(const struct osm_cli *cli, const struct osm__dirs *dirs)
 {
     struct check c = {.cli = cli,
                       .dirs = dirs,
-                      .store = osm_store_new(),
                       .errors = json_array(),
                       .rejects = json_array(),
                       .warnings = json_array()};
     struct osm_err err = {0};
     int code = OSM_EXIT_FINE;
-    c.reader = c.store ? osm_store_reader_new(c.store) : NULL;
-    if (!c.reader || !c.errors || !c.rejects || !c.warnings) {
+    if (!c.errors || !c.rejects || !c.warnings) {
         (void)osm_fail(&err, OSM_ENOMEM, "out of memory");
         code = osm__policy_complain(&err);
-    } else if (cli->objects_dir &&
-               (!osm__policy_is_dir(cli->objects_dir) || read_objects(&c, &err))) {
-        if (err.code)
-            (void)osm__policy_complain(&err);
+    } else if (cli->objects_dir && !osm__policy_is_dir(cli->objects_dir)) {
         code = OSM_EXIT_USAGE;
-    } else if (osm_policy_call(evaluate, &c, &err)) {
-        code = osm__policy_complain(&err);
-    } else if (c.failed) {
-        (void)osm_fail(&err, OSM_ENOMEM, "out of memory");
-        code = osm__policy_complain(&err);
+    } else if (osm__objects_open(&c.objects, cli->objects_dir, &err)) {
+        (void)osm__policy_complain(&err);
+        code = OSM_EXIT_USAGE;
     } else {
-        code = tell(&c);
+        take_problems(&c);
+        if (osm_policy_call(evaluate, &c, &err))
+            code = osm__policy_complain(&err);
+        else if (c.failed)
+            code = osm__policy_complain((osm_fail(&err, OSM_ENOMEM, "out of memory"), &err));
+        else
+            code = tell(&c);
     }
-    osm_store_reader_free(c.reader);
-    osm_store_free(c.store);
+    osm__objects_close(&c.objects);
     json_decref(c.errors);
     json_decref(c.rejects);
     json_decref(c.warnings);

@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "cli/commands.h"
+#include "cli/written.h"
 #include "policy/engine.h"
 
 /* The folders of a bundle: the first is the shipped one, later ones lie over it. */
@@ -36,6 +37,20 @@ OSM_MUST_USE int osm__policy_describe(const struct osm_cli *cli, const struct os
 json_t *osm__policy_finding(const struct osm__dirs *dirs, const char *module, int line,
                             const char *message);
 
+/** The folder that has osm_spec.so, and the one of the shipped policies, by where this program is;
+ * NULL where there is none. Caller: osm_free. */
+char *osm__policy_find_home(void);
+char *osm__policy_find_shipped(void);
+
+/** The annotations and settings of a bundle, for editors. Errors: as osm__written_put. */
+OSM_MUST_USE int osm__annotations_put(struct osm__written *w, const struct osm__dirs *dirs,
+                                      const json_t *description, struct osm_err *err);
+/** Says on stdout what was kept. Errors: OSM_EIO. */
+OSM_MUST_USE int osm__annotations_tell_kept(const struct osm__written *w, struct osm_err *err);
+
+int osm__policy_init(const struct osm_cli *cli, const char *dir);
+/** @p dirs may be empty: the shipped policies. */
+int osm__policy_profile(const struct osm_cli *cli, const struct osm__dirs *dirs);
 int osm__policy_check(const struct osm_cli *cli, const struct osm__dirs *dirs);
 int osm__policy_test(const struct osm_cli *cli, const char *dir);
 int osm__policy_annotations(const struct osm_cli *cli, const struct osm__dirs *dirs);

@@ -46,6 +46,13 @@ static char *find_home(const char *program)
     return home;
 }
 
+char *osm__policy_find_home(void)
+{
+    char *program = program_dir(), *home = program ? find_home(program) : NULL;
+    osm_free(program);
+    return home;
+}
+
 /* Absolute, without links; NULL where there is nothing. */
 static char *full_path(const char *path)
 {
@@ -64,6 +71,15 @@ static char *find_policies(const char *home, const char *program)
         osm_free(candidates[i]);
     }
     return found;
+}
+
+char *osm__policy_find_shipped(void)
+{
+    char *program = program_dir(), *home = program ? find_home(program) : NULL;
+    char *shipped = program ? find_policies(home ? home : program, program) : NULL;
+    osm_free(program);
+    osm_free(home);
+    return shipped;
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -207,8 +223,8 @@ int osm__policy_test(const struct osm_cli *cli, const char *dir)
 {
     bool specs = false, modules = false;
     int code = 1;
-    char *program = program_dir(), *home = program ? find_home(program) : NULL;
-    char *shipped = home ? find_policies(home, program) : NULL, *policies = NULL;
+    char *home = osm__policy_find_home(), *shipped = osm__policy_find_shipped();
+    char *policies = NULL;
     char *full = osm__policy_is_dir(dir) ? full_path(dir) : NULL;
     const char *slash = full ? strrchr(full, '/') : NULL;
     if (!full) {
@@ -240,7 +256,6 @@ int osm__policy_test(const struct osm_cli *cli, const char *dir)
             code = run_busted(full, cli->filter);
     }
 out:
-    osm_free(program);
     osm_free(home);
     osm_free(shipped);
     osm_free(policies);

@@ -133,6 +133,8 @@ int osm_cli_status(const struct osm_cli *cli)
                      osm_json_text(data, "version"), number_at(data, "uptime_s"),
                      osm_json_text(json_object_get(data, "root"), "fingerprint"));
         print_passive(json_object_get(data, "root"));
+        (void)printf("HTTP      %s, debug server %s\n", osm_json_text(data, "http"),
+                     osm_json_text(data, "debug"));
         print_source(json_object_get(data, "source"));
         (void)printf("SNAPSHOT  %" JSON_INTEGER_FORMAT "%s%s%s\n", number_at(data, "snapshot"),
                      json_is_true(json_object_get(data, "settled")) ? "" : ", changes under way",

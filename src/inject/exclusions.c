@@ -93,7 +93,7 @@ static int from_mesh_config(const struct list *list, const json_t *traffic, stru
             rc = port >= 1 && port <= 65535 ? add_port(list->ports, list->len, (uint16_t)port, err)
                                             : OSM_EINVAL;
         else
-            rc = text && (!list->cidrs || cidr_valid(text))
+            rc = text && (list->cidrs ? cidr_valid(text) : osm_interface_valid(text))
                      ? add_text(list->texts, list->len, text, err)
                      : OSM_EINVAL;
         if (rc == OSM_EINVAL)
@@ -101,7 +101,7 @@ static int from_mesh_config(const struct list *list, const json_t *traffic, stru
                             list->field, i,
                             list->ports   ? "a port from 1 to 65535"
                             : list->cidrs ? "an IPv4 range such as 10.0.0.0/8"
-                                          : "an interface name");
+                                          : "the name of an interface such as eth0 or eth+");
         if (rc)
             return rc;
     }
@@ -168,7 +168,7 @@ int osm_exclusions_read(struct osm_exclusions *out, const json_t *mesh_config, c
     const json_t *mode = json_object_get(json_object_get(spec, "sidecar"), "localProxyMode");
     if (!rc && mode && !json_is_null(mode)) {
         const char *text = json_string_value(mode);
-        if (!text || (strcmp(text, "Localhost") != 0 && strcmp(text, "PodIP") != 0))
+        if (!text || (*text && strcmp(text, "Localhost") != 0 && strcmp(text, "PodIP") != 0))
             rc = osm_fail(err, OSM_EINVAL,
                           "MeshConfig: spec.sidecar.localProxyMode: expected Localhost or PodIP");
         else

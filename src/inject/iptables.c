@@ -58,7 +58,7 @@ static bool parse_cidr(const char *text, struct cidr *out)
     return *text++ == '/' && number(&text, 32, &out->bits) && !*text;
 }
 
-static bool interface_valid(const char *name)
+bool osm_interface_valid(const char *name)
 {
     size_t len = name ? strlen(name) : 0;
     if (!len || len >= IFNAMSIZ || name[0] == '-' || !strcmp(name, ".") || !strcmp(name, ".."))
@@ -109,7 +109,7 @@ static int check(const struct osm_iptables_config *c, struct osm_err *err)
         rc = check_ports("inbound port exclusions", c->inbound_port_exclusions,
                          c->inbound_port_exclusions_len, err);
     for (size_t i = 0; !rc && i < c->interface_exclusions_len; i++)
-        if (!interface_valid(c->interface_exclusions[i]))
+        if (!osm_interface_valid(c->interface_exclusions[i]))
             rc = osm_fail(err, OSM_EINVAL,
                           "interface exclusions[%zu]: '" SHOWN "' is not a name of an interface", i,
                           c->interface_exclusions[i] ? c->interface_exclusions[i] : "");

@@ -25,6 +25,10 @@ struct osm_iptables_config {
                        */
 };
 
+/** Whether the redirection can name an interface like this; "+" last stands for whatever follows.
+ */
+bool osm_interface_valid(const char *name);
+
 /** A POSIX shell script: `iptables-restore --noflush <<EOF ... EOF`. Errors: OSM_EINVAL naming the
  * bad entry. */
 OSM_MUST_USE int osm_iptables_script(struct osm_buf *out, const struct osm_iptables_config *config,

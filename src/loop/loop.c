@@ -88,6 +88,23 @@ static void count_open(uv_handle_t *handle, void *ud)
             OSM_S("type", uv_handle_type_name(handle->type)));
 }
 
+struct each {
+    osm_loop_handle_fn *fn;
+    void *ud;
+};
+
+static void tell_handle(uv_handle_t *handle, void *ud)
+{
+    const struct each *each = ud;
+    each->fn(each->ud, uv_handle_type_name(handle->type), uv_is_active(handle) != 0);
+}
+
+void osm_loop_each_handle(struct osm_loop *loop, osm_loop_handle_fn *fn, void *ud)
+{
+    struct each each = {fn, ud};
+    uv_walk(&loop->uv, tell_handle, &each);
+}
+
 int osm_loop_run(struct osm_loop *loop)
 {
     uv_ref((uv_handle_t *)&loop->wake); /* posts keep it alive until osm_loop_stop */

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct osm_loop;
@@ -20,6 +21,11 @@ void osm_loop_stop(struct osm_loop *loop);
 void osm_loop_free(struct osm_loop *loop);
 /** For modules that need a libuv handle of their own. */
 struct uv_loop_s *osm_loop_uv(struct osm_loop *loop);
+
+/** Calls fn for each open handle: its libuv type ("tcp", "timer", ...), and whether it waits for
+ * something. Thread: loop. */
+typedef void osm_loop_handle_fn(void *ud, const char *type, bool active);
+void osm_loop_each_handle(struct osm_loop *loop, osm_loop_handle_fn *fn, void *ud);
 
 /** Runs fn(ud) on the loop thread, in the order of posting. Thread: any. Errors: OSM_ENOMEM (fn
  * will not run); OSM_ECANCELED after osm_loop_free has begun. */

@@ -12,10 +12,16 @@ const struct osm__service_node *osm__facts_service(const struct osm__facts *fact
 
 const struct osm__service_port *osm__facts_port(const struct osm__service_node *node, int number)
 {
-    for (size_t i = 0; i < node->service->ports_len; i++)
-        if (node->service->ports[i].number == number)
-            return &node->service->ports[i];
-    return NULL;
+    const struct osm__service_port *ports = node->service->ports;
+    size_t n = node->service->ports_len, low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (ports[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < n && ports[low].number == number ? &ports[low] : NULL;
 }
 
 /* Pods of one address (the node's own network) stand for it only where they agree on the account.
@@ -69,14 +75,11 @@ static uint16_t least(const struct osm__numbers *numbers)
 static void slice_ports(const struct osm__slice *slice, const struct osm__service *service,
                         const struct osm__service_port *port, struct osm__numbers *out)
 {
-    bool named = false;
-    for (size_t i = 0; i < slice->ports_len; i++) {
-        const struct osm__slice_port *p = &slice->ports[i];
-        if (strcmp(p->name, port->name) != 0)
-            continue;
-        named = named || p->number;
-        add_number(out, p->number);
-    }
+    size_t n;
+    const struct osm__named_port *named =
+        osm__ports_named(slice->ports, slice->ports_len, port->name, &n);
+    for (size_t i = 0; i < n; i++)
+        add_number(out, named[i].number);
     if (!named && slice->ports_len == 1 && service->ports_len == 1)
         add_number(out, slice->ports[0].number);
 }
@@ -84,21 +87,26 @@ static void slice_ports(const struct osm__slice *slice, const struct osm__servic
 static void pod_ports(const struct osm__pod *pod, const struct osm__service_port *port,
                       struct osm__numbers *out)
 {
+    size_t n = 0;
+    const struct osm__named_port *named = NULL;
+    if (!port->target && port->target_name)
+        named = osm__ports_named(pod->ports, pod->ports_len, port->target_name, &n);
     add_number(out, port->target);
-    for (size_t i = 0; i < pod->ports_len && port->target_name && !port->target; i++)
-        if (!strcmp(pod->ports[i].name, port->target_name))
-            add_number(out, pod->ports[i].number);
+    for (size_t i = 0; i < n; i++)
+        add_number(out, named[i].number);
 }
 
 void osm__facts_target_ports(const struct osm__service_node *node,
                              const struct osm__service_port *port, struct osm__numbers *out)
 {
     const struct osm__slices *slices;
+    bool by_pod = port->target && node->service->selector.len; /* that number, in each pod */
     out->len = 0;
-    add_number(out, port->target);
-    for (size_t i = 0; !port->target && (slices = osm__facts_slices(node, i)); i++)
+    for (size_t i = 0; !by_pod && (slices = osm__facts_slices(node, i)); i++)
         for (size_t j = 0; j < slices->len; j++)
             slice_ports(&slices->list[j], node->service, port, out);
+    if (!out->len)
+        add_number(out, port->target);
     if (out->len)
         return;
     for (size_t i = 0; i < node->pods.len; i++)

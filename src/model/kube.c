@@ -125,6 +125,38 @@ bool osm__selects(const struct osm__labels *selector, const struct osm__labels *
     return selector->len > 0;
 }
 
+/* --- ports by name --- */
+
+static int by_name(const void *a, const void *b)
+{
+    const struct osm__named_port *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+    return order ? order : (x->number > y->number) - (x->number < y->number);
+}
+
+static void sort_named(struct osm__named_port *ports, size_t n)
+{
+    if (n)
+        qsort(ports, n, sizeof *ports, by_name);
+}
+
+const struct osm__named_port *osm__ports_named(const struct osm__named_port *ports, size_t n,
+                                               const char *name, size_t *found)
+{
+    size_t low = 0, high = n, end;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(ports[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (end = low; end < n && !strcmp(ports[end].name, name);)
+        end++;
+    *found = end - low;
+    return *found ? ports + low : NULL;
+}
+
 /* --- Pod --- */
 
 /* The Ready condition decides. A directory often holds pods with an address and no conditions at
@@ -178,13 +210,13 @@ static int read_container_ports(struct osm__pod *pod, const json_t *container)
         return OSM_EINVAL;
     if (!json_array_size(ports))
         return 0;
-    struct osm__container_port *list =
+    struct osm__named_port *list =
         osm_realloc_array(pod->ports, pod->ports_len + json_array_size(ports), sizeof *list);
     if (!list)
         return OSM_ENOMEM;
     pod->ports = list;
     json_array_foreach (ports, i, each) {
-        struct osm__container_port port = {"", 0};
+        struct osm__named_port port = {"", 0};
         bool tcp = false;
         if (!json_is_object(each) || is_tcp(each, &tcp) || get_text(each, "name", &port.name) ||
             get_port(each, "containerPort", &port.number) || !port.number)
@@ -217,6 +249,7 @@ static int read_pod_spec(struct osm__pod *pod, const json_t *spec)
         if (!rc)
             rc = read_container_ports(pod, each);
     }
+    sort_named(pod->ports, pod->ports_len);
     return rc;
 }
 
@@ -292,6 +325,13 @@ static int read_service_port(struct osm__service *service, const json_t *from)
     return 0;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    const struct osm__service_port *x = a, *y = b;
+    return x->number != y->number ? (x->number > y->number) - (x->number < y->number)
+                                  : strcmp(x->name, y->name);
+}
+
 int osm__service_read(struct osm__service **out, struct osm_object *object)
 {
     const json_t *spec = NULL, *ports = NULL;
@@ -324,6 +364,8 @@ int osm__service_read(struct osm__service **out, struct osm_object *object)
         if (!rc)
             rc = read_service_port(service, each);
     }
+    if (service->ports)
+        qsort(service->ports, service->ports_len, sizeof *service->ports, by_number);
     if (rc)
         osm__service_free(service);
     else
@@ -369,7 +411,7 @@ static int read_slice_ports(struct osm__slice *slice, const json_t *ports)
     if (!slice->ports)
         return OSM_ENOMEM;
     json_array_foreach (ports, i, each) {
-        struct osm__slice_port port = {"", 0};
+        struct osm__named_port port = {"", 0};
         bool tcp = false;
         if (!json_is_object(each) || is_tcp(each, &tcp) || get_text(each, "name", &port.name) ||
             get_port(each, "port", &port.number))
@@ -377,6 +419,7 @@ static int read_slice_ports(struct osm__slice *slice, const json_t *ports)
         if (tcp && port.number)
             slice->ports[slice->ports_len++] = port;
     }
+    sort_named(slice->ports, slice->ports_len);
     return 0;
 }
 

@@ -18,7 +18,8 @@ struct osm__labels {
     size_t len;
 };
 
-struct osm__container_port {
+/* Of a pod or a slice: there, several may have one name. */
+struct osm__named_port {
     const char *name;
     uint16_t number;
 };
@@ -33,7 +34,7 @@ struct osm__pod {
     bool deleting;
     bool ready;
     struct osm__labels labels;
-    struct osm__container_port *ports; /* named TCP ports */
+    struct osm__named_port *ports; /* named TCP ports, by name */
     size_t ports_len;
 };
 
@@ -49,7 +50,7 @@ struct osm__service {
     bool headless;
     bool publish_not_ready;
     struct osm__labels selector;     /* empty: selects nothing */
-    struct osm__service_port *ports; /* TCP only */
+    struct osm__service_port *ports; /* TCP only, by number and name */
     size_t ports_len;
 };
 
@@ -60,16 +61,11 @@ struct osm__endpoint {
     bool ready;
 };
 
-struct osm__slice_port {
-    const char *name;
-    uint16_t number;
-};
-
 /* A group of endpoints that share ports: an EndpointSlice, or one subset of an Endpoints object. */
 struct osm__slice {
     struct osm__endpoint *endpoints;
     size_t endpoints_len;
-    struct osm__slice_port *ports; /* TCP only */
+    struct osm__named_port *ports; /* TCP only, by name */
     size_t ports_len;
 };
 
@@ -89,6 +85,11 @@ void osm__service_free(struct osm__service *service);
 OSM_MUST_USE int osm__endpoint_slice_read(struct osm__slices **out, struct osm_object *object);
 OSM_MUST_USE int osm__endpoints_read(struct osm__slices **out, struct osm_object *object);
 void osm__slices_free(struct osm__slices *slices);
+
+/* The first of @p n ports by name that is called so, and how many are; NULL, 0: none. A Service of
+ * a thousand ports asks as often. */
+const struct osm__named_port *osm__ports_named(const struct osm__named_port *ports, size_t n,
+                                               const char *name, size_t *found);
 
 /* Is every label of @p selector on the pod? An empty selector selects nothing. */
 bool osm__selects(const struct osm__labels *selector, const struct osm__labels *labels);

@@ -214,6 +214,12 @@ size_t osm_store_count(const struct osm_store *store)
     return store->objects.count;
 }
 
+void osm_store_each(const struct osm_store *store, osm_store_each_fn *fn, void *ud)
+{
+    osm_map_each (&store->objects, e)
+        fn(ud, e->value);
+}
+
 struct osm_object *osm_store_pod_of_proxy(const struct osm_store *store, const char *proxy)
 {
     const struct osm_map *pods = osm_map_get(&store->by_proxy, proxy);

@@ -27,6 +27,10 @@ struct osm_object *osm_store_pod_of_proxy(const struct osm_store *store, const c
 /** Every object, as a batch for one who knows nothing yet; no reader is needed for it. NULL: no
  * memory. */
 OSM_MUST_USE struct osm_changes *osm_store_all(const struct osm_store *store);
+/** Every object, in no order that means anything; borrowed for the call, in which the store must
+ * not change. */
+typedef void osm_store_each_fn(void *ud, struct osm_object *object);
+void osm_store_each(const struct osm_store *store, osm_store_each_fn *fn, void *ud);
 /** Grows with each change of an object. */
 uint64_t osm_store_revision(const struct osm_store *store);
 

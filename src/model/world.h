@@ -55,7 +55,8 @@ uint64_t osm_world_revision(const struct osm_world *world);
 /* --- facts; each is a function of its key --- */
 /** Numeric target ports of a Service port, ascending: [8080]. A number as it stands; a name through
  * slices or Endpoints, else containerPort of all selected pods, ready or not; [] where it is not
- * found; of more than sixteen the least. @p port is the service port number. */
+ * found; of more than sixteen the least. Of a Service without selector, what its slices or
+ * Endpoints say counts before a number too. @p port is the service port number. */
 json_t *osm_world_target_ports(struct osm_world *world, const char *ns, const char *service,
                                int port);
 /** Accounts of the pods that a Service selects (or that its slices/Endpoints name): ["shop", ...],

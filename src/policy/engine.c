@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/nearest.h"
 
 #include "policy/bundle/bundle.h"
 #include "policy/bundle/extend.h"
@@ -14,6 +15,7 @@
 #include "policy/memo/key.h"
 #include "policy/memo/value.h"
 #include "policy/mesh_api.h"
+#include "policy/profile.h"
 #include "policy/report.h"
 #include "policy/sandbox/sandbox.h"
 
@@ -48,12 +50,13 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->roots_pem = osm_strdup(config->roots_pem ? config->roots_pem : "");
     e->memory_max = config->memory_max_bytes ? config->memory_max_bytes : MEMORY_DEFAULT;
     e->now_ms = config->now_ms ? config->now_ms : osm_now_ms;
+    e->began_ns = osm_now_ns();
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
     e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
     e->run = 1;
     e->thorough = config->thorough;
     e->canceled = config->canceled;
-    e->traces = config->traces;
+    e->notes_steps = config->notes_steps;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;
     e->settings = json_pack("{s:s, s:s, s:s}", "mesh_name", e->mesh_name, "osm_namespace",
@@ -105,10 +108,12 @@ void osm_engine_free(struct osm_engine *e)
     osm_compose_free(e->compose);
     e->compose = NULL;
     osm_cells_clear(e);
+    osm_profile_free(e);
     osm_host_settings_clear(e);
     osm_purity_free(e->pure);
     json_decref(e->impure);
     osm_bundle_free(e);
+    osm_console_free(e->console);
     osm_sandbox_close(e);
     osm_world_free(e->world);
     osm_snapshot_unref(e->last);
@@ -279,7 +284,7 @@ static int compose(struct osm_engine *e, struct osm_snapshot_proxy **proxies, si
                    json_t *errors, struct osm_err *err)
 {
     const struct osm_world_proxy *list = osm_world_proxies(e->world, n);
-    struct osm_reader *readers = osm_alloc_array(*n, sizeof *readers);
+    struct osm_reader *readers = list ? osm_alloc_array(*n, sizeof *readers) : NULL;
     if (!readers)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     for (size_t i = 0; i < *n; i++)
@@ -333,7 +338,7 @@ int osm_engine_check_pure(struct osm_engine *e, struct osm_err *err)
                     json_string_value(json_object_get(first, "message")));
 }
 
-int osm__engine_take(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
+int osm_engine_take_in(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
 {
     struct intake in = {.e = e};
     int rc = osm_world_apply(e->world, changes, on_visible, &in);
@@ -353,12 +358,12 @@ int osm_engine_take(struct osm_engine *e, const struct osm_changes *changes, str
         return osm__engine_lost(e, err);
     e->run++;
     e->deadline_ms = e->now_ms() + OSM_WALL_FIRST_MS;
-    return osm__engine_take(e, changes, err);
+    return osm_engine_take_in(e, changes, err);
 }
 
 static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
 {
-    int rc = osm__engine_take(e, changes, err);
+    int rc = osm_engine_take_in(e, changes, err);
     if (rc)
         return rc;
     rc = osm_emit_run_all(e);
@@ -445,6 +450,40 @@ bool osm_engine_rest(struct osm_engine *e)
 
 /* --- one question --- */
 
+const char *osm_engine_key(const json_t *keys, struct osm_key *out)
+{
+    size_t i;
+    const json_t *v;
+    *out = (struct osm_key){0};
+    if (keys && !json_is_array(keys))
+        return "keys are a list";
+    if (json_array_size(keys) > OSM_KEYS_MAX)
+        return "a key has at most three parts";
+    json_array_foreach ((json_t *)(uintptr_t)keys, i, v) {
+        struct osm_scalar *s = &out->at[out->n++];
+        if (json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v))
+            *s = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = json_string_value(v)};
+        else if (json_is_integer(v))
+            *s = (struct osm_scalar){.type = OSM_SCALAR_INT, .i = json_integer_value(v)};
+        else if (json_is_boolean(v))
+            *s = (struct osm_scalar){.type = OSM_SCALAR_BOOL, .i = json_is_true(v)};
+        else
+            return "a key is a string, an integer or a boolean";
+    }
+    return NULL;
+}
+
+struct osm_decl *osm_engine_find_name(const struct osm_engine *e, const char *name,
+                                      struct osm_err *err)
+{
+    struct osm_decl *d = osm_map_get(&e->names, name);
+    const char *near = d ? NULL : osm_nearest_in(&e->names, name);
+    if (!d)
+        (void)osm_fail(err, OSM_ENOENT, "mesh.%.100s: nobody declares it%s%s%s", name,
+                       near ? "; do you mean " : "", near ? near : "", near ? "?" : "");
+    return d;
+}
+
 struct question {
     struct osm_cell *cell;
     json_t *answer;
@@ -469,7 +508,7 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
         return osm__engine_lost(e, err);
     if (!d)
         return osm_fail(err, OSM_ENOENT, "%s: nobody declares it", name);
-    const char *why = osm_key_from_json(keys, &key);
+    const char *why = osm_engine_key(keys, &key);
     if (!why)
         why = osm_mesh_check_key(d, &key);
     if (why)

@@ -31,7 +31,7 @@ struct osm_engine_config {
     bool thorough;            /* whether rules keep state is looked for after every run, not after
                                  the first and one in 64 */
     /* For an engine that is thrown away. */
-    bool traces;                 /* osm_engine_trace may be asked of it */
+    bool notes_steps;            /* osm_engine_steps may be asked of it */
     bool yields;                 /* its thread (policy/host.h) gives way to all others */
     const atomic_bool *canceled; /* set by another thread: what is under way ends as if its time
                                     were over, and the state is lost. NULL: never */
@@ -86,12 +86,12 @@ struct osm_why_question {
     const char *resource;
     const char *element; /* only elements (virtual hosts, filter chains) whose name holds this;
                             NULL: all */
-    bool deep;           /* with the objects behind each item, and what osm_engine_trace asks for */
+    bool deep;           /* with the objects behind each item, and what osm_engine_steps asks for */
 };
 /** Of which items a resource is made, and where they come from: [{"item":
  * "envoy/routes.outbound_hosts(blue, shop)#1", "element": name or null, "place":
  * "envoy/routes.lua:140", "extended": the extensions that changed it or null, "authorises": bool,
- * "hash": of its message, "emitter" or "rule", and "keys": as of osm_trace_question, where deep,
+ * "hash": of its message, "emitter" or "rule", and "keys": as of osm_steps_question, where deep,
  * "because": [{"object": "TrafficSplit blue/s", "resource_version",
  * "origin": "shop.yaml:12", "through": ["emitter ...", "rule backends(blue, shop)", "index
  * splits_of(blue, shop)"]}], "more": there are more objects}]. Caller: json_decref. Errors:
@@ -100,7 +100,7 @@ OSM_MUST_USE int osm_engine_why(struct osm_engine *engine, const struct osm_why_
                                 json_t **out, struct osm_err *err);
 
 /* An item, as osm_engine_why tells it. */
-struct osm_trace_question {
+struct osm_steps_question {
     const char *emitter; /* "envoy/clusters.clusters"; NULL: it is a header that a rule makes */
     const char *rule;    /* then that one's name */
     const json_t *keys;  /* ["blue", "shop"] */
@@ -110,11 +110,11 @@ struct osm_trace_question {
  * first as that says it, then as each extension that changes it leaves it. [{"by": null or
  * "acme/retry.route", "place": "envoy/clusters.lua:14", "message": as osm_proto_decode or null}];
  * [] where the host makes the message. Only of an engine that has not run and is thrown away
- * afterwards, with `traces` in its config; @p objects: all, as of osm_engine_run. Caller:
+ * afterwards, with `notes_steps` in its config; @p objects: all, as of osm_engine_run. Caller:
  * json_decref. Errors: OSM_ENOENT nobody emits the item; OSM_ELUA the emitter's error, or the state
  * is lost; OSM_ENOMEM. */
-OSM_MUST_USE int osm_engine_trace(struct osm_engine *engine, const struct osm_changes *objects,
-                                  const struct osm_trace_question *question, json_t **out,
+OSM_MUST_USE int osm_engine_steps(struct osm_engine *engine, const struct osm_changes *objects,
+                                  const struct osm_steps_question *question, json_t **out,
                                   struct osm_err *err);
 
 /** What the bundle declares and what its authors can ask, for people and editors: {"digest",
@@ -125,6 +125,22 @@ OSM_MUST_USE int osm_engine_trace(struct osm_engine *engine, const struct osm_ch
  * are the doc comments of the source. Caller: json_decref. Errors: OSM_ENOMEM; OSM_ELUA the state
  * is lost. */
 OSM_MUST_USE int osm_engine_describe(struct osm_engine *engine, json_t **out, struct osm_err *err);
+/** The kinds that the bundle reads: [{"kind", "group", "versions": [preferred first]}]. NULL: no
+ * memory. Owns: caller. */
+OSM_MUST_USE json_t *osm_engine_kinds(const struct osm_engine *engine);
+/** What rules and emitters have cost since the engine began: {"us": how long that is,
+ * "rules": [{"name", "emitter": bool, "module", "line", "runs", "hits": answers from the memo,
+ * "instructions", "us"}]}, those with the most time first, without those that nobody has asked.
+ * Time and instructions are of its own evaluations, callees excluded. Caller: json_decref. NULL: no
+ * memory. */
+OSM_MUST_USE json_t *osm_engine_costs(const struct osm_engine *engine);
+/** Begins to follow evaluations line by line: of each rule the first runs, then one of @p every,
+ * which counts for as many. Errors: OSM_EBUSY it is done already; OSM_ENOMEM. */
+OSM_MUST_USE int osm_engine_profile_begin(struct osm_engine *engine, unsigned every,
+                                          struct osm_err *err);
+/** Ends it: as osm_engine_costs since it began, with "lines": [{"module", "line", "text", "runs",
+ * "us"}]; what a line calls in C counts as its own. NULL: it had not begun; no memory. */
+OSM_MUST_USE json_t *osm_engine_profile_end(struct osm_engine *engine);
 /** Figures of the last run, also where it made no snapshot: as a snapshot's `policy`. NULL: no
  * memory. Owns: caller. */
 OSM_MUST_USE json_t *osm_engine_figures(const struct osm_engine *engine);

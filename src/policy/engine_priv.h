@@ -7,6 +7,7 @@
  *   sandbox/    the Lua state, its limits, its library
  *   emit/       the `out` table, and what C fills in
  *   encode/     Lua tables to Envoy's messages and back
+ *   console/    lines of Lua on an engine that nobody is served from
  *   mesh_api.c  the `mesh` table
  *   report.c    rejects, errors, the snapshot
  *
@@ -55,10 +56,12 @@ enum {
 };
 
 struct osm_cell;
+struct osm_line;
+struct osm_profile;
 struct osm_thing;
 struct osm_engine;
 struct osm_schema;
-struct osm_trace;
+struct osm_steps;
 
 struct osm_scalar {
     enum osm_scalar_type { OSM_SCALAR_BOOL, OSM_SCALAR_INT, OSM_SCALAR_STR } type;
@@ -83,6 +86,12 @@ struct osm_module {
     int ref;          /* what it returned */
 };
 
+/* Of all evaluations of a rule or an emitter since the engine began; profile.c. */
+struct osm_cost {
+    uint64_t runs, hits; /* hits: asked for (an emitter: looked at) and answered without a run */
+    uint64_t instructions, ns; /* without those of whom it asked */
+};
+
 enum osm_decl_type { OSM_DECL_KIND, OSM_DECL_INDEX, OSM_DECL_FACT, OSM_DECL_RULE, OSM_DECL_EMIT };
 
 typedef json_t *osm_fact_fn(struct osm_engine *engine, const struct osm_key *key);
@@ -95,7 +104,8 @@ struct osm_decl {
     const struct osm_module *module; /* NULL: a fact of the host */
     int line;                        /* of the function, 0 unknown */
     int fn;                          /* reference: rule, keys of an index, run of an emitter */
-    const char *signature;           /* fact: "ssi": string, string, integer */
+    struct osm_cost cost;
+    const char *signature; /* fact: "ssi": string, string, integer */
     osm_fact_fn *fact;
 
     /* kind */
@@ -106,6 +116,7 @@ struct osm_decl {
     int accept;                  /* reference or LUA_NOREF */
     bool status;                 /* rules see the status, and it counts as content */
     bool hides_labels;           /* its objects come without labels and annotations */
+    bool tolerant;               /* what is good of an object counts: `refused` says what is not */
     struct osm_decl **indexes;   /* of this kind */
     size_t indexes_len;
     struct osm_map objects; /* canonical key -> struct osm_thing */
@@ -188,7 +199,12 @@ struct osm_frame {
     json_t *rejects;
     lua_State *co;
     int64_t budget;
-    size_t memory;     /* bytes allocated since it began, freed ones too */
+    int until_look; /* instructions from one look to the next */
+    bool followed;  /* profile.c: line by line, for `weight` evaluations: */
+    uint64_t weight;
+    struct osm_line *line;  /* where it is; NULL: nowhere yet */
+    uint64_t line_since_ns; /* up to here it has paid */
+    size_t memory;          /* bytes allocated since it began, freed ones too */
     uint64_t since_ms; /* when it was first seen running since it began or a callee returned; 0: not
                           yet */
     bool full;         /* it was refused memory because the state is at its cap */
@@ -228,12 +244,17 @@ struct osm_engine {
     uint64_t (*now_ms)(void);
     uint64_t deadline_ms;
     const atomic_bool *canceled;
-    bool traces;                 /* what extensions do is noted while there is a trace */
-    struct osm_trace *trace;     /* emit/trace.c; NULL: nobody looks */
+    bool notes_steps;            /* what extensions do can be noted */
+    struct osm_steps *steps;     /* where, emit/steps.c; NULL: nobody looks */
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */
     uint64_t serial;
-    unsigned prints; /* in this run */
+    unsigned prints;                  /* in this run */
+    struct osm_frame *paying;         /* the innermost evaluation; NULL: none */
+    uint64_t paid_ns;                 /* up to here it has paid */
+    const struct osm_cell *evaluated; /* the last */
+    uint64_t began_ns;
+    struct osm_profile *profile; /* NULL: nobody wants to know */
     int mesh_ref, out_ref, base_ref;
     struct osm_buf encoded; /* scratch of the messages that emitters say */
 
@@ -278,6 +299,9 @@ struct osm_engine {
     json_t *cell_rejects, *cell_errors; /* what they reported then */
     struct osm_buf keys_scratch;
 
+    struct osm_console *console; /* NULL: it is none */
+    struct osm_trace *trace;     /* who is told what cells do; NULL: nobody */
+
     struct osm_world *world;
     struct osm_compose *compose;
     uint64_t filled_roots;
@@ -287,10 +311,6 @@ struct osm_engine {
 };
 
 /* engine.c, for other questions than a run. */
-/** Takes in what has changed; nothing is evaluated. Errors: OSM_ENOMEM, OSM_ELUA the state is lost.
- */
-OSM_MUST_USE int osm__engine_take(struct osm_engine *e, const struct osm_changes *changes,
-                                  struct osm_err *err);
 /** Why the state is lost, as an error. */
 int osm__engine_lost(struct osm_engine *e, struct osm_err *err);
 
@@ -303,3 +323,17 @@ static inline struct osm_frame *osm_top(struct osm_engine *e)
 {
     return e->nest ? &e->frames[e->nest - 1] : NULL;
 }
+
+/* --- engine.c --- */
+/** Takes a batch of object changes in, up to where evaluating begins. Errors: as osm_engine_run. */
+OSM_MUST_USE int osm_engine_take_in(struct osm_engine *e, const struct osm_changes *changes,
+                                    struct osm_err *err);
+/** The declaration of `mesh.name`. NULL: OSM_ENOENT in @p err, with the nearest. */
+struct osm_decl *osm_engine_find_name(const struct osm_engine *e, const char *name,
+                                      struct osm_err *err);
+/** A list of up to three scalars as a key, which borrows from it; NULL or what is wrong. */
+const char *osm_engine_key(const json_t *keys, struct osm_key *out);
+
+/* --- console/console.c --- */
+/** NULL is accepted. */
+void osm_console_free(struct osm_console *console);

@@ -11,7 +11,9 @@
 #include "policy/host.h"
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/metrics.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -106,7 +108,9 @@ static void run_batch(struct osm_policy *p, struct osm_changes *batch, struct ou
 {
     o->err = (struct osm_err){0};
     o->of_load = false;
+    uint64_t begin_us = osm_now_us();
     o->rc = osm_engine_run(p->engine, batch, &o->snapshot, &o->err);
+    osm_metric_observe(OSM_METRIC_POLICY_RUN_TIME, NULL, (double)(osm_now_us() - begin_us) / 1e6);
     osm_changes_free(batch);
     post(p, o);
 }

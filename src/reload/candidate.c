@@ -2,6 +2,7 @@
 #include "reload/reload_priv.h"
 
 #include "base/log.h"
+#include "base/metrics.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -142,6 +143,7 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
         return;
     }
     r->force_next = false;
+    osm__record_heard(r, r->notice);
     if (!files) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies cannot be read", OSM_S("error", error));
         osm__record_problem(r, osm_strf("the directories cannot be read: %s", error));
@@ -158,6 +160,7 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
     } else if (locked && !force) {
         osm__reload_drop_candidate(r, "the directories hold quarantined policies");
         osm__record_problem(r, osm_strf("%.32s is quarantined: %s", digest, locked));
+        osm_metric_add(OSM_METRIC_POLICY_RELOADS, OSM_LABELS("quarantined"), 1);
         osm__record_answer(r, NULL, digest, "quarantined", locked);
     } else if (!force && !strcmp(digest, r->rejected) &&
                (!r->rejected_at || r->rejected_at == osm_store_revision(r->config.store))) {

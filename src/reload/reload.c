@@ -54,6 +54,7 @@ void osm_reload_stop(struct osm_reload *r)
 {
     if (!r)
         return;
+    osm__record_heard(r, NULL);
     osm__record_answer(r, NULL, NULL, "stopping", NULL);
     osm_notice_stop(r->notice);
     osm__apply_stop(r);
@@ -129,20 +130,21 @@ const char *osm_reload_error(const struct osm_reload *r)
 
 void osm_reload_now(struct osm_reload *r, bool force, osm_reload_answer_fn *answer, void *ud)
 {
-    osm__record_ask(r, answer, ud);
+    osm__record_ask(r, r->notice, answer, ud);
     r->force_next = r->force_next || force;
     r->look_asked = true;
     osm_notice_look(r->notice);
 }
 
-struct osm_policy_files *osm_reload_files(const struct osm_reload *r)
-{
-    return r->active ? osm_generation_files(r->active) : NULL;
-}
-
 int osm_reload_ask(struct osm_reload *r, osm_policy_work_fn *work, osm_task_fn *done, void *ud)
 {
     return r->active ? osm_generation_ask(r->active, work, done, ud) : OSM_EBUSY;
+}
+
+struct osm_policy_files *osm_reload_files(const struct osm_reload *r, uint64_t *generation)
+{
+    *generation = r->active ? osm_generation_id(r->active) : 0;
+    return r->active ? osm_generation_files(r->active) : NULL;
 }
 
 static json_t *candidate_status(const struct osm_reload *r)

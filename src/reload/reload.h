@@ -102,7 +102,8 @@ void osm_reload_refused(struct osm_reload *reload, const struct osm_reload_refus
 void osm_reload_restarted(struct osm_reload *reload, const char *proxy, uint64_t since);
 
 /** The outcome of what was asked: {"digest", "state": "active", "rejected", "held", "rolled back",
- * "quarantined" or "stopping", "generation", "reason": text or null}; borrowed. */
+ * "quarantined" or "stopping", "generation", "reason": text or null}; borrowed. NULL: there was
+ * no memory for the words. */
 typedef void osm_reload_answer_fn(void *ud, const json_t *outcome);
 /** Reads the directories now. @p force: tries a digest again that was rejected or is quarantined.
  * Answers exactly once, now or later. */
@@ -125,12 +126,13 @@ OSM_MUST_USE int osm_reload_activate(struct osm_reload *reload, const char *dige
  * latter. Errors: OSM_ENOENT there is none. */
 OSM_MUST_USE int osm_reload_roll_back(struct osm_reload *reload, const char *reason,
                                       struct osm_err *err);
-/** Of the active generation; borrowed. NULL: nothing is active. */
-struct osm_policy_files *osm_reload_files(const struct osm_reload *reload);
 /** Asks the active generation's engine, as osm_policy_ask. Errors: OSM_EBUSY nothing is active, or
  * its engine is being replaced; OSM_ENOMEM. */
 OSM_MUST_USE int osm_reload_ask(struct osm_reload *reload, osm_policy_work_fn *work,
                                 osm_task_fn *done, void *ud);
+/** The policies in force, and the number of their generation; borrowed until the next one. NULL:
+ * none are. */
+struct osm_policy_files *osm_reload_files(const struct osm_reload *reload, uint64_t *generation);
 /** {"generation", "digest", "state": "active" or "none", "watched": bool, "candidate": null or
  * {"digest", "state", "reasons", "canary": null or {"proxies": ["namespace/pod"...],
  * "soak_left_ms"}}, "applied": what is active was applied by command, "problem": text or null,

@@ -179,10 +179,10 @@ static json_t *steps_of(const json_t *trace, const json_t *item, const char *res
 static int trace_item(const struct osm_field_question *q, const json_t *item,
                       struct osm_engine *engine, json_t **out, struct osm_err *err)
 {
-    const struct osm_trace_question question = {
+    const struct osm_steps_question question = {
         json_string_value(json_object_get(item, "emitter")), osm_json_text(item, "rule"),
         json_object_get(item, "keys"), osm_json_text(item, "item")};
-    return osm_engine_trace(engine, q->objects, &question, out, err);
+    return osm_engine_steps(engine, q->objects, &question, out, err);
 }
 
 static int answer(const struct osm_field_question *q, const json_t *resource, const json_t *value,

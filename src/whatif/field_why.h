@@ -20,6 +20,6 @@ bool osm_field_is_path(enum osm_xds_type type, const char *text);
  * "steps": [{"by": null or "acme/retry.route", "place": "envoy/clusters.lua:14", "before" (not of
  * the first), "after"}: absent where it had no such field], "host": the field is filled in by the
  * daemon itself, "changed": the objects have changed since, and its value with them}. Caller:
- * json_decref. Errors: OSM_ENOENT there is no such field; those of osm_engine_trace. */
+ * json_decref. Errors: OSM_ENOENT there is no such field; those of osm_engine_steps. */
 OSM_MUST_USE int osm_field_why(const struct osm_field_question *question, struct osm_engine *engine,
                                json_t **out, struct osm_err *err);

@@ -165,19 +165,6 @@ static void trimmed(void *ud)
     (void)ud;
 }
 
-/* Resident memory; 0 where it cannot be read. */
-static size_t memory_held(void)
-{
-    char text[128];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        (void)close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    const char *second = strchr(text, ' ');
-    return second ? (size_t)strtoull(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 bool osm__ads_memory_full(const struct osm_ads *ads)
 {
     return ads->memory_max_bytes && ads->memory_bytes > ads->memory_max_bytes;
@@ -209,7 +196,7 @@ static void sweep(void *ud)
 {
     struct osm_ads *ads = ud;
     if (ads->memory_max_bytes)
-        ads->memory_bytes = memory_held();
+        ads->memory_bytes = osm_mem_resident();
     uint64_t now_ms = osm_now_ms();
     int64_t now_s = osm_wall_s();
     for (struct osm__conn *conn = ads->first, *next; conn; conn = next) {
@@ -218,6 +205,7 @@ static void sweep(void *ud)
     }
     osm__account_sweep(ads, now_s);
     osm__past_sweep(ads, now_ms);
+    osm__counts_sweep(ads, now_ms);
     look_at_memory(ads, now_ms);
 }
 
@@ -242,6 +230,9 @@ static void ads_free(struct osm_ads *ads)
         osm_free(e->value);
     osm_map_clear(&ads->gone);
     osm_map_clear(&ads->by_proxy);
+    osm_map_each (&ads->counts, e)
+        osm__counts_free(e->value);
+    osm_map_clear(&ads->counts);
     osm_snapshot_unref(ads->snapshot);
     osm_timer_free(ads->serve_timer);
     osm_timer_free(ads->sweep_timer);
@@ -410,6 +401,11 @@ uint16_t osm_ads_port(const struct osm_ads *ads)
 void osm_ads_set_limit(struct osm_ads *ads, uint32_t proxies_max)
 {
     ads->proxies_max = proxies_max;
+}
+
+void osm_ads_set_leaf_kind(struct osm_ads *ads, const char *kind)
+{
+    ads->leaf_kind = kind;
 }
 
 void osm_ads_set_tls(struct osm_ads *ads, const char *chain_pem, const char *key_pem,

@@ -67,13 +67,19 @@ void osm_ads_set_tls(struct osm_ads *ads, const char *chain_pem, const char *key
 void osm_ads_publish(struct osm_ads *ads, struct osm_snapshot *snapshot);
 /** The leaf of an account, as a complete SDS resource named "service-cert" (bytes secret), replaced
  * for all streams of that account. Takes a reference of its own. Its version should be
- * "<root fingerprint>.<serial>.<notAfter>": then a client that comes with a current one is left
- * alone. */
+ * "<root fingerprint>.<kind>.<serial>.<notAfter>": then a client that comes with a current one is
+ * left alone. */
 void osm_ads_set_leaf(struct osm_ads *ads, const char *ns, const char *account,
                       struct osm_resource *secret);
+/** Leaves of another kind are not current from now on: a client that comes with one gets a new one.
+ * @p kind: a text that stays; no dot. NULL (the default): any kind is, and versions need name none.
+ */
+void osm_ads_set_leaf_kind(struct osm_ads *ads, const char *kind);
 /** How many proxies are connected. */
 size_t osm_ads_proxies(const struct osm_ads *ads);
 bool osm_ads_connected(const struct osm_ads *ads, const char *proxy);
+/** One of them, of the proxy's newest stream; NULL: it has none. */
+json_t *osm_ads_proxy_status(const struct osm_ads *ads, const char *proxy);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */
 void osm_ads_drop(struct osm_ads *ads, const char *proxy, const char *reason);
 /** Every stream, sorted by namespace/pod:
@@ -81,6 +87,25 @@ void osm_ads_drop(struct osm_ads *ads, const char *proxy, const char *reason);
  * newest that it has applied whole), "types": {"CDS": {"acked": version or null, "nacked": version
  * or null, "error": text, "due": bool}}}]. */
 json_t *osm_ads_status(const struct osm_ads *ads);
+
+enum { OSM_ADS_TIMES = 20 };
+
+/* Of one proxy, over all its streams. */
+struct osm_ads_figures {
+    const char *uuid;
+    const char *identity; /* "account.namespace" */
+    struct osm_ads_counts {
+        uint64_t sent, not_sent, requests;
+    } types[OSM_XDS_TYPE_COUNT];
+    uint32_t sent_at_s[OSM_XDS_TYPE_COUNT][OSM_ADS_TIMES]; /* since 1970, newest first; 0: none */
+};
+/** The osm_proxy_key of each proxy that there are figures of, in no order: those that are
+ * connected, and those that were and whose pods are there; *n of them. osm_free; NULL: no memory.
+ */
+OSM_MUST_USE char (*osm_ads_known(const struct osm_ads *ads, size_t *n))[OSM_PROXY_KEY_SIZE];
+/** False where there are none (any more). Strings are borrowed until the loop turns. */
+bool osm_ads_figures(const struct osm_ads *ads, const char *proxy, struct osm_ads_figures *out);
+
 /** Every connected proxy has accepted the roots that it was told to trust, and the certificate that
  * it asks for is of the root that signs now. */
 bool osm_ads_secrets_applied(const struct osm_ads *ads);

@@ -50,7 +50,7 @@ struct osm__account *osm__account_get(struct osm_ads *ads, const char *ns, const
     return account;
 }
 
-/* "<root fingerprint>.<serial>.<notAfter>" */
+/* "<root fingerprint>.<kind>.<serial>.<notAfter>" */
 static int64_t version_not_after(const char *version)
 {
     const char *dot = strrchr(version, '.');
@@ -61,9 +61,12 @@ static int64_t version_not_after(const char *version)
 
 bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t now_s)
 {
-    const char *root = ads->tls.root_fingerprint;
-    size_t n = strlen(root);
-    return n && !strncmp(version, root, n) && version[n] == '.' &&
+    const char *root = ads->tls.root_fingerprint, *kind = ads->leaf_kind;
+    size_t n = strlen(root), kind_len = kind ? strlen(kind) : 0;
+    if (!n || strncmp(version, root, n) != 0 || version[n] != '.')
+        return false;
+    const char *rest = version + n + 1;
+    return (!kind || (!strncmp(rest, kind, kind_len) && rest[kind_len] == '.')) &&
            version_not_after(version) - now_s > ads->leaf_lead_s;
 }
 

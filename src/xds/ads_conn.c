@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "xds/discovery.h"
 
 #include <grpc/byte_buffer.h>
@@ -55,6 +56,7 @@ static void conn_leave(struct osm__conn *conn)
     if (!conn->admitted)
         return;
     conn->admitted = false;
+    conn->counts = NULL;
     const char *proxy = conn->peer.key;
     struct osm__conn *newest = osm_map_get(&ads->by_proxy, proxy);
     if (newest == conn) {
@@ -177,6 +179,8 @@ static int send_response(struct osm__conn *conn, const struct osm_stream_respons
     grpc_op op = {.op = GRPC_OP_SEND_MESSAGE};
     op.data.send_message.send_message = conn->outgoing;
     conn->sending = true;
+    conn->sending_type = response->type;
+    conn->sent_us[response->type] = osm_now_us();
     if (!start(conn, &conn->send_op, &op, 1)) {
         conn->sending = false;
         return OSM_EIO;
@@ -188,10 +192,21 @@ static int send_response(struct osm__conn *conn, const struct osm_stream_respons
     return 0;
 }
 
+static void count_not_sent(struct osm__conn *conn, enum osm_xds_type type)
+{
+    osm_metric_add(OSM_METRIC_ERRORS, OSM_LABELS("E5006"), 1);
+    if (conn->counts)
+        conn->counts->types[type].not_sent++;
+}
+
 static void on_sent(struct osm__op *op, bool ok)
 {
     struct osm__conn *conn = op->owner;
-    (void)ok; /* a stream that cannot be written to closes, and says so on close_op */
+    /* A stream that cannot be written to closes, and says so on close_op. */
+    if (ok)
+        osm__counts_sent(conn->counts, conn->sending_type);
+    else
+        count_not_sent(conn, conn->sending_type);
     grpc_byte_buffer_destroy(conn->outgoing);
     conn->outgoing = NULL;
     conn->sending = false;
@@ -260,6 +275,8 @@ static int send_next(struct osm__conn *conn)
     if (rc != 1)
         return rc;
     rc = send_response(conn, &response);
+    if (rc)
+        count_not_sent(conn, response.type);
     osm_stream_response_clear(&response);
     return rc;
 }
@@ -329,15 +346,29 @@ static void note_refusal(struct osm__conn *conn, enum osm_xds_type type, const c
     osm_stream_each_refused(conn->stream, type, tell_one, &telling);
 }
 
+static void count_answer(struct osm__conn *conn, enum osm_xds_type type, bool taken)
+{
+    const char *name = osm_xds_type_short(type);
+    if (conn->sent_us[type])
+        osm_metric_observe(OSM_METRIC_PROXY_UPDATE_TIME, OSM_LABELS(name, taken ? "true" : "false"),
+                           (double)(osm_now_us() - conn->sent_us[type]) / 1e6);
+    conn->sent_us[type] = 0;
+    if (!taken)
+        osm_metric_add(OSM_METRIC_NACKS, OSM_LABELS(name), 1);
+}
+
 static void note_verdict(struct osm__conn *conn, const struct osm_stream_request *r,
                          enum osm_stream_verdict verdict)
 {
     const char *uuid = conn->peer.id.uuid;
     int type = osm_xds_type_parse(r->type_url);
+    if (type >= 0 && conn->counts)
+        conn->counts->types[type].requests++;
     switch (verdict) {
     case OSM_STREAM_QUIET:
         break;
     case OSM_STREAM_ACK:
+        count_answer(conn, (enum osm_xds_type)type, true);
         if (!osm_stream_type_state(conn->stream, (enum osm_xds_type)type).nacked) {
             conn->refused_since[type] = 0;
             osm__past_refused(conn->ads, conn->peer.key, (enum osm_xds_type)type, false);
@@ -348,6 +379,7 @@ static void note_verdict(struct osm__conn *conn, const struct osm_stream_request
         osm_log(OSM_LOG_XDS, OSM_LOG_WARN, "refused by the proxy", OSM_S("node", uuid),
                 OSM_S("type", r->type_url), OSM_S("nonce", r->nonce), OSM_S("error", r->error),
                 OSM_U("snap", conn->view_number));
+        count_answer(conn, (enum osm_xds_type)type, false);
         osm__past_refused(conn->ads, conn->peer.key, (enum osm_xds_type)type, true);
         note_refusal(conn, (enum osm_xds_type)type, r->error);
         osm__ads_changed(conn->ads);
@@ -357,6 +389,7 @@ static void note_verdict(struct osm__conn *conn, const struct osm_stream_request
                 OSM_S("type", r->type_url), OSM_S("nonce", r->nonce));
         break;
     case OSM_STREAM_UNKNOWN_TYPE:
+        osm_metric_add(OSM_METRIC_ERRORS, OSM_LABELS("E5013"), 1);
         if (!conn->unknown_type)
             osm_log(OSM_LOG_XDS, OSM_LOG_WARN, "type not known, ignored", OSM_S("node", uuid),
                     OSM_S("type", r->type_url));
@@ -468,7 +501,9 @@ static int admit(struct osm__conn *conn, struct osm_err *err)
     struct osm_ads *ads = conn->ads;
     const struct osm_proxy_id *id = &conn->peer.id;
     int rc = osm__ads_tls_peer(&ads->tls, conn->call, ads->trust_domain, &conn->peer, err);
-    if (!rc)
+    if (rc)
+        osm_metric_add(OSM_METRIC_ERRORS, OSM_LABELS("E5001"), 1);
+    else
         rc = ads->callbacks.admit(ads->callbacks.ud, id, err);
     if (rc)
         return rc;
@@ -492,6 +527,9 @@ static int admit(struct osm__conn *conn, struct osm_err *err)
     account->conns++;
     conn->admitted = true;
     osm__past_greet(ads, conn);
+    conn->counts = osm__counts_get(ads, &conn->peer);
+    if (conn->counts && conn->counts->streams++)
+        osm_metric_add(OSM_METRIC_PROXY_RECONNECTS, NULL, 1);
     limit_streams(conn);
     return 0;
 }
@@ -520,6 +558,8 @@ static void greet(struct osm__conn *conn, const char *unknown_method)
     int rc = admit(conn, &err);
     if (rc) {
         log_refusal(conn, err.msg);
+        if (rc == OSM_ELIMIT)
+            osm_metric_add(OSM_METRIC_PROXIES_REJECTED, NULL, 1);
         osm__conn_finish(conn,
                          rc == OSM_ENOMEM || rc == OSM_ELIMIT ? GRPC_STATUS_RESOURCE_EXHAUSTED
                                                               : GRPC_STATUS_PERMISSION_DENIED,

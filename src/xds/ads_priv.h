@@ -63,6 +63,15 @@ struct osm__account {
     int64_t asked_s, renew_s, idle_s; /* wall clock; 0: not */
 };
 
+struct osm__counts {
+    char uuid[OSM_UUID_SIZE];
+    char *identity;
+    uint64_t streams; /* ever */
+    struct osm_ads_counts types[OSM_XDS_TYPE_COUNT];
+    uint32_t sent_at_s[OSM_XDS_TYPE_COUNT][OSM_ADS_TIMES]; /* rings */
+    uint8_t next[OSM_XDS_TYPE_COUNT];
+};
+
 struct osm__conn {
     struct osm_ads *ads;
     struct osm__conn *prev, *next; /* all, newest last */
@@ -83,9 +92,12 @@ struct osm__conn {
     } finish;
     struct osm__peer peer;
     struct osm__account *account;
+    struct osm__counts *counts; /* while it is admitted; NULL: no memory */
     struct osm_stream *stream;
     bool seen, has_node, unknown_type; /* seen: its pod was in a snapshot */
     bool asked_clusters;
+    enum osm_xds_type sending_type;
+    uint64_t sent_us[OSM_XDS_TYPE_COUNT]; /* the newest response, until it is answered */
     uint64_t view_number, leaf_generation, applied_number;
     uint64_t refused_since[OSM_XDS_TYPE_COUNT]; /* view_number; 0: not refusing */
     uint64_t opened_ms, waits_since_ms;
@@ -126,6 +138,8 @@ struct osm_ads {
     bool refuser_forgotten; /* for want of memory: nobody is believed */
     struct osm_map
         gone; /* osm_proxy_key -> struct osm__gone: proxies that went by themselves just now */
+    struct osm_map counts; /* osm_proxy_key -> struct osm__counts */
+    uint64_t counts_looked_ms;
     struct osm__conn *dirty_first, **dirty_last;
     struct osm_timer *serve_timer, *sweep_timer, *changed_timer;
     uint64_t last_close_ms, next_tag;
@@ -135,6 +149,7 @@ struct osm_ads {
     uint64_t trimmed_ms, last_connection_ms;
     unsigned connections_seen, connections_trimmed;
     int64_t leaf_lead_s;
+    const char *leaf_kind; /* NULL: any */
 
     bool stopping;
     struct osm__op shutdown_op;
@@ -200,6 +215,13 @@ void osm__past_went(struct osm__conn *conn);
 void osm__past_came(struct osm__conn *conn, bool with_something);
 /** Forgets those whose pod is gone, and what is long ago. */
 void osm__past_sweep(struct osm_ads *ads, uint64_t now_ms);
+/* ads_counts.c */
+/** NULL: no memory. */
+struct osm__counts *osm__counts_get(struct osm_ads *ads, const struct osm__peer *peer);
+void osm__counts_free(struct osm__counts *counts);
+void osm__counts_sent(struct osm__counts *counts, enum osm_xds_type type);
+/** Forgets proxies that have neither a stream nor a pod. */
+void osm__counts_sweep(struct osm_ads *ads, uint64_t now_ms);
 
 /* ads.c */
 bool osm__ads_memory_full(const struct osm_ads *ads);

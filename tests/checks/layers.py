@@ -22,7 +22,7 @@ from tree import Report, c_code, files, root
 LAYERS = {
     "base": 0,
     "loop": 10,
-    "http": 10,
+    "http": 15,
     "model": 20,
     "xds": 25,
     "ca": 25,
@@ -60,7 +60,8 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
     ("envoy/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
     ("google/*.pb-c.h", ("src/policy/encode/*", "src/xds/*")),
     ("envoy_api_index.h", ("src/policy/encode/*",)),
-    ("uv.h", ("src/loop/*", "src/source/*", "src/debug/*")),
+    ("uv.h", ("src/loop/*", "src/http/*", "src/source/*", "src/debug/*")),
+    ("histedit.h", ("src/cli/edit.c",)),
     ("xxhash.h", ("src/base/hash.c",)),
     ("re2/*", ("src/policy/sandbox/*.cc",)),
     ("jansson.h", ("src/*",)),
@@ -68,15 +69,16 @@ LIBRARIES: list[tuple[str, tuple[str, ...]]] = [
 
 # fmt: off
 SYSTEM = {
-    "arpa/inet.h", "assert.h", "ctype.h", "dirent.h", "errno.h", "execinfo.h", "fcntl.h", "fenv.h", "float.h",
-    "getopt.h", "grp.h", "ifaddrs.h", "inttypes.h", "iso646.h", "libgen.h", "limits.h", "locale.h", "malloc.h",
-    "math.h", "memory", "net/if.h", "netdb.h", "netinet/in.h", "netinet/tcp.h", "new", "poll.h", "pthread.h", "pwd.h",
-    "sched.h", "semaphore.h", "setjmp.h", "signal.h", "spawn.h", "stdalign.h", "stdarg.h", "stdatomic.h", "stdbool.h",
-    "stddef.h", "stdint.h", "stdio.h", "stdlib.h", "stdnoreturn.h", "string", "string.h", "strings.h", "string_view",
-    "sys/epoll.h", "sys/eventfd.h", "sys/file.h", "sys/inotify.h", "sys/ioctl.h", "sys/mman.h", "sys/mount.h",
-    "sys/param.h", "sys/prctl.h", "sys/random.h", "sys/resource.h", "sys/select.h", "sys/socket.h", "sys/stat.h",
-    "sys/statvfs.h", "sys/syscall.h", "sys/sysinfo.h", "sys/time.h", "sys/types.h", "sys/uio.h", "sys/un.h",
-    "sys/utsname.h", "sys/wait.h", "sysexits.h", "syslog.h", "termios.h", "time.h", "unistd.h", "wchar.h", "wctype.h",
+    "arpa/inet.h", "assert.h", "ctype.h", "dirent.h", "dlfcn.h", "elf.h", "errno.h", "execinfo.h", "fcntl.h", "fenv.h",
+    "float.h", "getopt.h", "grp.h", "ifaddrs.h", "inttypes.h", "iso646.h", "libgen.h", "limits.h", "link.h", "locale.h",
+    "malloc.h", "math.h", "memory", "net/if.h", "netdb.h", "netinet/in.h", "netinet/tcp.h", "new", "poll.h",
+    "pthread.h", "pwd.h", "sched.h", "semaphore.h", "setjmp.h", "signal.h", "spawn.h", "stdalign.h", "stdarg.h",
+    "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h", "stdnoreturn.h", "string", "string.h",
+    "strings.h", "string_view", "sys/epoll.h", "sys/eventfd.h", "sys/file.h", "sys/inotify.h", "sys/ioctl.h",
+    "sys/mman.h", "sys/mount.h", "sys/param.h", "sys/prctl.h", "sys/random.h", "sys/resource.h", "sys/select.h",
+    "sys/socket.h", "sys/stat.h", "sys/statvfs.h", "sys/syscall.h", "sys/sysinfo.h", "sys/time.h", "sys/types.h",
+    "sys/uio.h", "sys/un.h", "sys/utsname.h", "sys/wait.h", "sysexits.h", "syslog.h", "termios.h", "time.h", "unistd.h",
+    "wchar.h", "wctype.h",
 }
 # fmt: on
 

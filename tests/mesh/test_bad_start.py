@@ -170,6 +170,15 @@ def test_missing_flag_and_missing_source_are_named(tmp_path: Path) -> None:
     assert "absent" in _refused(absent)
 
 
+def test_a_drain_time_that_envoy_would_not_take_is_refused(tmp_path: Path) -> None:
+    """Zero would cut every request off, and hours let whoever is out stay in."""
+    needed = ("--state-dir", str(tmp_path / "s"), "--source", f"dir:{tmp_path}", "--policies", str(tmp_path))
+    for wrong in ("0s", "2h", "45"):
+        done = _run(*needed, "--sidecar-drain-time", wrong)
+        assert done.returncode == 2
+        assert f"--sidecar-drain-time {wrong}: expected" in done.stderr
+
+
 def test_sigterm_ends_it_cleanly(daemon: Daemon) -> None:
     """Status 0 within five seconds, socket removed, every line of the log one JSON record."""
     daemon.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -270,6 +271,27 @@ def test_a_rte_11_applications_that_are_bound_to_one_address(cast: Cast, mode: s
     o_blocked(cast.caller, cast.url(names[fails]), "no backend")
     rejected = [r for r in world.status()["rejects"] if "localProxyMode" in str(r)]
     assert not rejected
+
+
+def test_a_service_of_two_families_is_reached_at_its_ipv4_address(cast: Cast) -> None:
+    """Also where the IPv6 one is the first, and by a MeshConfig of the older version."""
+    world, name = cast.world, f"{cast.shop}.{cast.servers}"
+    service = copy.deepcopy(world.objects["Service", cast.servers, cast.shop])
+    address = service["spec"]["clusterIP"]
+    service["spec"].update(clusterIP="fd00:10:96::1", clusterIPs=["fd00:10:96::1", address])
+    world.apply(service)
+    cast.grant()
+    world.wait()
+    url = f"http://{address}:{cast.port}/"
+    o_allowed(cast.caller, url, headers={"host": name})
+    o_blocked(cast.other, url, "no outbound", headers={"host": name})
+    config = copy.deepcopy(world.objects["MeshConfig", world.osm_namespace, "osm-mesh-config"])
+    config["apiVersion"] = "config.openservicemesh.io/v1alpha1"
+    config["spec"]["traffic"]["enablePermissiveTrafficPolicyMode"] = True
+    world.apply(config)
+    world.wait()
+    o_allowed(cast.other, url, headers={"host": name})
+    assert world.status()["rejects"] == []
 
 
 def test_a_rte_12_no_request_timeout(cast: Cast) -> None:

@@ -190,7 +190,7 @@ def test_messages_are_annotated_as_they_are_written(workspace: Path) -> None:
 def test_annotations_are_lua_and_the_folder_stays_a_bundle(workspace: Path) -> None:
     """Each file can be read by Lua; the engine passes over the hidden folder; settings lead a server there."""
     files = sorted((workspace / ".osm").rglob("*.lua"))
-    names = {"mesh.lua", "envoy.lua", "id.lua", "list.lua", "str.lua", "regex.lua", "world.lua"}
+    names = {"mesh.lua", "envoy.lua", "id.lua", "list.lua", "str.lua", "regex.lua", "world.lua", "busted.lua"}
     assert {p.name for p in files} == names
     for path in files:
         subprocess.run(["lua5.4", "-e", f"assert(loadfile({json.dumps(str(path))}))"], check=True)
@@ -212,12 +212,28 @@ def test_settings_of_the_author_stay(tmp_path: Path) -> None:
         assert (tmp_path / "mine/.luarc.json").read_text() == own
 
 
-def test_annotations_outside_of_the_policies_name_them_as_a_library(tmp_path: Path) -> None:
-    """What the shipped modules declare is known where the author's folder is another."""
-    assert osm("annotations", SHIPPED, "--out", tmp_path / "mine").returncode == 0
-    settings = json.loads((tmp_path / "mine/.luarc.json").read_text())
-    assert settings["workspace.library"] == [".osm", str(SHIPPED)]
-    assert osm("annotations", SHIPPED, "--out", tmp_path / "mine").stdout == ""
+def test_annotations_outside_of_the_policies_bring_their_modules_along(tmp_path: Path) -> None:
+    """What the shipped modules declare is known where the author's folder is another, on any machine; a file that
+    the author replaces is the author's alone."""
+    mine = plant(tmp_path / "mine", {"smi/split.lua": (SHIPPED / "smi/split.lua").read_text()})
+    assert osm("annotations", SHIPPED, mine, "--out", mine).returncode == 0
+    settings = json.loads((mine / ".luarc.json").read_text())
+    assert settings["workspace.library"] == [".osm"]
+    copied = {str(path.relative_to(mine / ".osm/policies")) for path in (mine / ".osm/policies").rglob("*.lua")}
+    assert copied == {str(path.relative_to(SHIPPED)) for path in SHIPPED.rglob("*.lua")} - {"smi/split.lua"}
+    assert osm("annotations", SHIPPED, mine, "--out", mine).stdout == ""
+
+
+def test_every_extension_point_has_a_type(workspace: Path, described: dict[str, Any]) -> None:
+    """What `run` is given is one of Envoy's messages, or a list of filters."""
+    text = (workspace / ".osm/mesh.lua").read_text()
+    for point in described["points"]:
+        name = point["name"]
+        assert f"\n---@field {name}? mesh.Extension.{name}\n" in text
+        section = text[text.index(f"---@class mesh.Extension.{name}: ") :]
+        given = re.search(r"it: ([\w.]+),", section)
+        assert given, name
+        assert given[1] == "mesh.Filters" or given[1].startswith("envoy."), name
 
 
 def test_docs_and_annotations_of_policies_that_do_not_load_say_where(tmp_path: Path) -> None:
@@ -246,22 +262,41 @@ return { run = run }
 """
 
 
+def _findings(folder: Path) -> set[tuple[str, str]]:
+    """What a language server says of a workspace: file and "code: message"."""
+    assert SERVER
+    done = subprocess.run([SERVER, "-f", "json", "."], capture_output=True, text=True, cwd=folder, check=False)
+    files = json.loads(done.stdout[done.stdout.index("[") :])
+    return {(Path(f["file"]).name, f"{d['code']}: {d['message']}") for f in files for d in f["diagnostics"]}
+
+
 @pytest.mark.skipif(not SERVER, reason="no language server: emmylua_check is not installed")
 def test_a_language_server_understands_the_annotations(workspace: Path) -> None:
     """No type, module or field that it does not know in the shipped policies; and a mistake of each sort is found."""
-    assert SERVER
-
-    def findings() -> set[tuple[str, str]]:
-        done = subprocess.run([SERVER, "-f", "json", "."], capture_output=True, text=True, cwd=workspace, check=False)
-        files = json.loads(done.stdout[done.stdout.index("[") :])
-        return {(Path(f["file"]).name, f"{d['code']}: {d['message']}") for f in files for d in f["diagnostics"]}
-
     unknown = re.compile("^(undefined|type-not-found|unresolved|doc|syntax|missing-return|redundant|duplicate)")
-    assert {f for f in findings() if unknown.match(f[1])} == set()
+    assert {f for f in _findings(workspace) if unknown.match(f[1])} == set()
     plant(workspace, {"acme/mistakes.lua": MISTAKES})
     try:
-        found = " ".join(message for name, message in findings() if name == "mistakes.lua")
+        found = " ".join(message for name, message in _findings(workspace) if name == "mistakes.lua")
     finally:
         shutil.rmtree(workspace / "acme")
     for word in ("bakends", "wait", "lb_polcy", "clusters"):
         assert word in found, found
+
+
+@pytest.mark.skipif(not SERVER, reason="no language server: emmylua_check is not installed")
+def test_a_language_server_has_nothing_to_say_of_a_new_folder_until_a_word_is_wrong(tmp_path: Path) -> None:
+    """Also of the spec; and in an extension it knows Envoy's message, the place and what mesh answers."""
+    mine = tmp_path / "mine"
+    assert osm("init", mine).returncode == 0
+    assert _findings(mine) == set()
+    module = mine / "acme/connect_timeout.lua"
+    text = module.read_text()
+    for right, wrong in (
+        ("cluster.connect_timeout", "cluster.conect_timeout"),
+        ("at.direction", "at.directon"),
+        ("(_mesh, cluster, at)", "(mesh, cluster, at) mesh.bakends()"),
+    ):
+        assert right in text
+        module.write_text(text.replace(right, wrong))
+        assert _findings(mine), wrong

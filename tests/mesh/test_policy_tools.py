@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rig import Daemon, free_port
+from rig import Daemon, World, free_port
 from rig.daemon import ROOT, build_dir
 
 SHIPPED = ROOT / "policies"
@@ -282,6 +282,9 @@ def test_check_makes_of_objects_what_the_daemon_makes_of_them(tmp_path: Path) ->
         ("test", str(EXAMPLE), "--policies", "absent"),
         ("annotations", str(SHIPPED)),
         ("docs", "absent"),
+        ("init",),
+        ("init", "mine", "--policies", "absent"),
+        ("init", str(EXAMPLE)),
     ],
 )
 def test_wrong_words_and_missing_directories_are_usage_errors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -446,3 +449,77 @@ def test_an_installed_osm_finds_its_library_its_world_and_the_shipped_policies(i
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 success / 0 failures / 0 errors" in done.stdout
+
+
+# --- init
+
+
+def test_a_new_folder_of_policies_loads_passes_its_spec_and_is_served(tmp_path: Path) -> None:
+    """From nothing to what a sidecar is told, by the very commands that init prints."""
+    mine = tmp_path / "mine"
+    done = osm("init", mine)
+    assert done.returncode == 0, done.stderr
+    check, test, run = (line.strip() for line in done.stdout.splitlines()[1:])
+    assert run.startswith("osm-controller ")
+    for command in (check, test):
+        words = command.split()
+        assert words[:2] == ["osm", "policy"]
+        done = osm(*words[2:])
+        assert done.returncode == 0, done.stdout + done.stderr
+    policies = [Path(run.split()[i + 1]) for i, word in enumerate(run.split()) if word == "--policies"]
+    assert policies[1:] == [mine]
+    with World(real=False, permissive=True, policies=policies) as world:
+        world.namespace("blue")
+        world.pod("blue", "shop", account="shop", labels={"app": "shop"}, ports=[{"containerPort": 8080}])
+        world.service("blue", "shop", [{"port": 80, "targetPort": 8080}], {"app": "shop"})
+        world.wait()
+        served = json.loads(world.daemon.osm("proxy", "get", "config", "blue/shop", "CDS", "-o", "json"))
+    clusters = {each["name"]: each for each in served["CDS"]}
+    assert clusters["blue/shop|8080"]["connect_timeout"] == "2s"
+    assert "connect_timeout" not in clusters["blue/shop|8080|local"]
+
+
+def _tree(top: Path) -> dict[str, str]:
+    return {str(path.relative_to(top)): path.read_text() for path in top.rglob("*") if path.is_file()}
+
+
+def test_init_leaves_what_the_author_has_changed(tmp_path: Path) -> None:
+    """A folder with something in it is refused; by --force it gets what it lacks, and what was written for an older
+    release and not changed since is brought up to date."""
+    mine = tmp_path / "mine"
+    older = plant(
+        Path(shutil.copytree(SHIPPED, tmp_path / "older")),
+        {"osm/gone.lua": "--- Of that release only.\nreturn { api = 1 }\n", "osm/gone_too.lua": "return { api = 1 }\n"},
+    )
+    assert osm("init", mine, "--policies", older).returncode == 0
+    old = _tree(mine)
+    assert ".osm/policies/osm/gone.lua" in old
+    refused = osm("init", mine)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is not empty" in refused.stderr
+    assert _tree(mine) == old
+    own = {
+        "acme/connect_timeout.lua": old["acme/connect_timeout.lua"].replace('"2s"', '"3s"'),
+        "acme/own.lua": "return { api = 1 }\n",
+        ".luarc.json": "{}\n",
+        ".osm/policies/osm/gone_too.lua": "return { api = 1 } -- noted\n",
+    }
+    plant(mine, own)
+    (mine / ".osm/mesh/id.lua").unlink()
+    done = osm("init", mine, "--force", "--policies", SHIPPED)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[:2] == [
+        f"{mine}/acme/connect_timeout.lua: is yours and stays as it is",
+        f'{mine}/.luarc.json: is there and stays: add ".osm" to its workspace.library',
+    ]
+    assert len(told) == 2 + 4
+    now = _tree(mine)
+    assert {name: now[name] for name in own} == own
+    assert now.keys() == (old.keys() | own.keys()) - {".osm/policies/osm/gone.lua"}
+    assert now[".osm/mesh.lua"] != old[".osm/mesh.lua"]  # it says for which policies it was written
+    assert now[".osm/mesh/id.lua"] == old[".osm/mesh/id.lua"]
+
+
+def _tree(top: Path) -> dict[str, str]:
+    return {str(path.relative_to(top)): path.read_text() for path in top.rglob("*") if path.is_file()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from rig import Pod, World, until
-from rig.objects import tcp_route, target
+from rig.objects import target, tcp_route
 from worlds import tracked
 
 ECHO = [{"name": "tcp", "port": 9000, "targetPort": 9000, "appProtocol": "tcp"}]

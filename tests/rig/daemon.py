@@ -72,6 +72,7 @@ class Daemon:
             osm_namespace,
             "--control-socket",
             str(self.socket),
+            *(() if any(flag.startswith("--http-address") for flag in extra) else ("--http-address=127.0.0.1:0",)),
             *extra,
         ]
         self.process: subprocess.Popen[bytes] | None = None
@@ -149,6 +150,10 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """`osm status -o json`."""
         return json.loads(self.osm("status", "-o", "json"))
+
+    def http(self) -> str:
+        """Where health and metrics are: ADDRESS:PORT."""
+        return self.status()["http"]
 
     def applied(self, timeout: float = 30.0, connected: bool = False) -> None:
         """The barrier: what is in the files now has been applied by every connected proxy; with `connected`, by every

@@ -157,8 +157,6 @@ class Pod:
             assert self.world.site
             self.give_files()
             arguments = (self.etc / "envoy.args").read_text().splitlines()
-            if self.world.drain_time_s is not None:
-                arguments[arguments.index("--drain-time-s") + 1] = str(self.world.drain_time_s)
             self._sidecar = self._spawn(
                 ENVOY_UID, "envoy.log", str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)
             )

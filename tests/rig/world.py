@@ -108,7 +108,7 @@ class World:
             folder = Path(tempfile.mkdtemp(prefix="world-", dir=base))
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
-        self.folder, self.real, self._bare, self.drain_time_s = folder, real, bare, drain_time_s
+        self.folder, self.real, self._bare = folder, real, bare
         self.mesh_name, self.osm_namespace = mesh_name, osm_namespace
         self.site = Site.get() if real else None
         self.addresses = self.site.addresses if self.site else Addresses()
@@ -130,7 +130,7 @@ class World:
             osm_namespace=osm_namespace,
             policies=policies,
             state=state,
-            extra=tuple(flags),
+            extra=(*flags, *([f"--sidecar-drain-time={drain_time_s}s"] if drain_time_s is not None else [])),
         )
 
     @property

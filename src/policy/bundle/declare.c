@@ -266,8 +266,8 @@ static void read_schema(lua_State *L, struct osm__reading *r)
 
 static void check_kind_field(lua_State *L, struct osm__reading *r, const char *name)
 {
-    static const char *const known[] = {"group",  "versions", "schema", "from",
-                                        "accept", "status",   "labels", NULL};
+    static const char *const known[] = {"group",  "versions", "schema",   "from", "accept",
+                                        "status", "labels",   "tolerant", NULL};
     osm__declare_check_field(L, r, known, name);
 }
 
@@ -308,6 +308,11 @@ static void read_kind(lua_State *L, struct osm__reading *r, const char *name)
                           lua_pushfstring(L, "%s: labels must be true or false, got %s", r->what,
                                           luaL_typename(L, -1)));
     d->hides_labels = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
+    if (lua_getfield(L, table, "tolerant") != LUA_TNIL && !lua_isboolean(L, -1))
+        osm__declare_fail(L, r, "tolerant",
+                          lua_pushfstring(L, "%s: tolerant must be true or false, got %s", r->what,
+                                          luaL_typename(L, -1)));
+    d->tolerant = lua_toboolean(L, -1);
     const char *dot = strchr(d->name, '.'); /* acme.Quota: a Quota in the manifests */
     lua_pushfstring(L, "%s/%s", d->group, dot ? dot + 1 : d->name);
     const char *type = lua_tostring(L, -1);

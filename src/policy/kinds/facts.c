@@ -10,6 +10,11 @@ static json_t *settings(struct osm_engine *e, const struct osm_key *key)
     return json_incref(e->settings);
 }
 
+static json_t *is_monitored(struct osm_engine *e, const struct osm_key *key)
+{
+    return json_boolean(osm_world_monitored(e->world, key->at[0].str));
+}
+
 static json_t *target_ports(struct osm_engine *e, const struct osm_key *key)
 {
     int64_t port = key->at[2].i;
@@ -56,10 +61,12 @@ static const struct {
     const char *params, *returns, *doc; /* LuaCATS; params in the signature's order */
 } facts[] = {
     {"settings", "", settings, "", "mesh.Settings", "How the mesh is called, and where."},
+    {"is_monitored", "s", is_monitored, "namespace", "boolean",
+     "Whether the namespace is of this mesh, by its label openservicemesh.io/monitored-by."},
     {"target_ports", "ssi", target_ports, "namespace, service, port", "integer[]",
      "The ports of the pods behind a Service's port, ascending: several where a named one is "
-     "another "
-     "number in some pods, {} where it is found in none."},
+     "another number in some pods, {} where it is found in none. Without a selector its endpoints "
+     "say which."},
     {"accounts_behind", "ss", accounts_behind, "namespace, service", "string[]",
      "The accounts of the pods behind a Service, sorted: plain names, in the Service's namespace."},
     {"services_of", "ss", services_of, "namespace, account", "string[]",
@@ -96,6 +103,7 @@ const char *osm_fact_check(const struct osm_decl *fact, const struct osm_key *ke
         const char *signature, *text;
     } forms[] = {
         {"", "takes no key"},
+        {"s", "takes a namespace"},
         {"ss", "takes a namespace and a name"},
         {"ssi", "takes a namespace, a service and a port number"},
     };

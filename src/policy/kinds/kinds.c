@@ -27,6 +27,7 @@ struct intake {
     const struct osm_module *by;
     bool lifted; /* paths are those of the newest form now */
     bool rejected;
+    json_t *refused; /* of a tolerant kind: path -> reason */
     int rc;
 };
 
@@ -229,8 +230,11 @@ static void collect_keys(lua_State *L, struct intake *in, struct osm_decl *index
                        why ? why : "is longer than 1,000 bytes");
         (void)osm_buf_add(&e->keys_scratch, &index->id, sizeof index->id);
         (void)osm_buf_add(&e->keys_scratch, &len, sizeof len);
-        if (osm_buf_add(&e->keys_scratch, bytes, len))
+        if (osm_buf_add(&e->keys_scratch, bytes, len)) {
+            if (e->keys_scratch.failed == OSM_ENOMEM)
+                e->abort = OSM_ABORT_NOMEM;
             luaL_error(L, "index %s: too many keys for one object", index->name);
+        }
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
@@ -324,6 +328,42 @@ static int apply_schema(struct osm_thing *t, const struct osm_schema *schema, st
     return osm_schema_apply(schema, copy, err);
 }
 
+/* What is wrong stays readable for the rules, which may have to close what it was meant to close.
+ */
+static int note_refused(void *ud, const char *text)
+{
+    struct intake *in = ud;
+    const char *colon = strstr(text, ": ");
+    int rc = reject_text(in, text);
+    in->rejected = false;
+    if (!rc &&
+        json_object_setn_new(in->refused, text, colon ? (size_t)(colon - text) : strlen(text),
+                             json_string(colon ? colon + 2 : "")))
+        rc = OSM_ENOMEM;
+    return rc;
+}
+
+/* Of a tolerant kind: the object without what is wrong in it. */
+static int tolerate(struct intake *in, const struct osm_schema *schema, struct osm_err *err)
+{
+    struct osm_thing *t = in->thing;
+    json_t *copy = json_deep_copy(t->body), *refused = json_object();
+    if (!copy || !refused) {
+        json_decref(copy);
+        json_decref(refused);
+        return osm_fail(err, OSM_ENOMEM, "%s", osm_code_text(OSM_ENOMEM));
+    }
+    json_decref(t->body);
+    t->body = copy;
+    *err = (struct osm_err){0};
+    in->refused = refused;
+    int rc = osm_schema_apply_tolerantly(schema, copy, note_refused, in, err);
+    in->refused = NULL;
+    if (json_object_set_new(copy, "refused", refused) && !rc)
+        rc = osm_fail(err, OSM_ENOMEM, "%s", osm_code_text(OSM_ENOMEM));
+    return rc;
+}
+
 static int take_in(struct osm_engine *e, struct osm_thing *t)
 {
     struct osm_decl *kind = t->kind;
@@ -346,7 +386,10 @@ static int take_in(struct osm_engine *e, struct osm_thing *t)
         return OSM_ENOMEM;
     struct osm_err err = {0};
     struct osm_schema *schema = kind->schemas[in.version];
-    int rc = check_schema(&in, schema ? apply_schema(t, schema, &err) : 0, &err);
+    int rc = schema ? apply_schema(t, schema, &err) : 0;
+    if (rc == OSM_EINVAL && kind->tolerant)
+        rc = tolerate(&in, schema, &err);
+    rc = check_schema(&in, rc, &err);
     if (rc || in.rejected)
         return rc;
     osm_buf_reset(&e->keys_scratch);

@@ -442,6 +442,12 @@ int osm_schema_apply(const struct osm_schema *schema, json_t *value, struct osm_
     return osm__schema_node_apply(schema->root, value, &replacement, false, err);
 }
 
+int osm_schema_apply_tolerantly(const struct osm_schema *schema, json_t *value,
+                                osm_schema_refused_fn *refused, void *ud, struct osm_err *err)
+{
+    return osm__schema_node_tolerate(schema->root, value, refused, ud, err);
+}
+
 int osm_schema_check(const struct osm_schema *schema, const json_t *value, bool *changes,
                      struct osm_err *err)
 {

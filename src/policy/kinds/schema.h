@@ -36,9 +36,16 @@ void osm_schema_free(struct osm_schema *schema);
  * changed by then. OSM_ELIMIT: over 64 deep. */
 OSM_MUST_USE int osm_schema_apply(const struct osm_schema *schema, json_t *value,
                                   struct osm_err *err);
-/** Whether that would change anything, without doing it: *changes and 0, and then nothing has been
- * said yet about whether the value is good. Otherwise it has been checked to the end. Errors: those
- * of osm_schema_apply. */
+/** The same for an object of which what is good counts: a property whose value is wrong is taken
+ * out, and its path with the reason goes to @p refused ("spec.port: must be at least 1"), which may
+ * fail with OSM_ENOMEM. Errors: OSM_EINVAL the object as a whole is wrong. */
+typedef int osm_schema_refused_fn(void *ud, const char *text);
+OSM_MUST_USE int osm_schema_apply_tolerantly(const struct osm_schema *schema, json_t *value,
+                                             osm_schema_refused_fn *refused, void *ud,
+                                             struct osm_err *err);
+/** Whether osm_schema_apply would change anything, without doing it: *changes and 0, and then
+ * nothing has been said yet about whether the value is good. Otherwise it has been checked to the
+ * end. Errors: those of osm_schema_apply. */
 OSM_MUST_USE int osm_schema_check(const struct osm_schema *schema, const json_t *value,
                                   bool *changes, struct osm_err *err);
 

@@ -18,6 +18,8 @@ struct applier {
     int depth;
     bool check_only, from_lua;
     bool *changes; /* not NULL: nothing is changed; set, and the walk stops, where it would be */
+    osm_schema_refused_fn *refused; /* not NULL: is told of properties that are taken out */
+    void *ud;
 };
 
 static int apply(struct applier *a, const struct osm__schema_node *n, json_t *value,
@@ -144,6 +146,15 @@ static int check_embedded(struct applier *a, const json_t *object, const struct 
                                   type_name(metadata));
 }
 
+static int take_out(struct applier *a, json_t *object, const char *name)
+{
+    struct osm_err why = *a->err;
+    *a->err = (struct osm_err){0};
+    int rc = a->refused(a->ud, why.msg);
+    (void)json_object_del(object, name);
+    return rc;
+}
+
 static int apply_object(struct applier *a, const struct osm__schema_node *n, json_t *object,
                         const struct osm__schema_at *at)
 {
@@ -157,11 +168,13 @@ static int apply_object(struct applier *a, const struct osm__schema_node *n, jso
             prune(n, object);
         rc = add_defaults(a, n, object, at);
     }
-    for (void *it = json_object_iter(object); it && !rc; it = json_object_iter_next(object, it)) {
+    void *next;
+    for (void *it = json_object_iter(object); it && !rc; it = next) {
         bool keep;
         const struct osm__schema_node *own = node_of(n, json_object_iter_key(it), &keep);
         struct osm__schema_at here = {at, json_object_iter_key(it), 0};
         json_t *replacement = NULL;
+        next = json_object_iter_next(object, it);
         if (a->changes && is_pruned(n, own, keep, json_object_iter_value(it)))
             return stop_at_change(a);
         if (!own)
@@ -169,6 +182,8 @@ static int apply_object(struct applier *a, const struct osm__schema_node *n, jso
         rc = apply(a, own, json_object_iter_value(it), &replacement, &here);
         if (replacement && json_object_iter_set_new(object, it, replacement) && !rc)
             rc = no_memory(a, at);
+        if (rc == OSM_EINVAL && a->refused && !a->check_only)
+            rc = take_out(a, object, here.name);
     }
     json_array_foreach (n->required, i, name) {
         struct osm__schema_at here = {at, json_string_value(name), 0};
@@ -403,7 +418,8 @@ static int check_enum(struct applier *a, const struct osm__schema_node *n, const
 static size_t count_matches(struct applier *a, const struct osm__schema_nodes *nodes, json_t *value,
                             const struct osm__schema_at *at, struct osm_err *why)
 {
-    struct applier quiet = {why, a->depth, true, a->from_lua, NULL};
+    struct applier quiet = {
+        .err = why, .depth = a->depth, .check_only = true, .from_lua = a->from_lua};
     size_t n = 0;
     for (size_t i = 0; i < nodes->len; i++) {
         json_t *none = NULL;
@@ -469,6 +485,14 @@ int osm__schema_node_apply(const struct osm__schema_node *node, json_t *value, j
 {
     struct applier a = {.err = err, .from_lua = from_lua};
     return apply(&a, node, value, replacement, NULL);
+}
+
+int osm__schema_node_tolerate(const struct osm__schema_node *node, json_t *value,
+                              osm_schema_refused_fn *refused, void *ud, struct osm_err *err)
+{
+    struct applier a = {.err = err, .refused = refused, .ud = ud};
+    json_t *replacement = NULL; /* an object is changed in place */
+    return apply(&a, node, value, &replacement, NULL);
 }
 
 int osm__schema_node_check(const struct osm__schema_node *node, const json_t *value, bool *changes,

@@ -62,6 +62,10 @@ const struct osm__schema_node *osm__schema_property(const struct osm__schema_nod
  * is to take its place. */
 OSM_MUST_USE int osm__schema_node_apply(const struct osm__schema_node *node, json_t *value,
                                         json_t **replacement, bool from_lua, struct osm_err *err);
+/** As osm_schema_apply_tolerantly. */
+OSM_MUST_USE int osm__schema_node_tolerate(const struct osm__schema_node *node, json_t *value,
+                                           osm_schema_refused_fn *refused, void *ud,
+                                           struct osm_err *err);
 /** As osm_schema_check. */
 OSM_MUST_USE int osm__schema_node_check(const struct osm__schema_node *node, const json_t *value,
                                         bool *changes, struct osm_err *err);

@@ -3,8 +3,10 @@
 #include "policy/emit/emit.h"
 #include "policy/kinds/kinds.h"
 #include "policy/memo/key.h"
+#include "policy/memo/trace.h"
 #include "policy/memo/value.h"
 #include "policy/mesh_api.h"
+#include "policy/profile.h"
 #include "policy/sandbox/sandbox.h"
 
 #include <stdio.h>
@@ -80,8 +82,8 @@ struct osm_cell *osm_cells_get(struct osm_engine *e, struct osm_decl *decl,
     c->ref = LUA_NOREF;
     c->key_len = len;
     memcpy(c->key, bytes, len);
-    if (c->type == OSM_CELL_FACT && key->n > 1)
-        osm_topic_add(e, key->at[0].str, key->at[1].str, c);
+    if (c->type == OSM_CELL_FACT && key->n > 0)
+        osm_topic_add(e, key->at[0].str, key->n > 1 ? key->at[1].str : "", c);
     osm_cells_may_be_lost(e, c); /* until somebody has read it */
     return c;
 }
@@ -134,8 +136,8 @@ void osm__cells_drop(struct osm_engine *e, struct osm_cell *c)
     osm_cells_set_reads(e, c, NULL, 0);
     if (c->type == OSM_CELL_FACT) {
         osm_key_decode(c->key, c->key_len, &key);
-        if (key.n > 1)
-            osm_topic_remove(e, key.at[0].str, key.at[1].str, c);
+        if (key.n > 0)
+            osm_topic_remove(e, key.at[0].str, key.n > 1 ? key.at[1].str : "", c);
     }
     (void)osm_map_deln(&e->cells, full, map_key(c->decl, c->key, c->key_len, full));
     free_cell(e, c);
@@ -289,6 +291,7 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
     struct osm_cell *c = f->cell;
     char *message = NULL, module[256];
     int line = 0;
+    struct osm_frame *caller = osm_profile_enter(e, f);
     f->running = true;
     f->serial = ++e->serial;
     f->reads.len = 0;
@@ -297,6 +300,8 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
                           module, &line);
     if (rc && !message && !e->abort)
         out_of_memory(e);
+    if (e->trace)
+        osm_trace_ran(e->trace, c, f->budget < OSM_BUDGET ? OSM_BUDGET - f->budget : 0);
     if (e->abort)
         osm_free(message);
     else
@@ -304,6 +309,7 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
     luaL_unref(e->L, LUA_REGISTRYINDEX, f->new_ref);
     f->new_ref = LUA_NOREF;
     osm_emit_discard(f);
+    osm_profile_leave(e, f, caller);
 }
 
 /* True: every read gives what it gave before. Stops at the first that does not, before it would ask
@@ -457,10 +463,8 @@ static void cut_chain(struct osm_engine *e)
 
 /* --- asking --- */
 
-void osm_cells_bring(struct osm_engine *e, struct osm_cell *c)
+static void bring(struct osm_engine *e, struct osm_cell *c)
 {
-    if (e->abort || (c->known && !c->stale))
-        return;
     if (osm_cell_is_input(c)) {
         osm__cells_look_up(e, c);
         return;
@@ -477,14 +481,29 @@ void osm_cells_bring(struct osm_engine *e, struct osm_cell *c)
     }
     c->active = true;
     bool holds = c->known && reads_hold(e, f);
-    if (holds)
+    if (holds) {
         c->stale = false;
-    else if (!e->abort)
+        c->decl->cost.hits += c->type == OSM_CELL_EMIT; /* nobody asks for those */
+    } else if (!e->abort) {
         evaluate(e, f);
+    }
     c->active = false;
     osm_frame_pop(e);
     if (e->abort && e->abort < OSM_ABORT_NOMEM && e->abort_level == level)
         e->abort = OSM_ABORT_NONE;
+}
+
+void osm_cells_bring(struct osm_engine *e, struct osm_cell *c)
+{
+    bool good = c->known && !c->stale;
+    if (e->abort)
+        return;
+    if (e->trace)
+        osm_trace_enter(e->trace, c, good);
+    if (!good)
+        bring(e, c);
+    if (e->trace)
+        osm_trace_leave(e->trace, c);
 }
 
 bool osm_cells_read(struct osm_engine *e, struct osm_cell *cell)
@@ -505,9 +524,11 @@ bool osm_cells_read(struct osm_engine *e, struct osm_cell *cell)
         }
         f->reads.list[f->reads.len++] = (struct osm_read){cell, {0, 0}, 0};
     }
+    e->evaluated = NULL;
     osm_cells_bring(e, cell);
     if (e->abort)
         return false;
+    cell->decl->cost.hits += cell->type == OSM_CELL_RULE && e->evaluated != cell;
     if (!again)
         f->reads.list[at].seen = cell->hash;
     cell->reader = f->serial;

@@ -167,26 +167,3 @@ json_t *osm_key_json(const struct osm_key *key)
     }
     return list;
 }
-
-const char *osm_key_from_json(const json_t *keys, struct osm_key *out)
-{
-    size_t i;
-    const json_t *v;
-    *out = (struct osm_key){0};
-    if (keys && !json_is_array(keys))
-        return "keys are a list";
-    if (json_array_size(keys) > OSM_KEYS_MAX)
-        return "a key has at most three parts";
-    json_array_foreach ((json_t *)(uintptr_t)keys, i, v) {
-        struct osm_scalar *s = &out->at[out->n++];
-        if (json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v))
-            *s = (struct osm_scalar){.type = OSM_SCALAR_STR, .str = json_string_value(v)};
-        else if (json_is_integer(v))
-            *s = (struct osm_scalar){.type = OSM_SCALAR_INT, .i = json_integer_value(v)};
-        else if (json_is_boolean(v))
-            *s = (struct osm_scalar){.type = OSM_SCALAR_BOOL, .i = json_is_true(v)};
-        else
-            return "a key is a string, an integer or a boolean";
-    }
-    return NULL;
-}

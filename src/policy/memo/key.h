@@ -20,6 +20,4 @@ const char *osm_key_from_args(lua_State *L, int first, struct osm_key *out);
 const char *osm_key_from_value(lua_State *L, int index, struct osm_key *out);
 /** Pushes each scalar; returns how many. [-0, +n, m] */
 int osm_key_push(lua_State *L, const struct osm_key *key);
-/** Of a list of scalars, or NULL for none. NULL, or why not. The strings are borrowed. */
-const char *osm_key_from_json(const json_t *list, struct osm_key *out);
 json_t *osm_key_json(const struct osm_key *key);

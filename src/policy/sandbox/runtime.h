@@ -17,6 +17,8 @@ extern const struct osm_runtime_module osm_runtime_modules[];
 extern const struct osm_runtime_module osm_runtime_docs[];
 /** The files of lua/meta/ by their names: "mesh.lua", "guide.md"; and spec/world.lua. */
 extern const struct osm_runtime_module osm_runtime_texts[];
+/** The files of a new folder of policies, from lua/init/: "acme/connect_timeout.lua". */
+extern const struct osm_runtime_module osm_runtime_init[];
 
 struct lua_State;
 /** Pushes what the runtime's module returns, made anew. [-0, +1, e] */

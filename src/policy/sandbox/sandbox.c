@@ -1,6 +1,7 @@
 #include "policy/sandbox/sandbox.h"
 
 #include "base/log.h"
+#include "policy/profile.h"
 
 #include <lualib.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@ static const char BUDGET_TEXT[] = "over its budget of 5000000 instructions; an e
 static const char STUCK_TEXT[] = "the run has taken longer than 10 s";
 static const char ABORT_TEXT[] = "the evaluation is being unwound";
 
-static void count_hook(lua_State *L, lua_Debug *ar);
+static void hook(lua_State *L, lua_Debug *ar);
 
 /* Sticky: from here on every instruction raises, so that no pcall of an author goes on. */
 static void end_evaluation(struct osm_frame *f, enum osm_ended why)
@@ -27,7 +28,7 @@ static void end_evaluation(struct osm_frame *f, enum osm_ended why)
     if (f->ended)
         return;
     f->ended = why;
-    lua_sethook(f->co, count_hook, LUA_MASKCOUNT, 1);
+    lua_sethook(f->co, hook, LUA_MASKCOUNT, 1);
 }
 
 static void pay(struct osm_frame *f, uint64_t work)
@@ -51,14 +52,21 @@ static void look_at_clock(struct osm_engine *e, struct osm_frame *f)
         end_evaluation(f, OSM_ENDED_TIME);
 }
 
-static void count_hook(lua_State *L, lua_Debug *ar)
+static void hook(lua_State *L, lua_Debug *ar)
 {
-    (void)ar;
     struct osm_engine *e = osm_engine_of(L);
     struct osm_frame *f = osm_top(e);
     if (!f)
         return;
-    pay(f, OSM_HOOK_COUNT);
+    if (ar->event != LUA_HOOKCOUNT) {
+        osm_profile_event(e, f, L, ar);
+        return;
+    }
+    pay(f, (uint64_t)f->until_look);
+    if (f->until_look != OSM_HOOK_COUNT && !f->ended) {
+        f->until_look = OSM_HOOK_COUNT;
+        lua_sethook(L, hook, LUA_MASKCOUNT | osm_profile_mask(f), OSM_HOOK_COUNT);
+    }
     look_at_clock(e, f);
     osm_sandbox_check(L);
 }
@@ -267,7 +275,8 @@ int osm_lua_call(struct osm_engine *e, lua_CFunction fn, void *ud, char **messag
     f->since_ms = 0;
     f->full = false;
     f->ended = OSM_ENDED_NOT;
-    lua_sethook(co, count_hook, LUA_MASKCOUNT, OSM_HOOK_COUNT);
+    f->until_look = f->cell ? osm_profile_first_look(f->cell) : OSM_HOOK_COUNT;
+    lua_sethook(co, hook, LUA_MASKCOUNT | osm_profile_mask(f), f->until_look);
     lua_pushcfunction(co, l_enter);
     lua_pushlightuserdata(co, &entry);
     int status = lua_resume(co, NULL, 1, &results);

@@ -116,6 +116,21 @@ static void test_a_crt_02_service_certificate(void **state)
     osm_ca_unref(ca);
 }
 
+/* TLS 1.2 without ECDHE encrypts to an RSA key; peers refuse one that is not for that. */
+static void test_a_service_certificate_of_an_rsa_key_may_be_encrypted_to(void **state)
+{
+    struct tmp *t = *state;
+    struct osm_ca *ca = must_open(t->state);
+    struct osm_leaf_request request = service;
+    request.rsa_bits = 2048;
+    struct osm_leaf *leaf = must_issue(ca, &request);
+    X509 *cert = x509(osm_leaf_chain_pem(leaf));
+    assert_int_equal(X509_get_key_usage(cert), KU_DIGITAL_SIGNATURE | KU_KEY_ENCIPHERMENT);
+    X509_free(cert);
+    osm_leaf_unref(leaf);
+    osm_ca_unref(ca);
+}
+
 static void test_a_crt_03_proxy_certificate(void **state)
 {
     struct tmp *t = *state;
@@ -416,6 +431,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, tmp_setup, tmp_teardown)
     const struct CMUnitTest tests[] = {
         T(test_a_crt_02_service_certificate),
+        T(test_a_service_certificate_of_an_rsa_key_may_be_encrypted_to),
         T(test_a_crt_03_proxy_certificate),
         T(test_ads_certificate),
         T(test_proxy_and_ads_certificates_serve_one_side_only),

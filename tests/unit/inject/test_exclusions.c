@@ -72,8 +72,23 @@ static void test_refuses_bad_entries_by_name(void **state)
     expect_error(
         "{\"spec\":{\"traffic\":{\"outboundPortExclusionList\":[1,\"2\"]}}}", "{}",
         "MeshConfig: spec.traffic.outboundPortExclusionList[1]: expected a port from 1 to 65535");
+    expect_error(
+        "{\"spec\":{\"traffic\":{\"networkInterfaceExclusionList\":[\"eth0\",\"eth0; x\"]}}}", "{}",
+        "MeshConfig: spec.traffic.networkInterfaceExclusionList[1]: expected the name of an "
+        "interface such as eth0 or eth+");
     expect_error("{\"spec\":{\"sidecar\":{\"localProxyMode\":7}}}", "{}",
                  "MeshConfig: spec.sidecar.localProxyMode: expected Localhost or PodIP");
+}
+
+static void test_an_empty_mode_is_the_default(void **state)
+{
+    (void)state;
+    struct osm_exclusions e;
+    struct osm_err err = {0};
+    const char *config = "{\"spec\":{\"sidecar\":{\"localProxyMode\":\"\"}}}";
+    assert_int_equal(read_lists(&e, config, "{}", &err), 0);
+    assert_false(e.config.pod_ip_mode);
+    osm_exclusions_clear(&e);
 }
 
 static int no_leak(void **state)
@@ -87,6 +102,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merges_mesh_config_and_annotations_without_duplicates),
         cmocka_unit_test(test_refuses_bad_entries_by_name),
+        cmocka_unit_test(test_an_empty_mode_is_the_default),
     };
     return cmocka_run_group_tests(tests, NULL, no_leak);
 }

@@ -1,5 +1,5 @@
 /* One emitter for one key, looked at step by step. */
-#include "policy/emit/trace.h"
+#include "policy/emit/steps.h"
 #include "policy/bundle/extend.h"
 #include "policy/emit/emit.h"
 #include "policy/memo/cells.h"
@@ -67,11 +67,11 @@ static int l_note_answer(lua_State *L)
     const struct header *h = lua_touserdata(L, 1);
     osm_cells_push(L, h->cell);
     if (lua_istable(L, -1))
-        osm_trace_add(L, lua_gettop(L), NULL, NULL);
+        osm_steps_add(L, lua_gettop(L), NULL, NULL);
     return 0;
 }
 
-static int trace_header(struct osm_engine *e, const struct osm_trace_question *q,
+static int trace_header(struct osm_engine *e, const struct osm_steps_question *q,
                         const struct osm_key *key, json_t **out, struct osm_err *err)
 {
     struct header h = {0};
@@ -80,13 +80,13 @@ static int trace_header(struct osm_engine *e, const struct osm_trace_question *q
     if (!h.rule || h.rule->type != OSM_DECL_RULE)
         return osm_fail(err, OSM_ENOENT, "there is no rule \"%.*s\"", (int)len, q->rule);
     int rc = osm_lua_run(e, l_declare, &h, err);
-    e->trace->message = "envoy.config.listener.v3.Listener";
+    e->steps->message = "envoy.config.listener.v3.Listener";
     h.cell = rc || !h.extended ? NULL : evaluated(e, h.extended, key, err);
     if (!h.cell)
         return rc ? rc : err->code ? err->code : osm_fail(err, OSM_ENOMEM, "out of memory");
-    if (!json_array_size(e->trace->steps)) /* nothing extends it */
+    if (!json_array_size(e->steps->steps)) /* nothing extends it */
         rc = osm_lua_run(e, l_note_answer, &h, err);
-    json_t *steps = json_array_get(e->trace->steps, 0);
+    json_t *steps = json_array_get(e->steps->steps, 0);
     char *place = osm_strf("%s:%d", h.rule->module->path, h.rule->line);
     if (!rc && (!place || !steps ||
                 json_object_set_new(json_array_get(steps, 0), "place", json_string(place))))
@@ -99,7 +99,7 @@ static int trace_header(struct osm_engine *e, const struct osm_trace_question *q
 
 /* --- items that an emitter says --- */
 
-static int trace_item(struct osm_engine *e, const struct osm_trace_question *q,
+static int trace_item(struct osm_engine *e, const struct osm_steps_question *q,
                       const struct osm_key *key, json_t **out, struct osm_err *err)
 {
     struct osm_decl *emitter = emitter_of(e, q->emitter);
@@ -112,32 +112,32 @@ static int trace_item(struct osm_engine *e, const struct osm_trace_question *q,
     if (!m)
         return osm_fail(err, OSM_ENOENT, "%s: is not said any more: the objects have changed",
                         q->item);
-    *out = json_incref(json_array_get(e->trace->said, m->order));
+    *out = json_incref(json_array_get(e->steps->said, m->order));
     return *out ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
 }
 
-static int trace(struct osm_engine *e, const struct osm_trace_question *q, json_t **out,
+static int trace(struct osm_engine *e, const struct osm_steps_question *q, json_t **out,
                  struct osm_err *err)
 {
     struct osm_key key;
-    const char *why = osm_key_from_json(q->keys, &key);
+    const char *why = osm_engine_key(q->keys, &key);
     if (why)
         return osm_fail(err, OSM_EINVAL, "%s", why);
     return q->emitter ? trace_item(e, q, &key, out, err) : trace_header(e, q, &key, out, err);
 }
 
-int osm_engine_trace(struct osm_engine *e, const struct osm_changes *objects,
-                     const struct osm_trace_question *question, json_t **out, struct osm_err *err)
+int osm_engine_steps(struct osm_engine *e, const struct osm_changes *objects,
+                     const struct osm_steps_question *question, json_t **out, struct osm_err *err)
 {
-    struct osm_trace t = {.steps = json_array(), .said = json_array()};
+    struct osm_steps t = {.steps = json_array(), .said = json_array()};
     struct osm_err own = {0};
     int rc = t.steps && t.said ? 0 : osm_fail(&own, OSM_ENOMEM, "out of memory");
     if (!rc)
         rc = osm_engine_take(e, objects, &own);
-    e->trace = &t;
+    e->steps = &t;
     if (!rc)
         rc = trace(e, question, out, &own);
-    e->trace = NULL;
+    e->steps = NULL;
     if (!rc && t.failed) {
         json_decref(*out);
         rc = osm_fail(&own, OSM_ENOMEM, "out of memory");

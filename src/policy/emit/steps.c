@@ -1,4 +1,4 @@
-#include "policy/emit/trace.h"
+#include "policy/emit/steps.h"
 
 #include "policy/encode/proto.h"
 
@@ -18,9 +18,9 @@ static json_t *message_json(lua_State *L, int index, const char *name)
     return rc ? NULL : out;
 }
 
-void osm_trace_add(lua_State *L, int index, const char *by, const char *place)
+void osm_steps_add(lua_State *L, int index, const char *by, const char *place)
 {
-    struct osm_trace *t = osm_engine_of(L)->trace;
+    struct osm_steps *t = osm_engine_of(L)->steps;
     json_t *message = t->message ? message_json(L, index, t->message) : NULL;
     json_t *step = json_pack("{s:s?, s:s?, s:o?}", "by", by, "place", place, "message", message);
     if (!by && json_array_append_new(t->steps, json_array()))
@@ -30,9 +30,9 @@ void osm_trace_add(lua_State *L, int index, const char *by, const char *place)
         t->failed = true;
 }
 
-void osm_trace_call(lua_State *L, const char *message, int index)
+void osm_steps_call(lua_State *L, const char *message, int index)
 {
-    struct osm_trace *t = osm_engine_of(L)->trace;
+    struct osm_steps *t = osm_engine_of(L)->steps;
     if (!t)
         return;
     t->message = message;
@@ -42,22 +42,22 @@ void osm_trace_call(lua_State *L, const char *message, int index)
     /* where nothing extends it; else the runtime notes the same, with what follows */
     lua_getfield(L, index, "message");
     if (lua_istable(L, -1))
-        osm_trace_add(L, lua_gettop(L), NULL, NULL);
+        osm_steps_add(L, lua_gettop(L), NULL, NULL);
     lua_pop(L, 1);
 }
 
-int osm_trace_note(lua_State *L)
+int osm_steps_note(lua_State *L)
 {
-    struct osm_trace *t = osm_engine_of(L)->trace;
+    struct osm_steps *t = osm_engine_of(L)->steps;
     lua_settop(L, 3);
     if (t)
-        osm_trace_add(L, 1, lua_tostring(L, 2), lua_tostring(L, 3));
+        osm_steps_add(L, 1, lua_tostring(L, 2), lua_tostring(L, 3));
     return 0;
 }
 
-void osm_trace_said(lua_State *L, size_t at)
+void osm_steps_said(lua_State *L, size_t at)
 {
-    struct osm_trace *t = osm_engine_of(L)->trace;
+    struct osm_steps *t = osm_engine_of(L)->steps;
     if (!t)
         return;
     /* the first was noted by the call itself, before the runtime's own */

@@ -1,0 +1,18 @@
+# Writes OUT, the definitions of build_info.h, unless it says the same already.
+execute_process(COMMAND git -C ${SOURCE} log -1 --format=%H:%cI OUTPUT_VARIABLE found OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET
+  RESULT_VARIABLE failed)
+if(failed OR NOT found MATCHES "^([0-9a-f]+):(.+)$")
+  set(commit unknown)
+  set(date unknown)
+else()
+  set(commit ${CMAKE_MATCH_1})
+  set(date ${CMAKE_MATCH_2})
+endif()
+set(text "#include \"app/build_info.h\"\n\nconst char osm_build_commit[] = \"${commit}\";\nconst char osm_build_date[] = \"${date}\";\n")
+set(before "")
+if(EXISTS ${OUT})
+  file(READ ${OUT} before)
+endif()
+if(NOT before STREQUAL text)
+  file(WRITE ${OUT} "${text}")
+endif()

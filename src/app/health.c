@@ -1,0 +1,166 @@
+/* Health, and what the daemon is. Ready: it has what it needs to serve, and serves. Whatever is
+ * wrong beside that (a rejected bundle, a source that has gone away) is told by ?verbose and
+ * changes nothing: not to be ready would keep proxies from what they can have. */
+#include "app/http.h"
+
+#include "app/build_info.h"
+#include "base/json.h"
+
+#include <string.h>
+
+enum { REPORT_MAX_BYTES = 256 * 1024 };
+
+const char *osm_app_not_ready(const struct osm_app *app)
+{
+    if (app->stopping)
+        return "stopping";
+    if (!app->synced)
+        return "starting: the source has not been read yet";
+    if (!app->snapshot)
+        return app->reload && osm_reload_error(app->reload)
+                   ? osm_reload_error(app->reload)
+                   : "starting: the policies have not run yet";
+    return app->ads ? NULL : "starting: nothing is served yet";
+}
+
+/* One line: what is there, or what is wrong with it. */
+static void line(struct osm_buf *out, bool good, const char *what, const char *detail)
+{
+    (void)osm_buf_add_strs(out, good ? "[ok] " : "[!!] ", what, detail ? ": " : "",
+                           detail ? detail : "", "\n", NULL);
+}
+
+static void report_policies(struct osm_buf *out, const struct osm_app *app)
+{
+    json_t *status = app->reload ? osm_reload_status(app->reload) : NULL;
+    const json_t *candidate = json_object_get(status, "candidate");
+    const char *digest;
+    json_t *entry;
+    char *text = osm_strf(
+        "generation %lld, %s", (long long)json_integer_value(json_object_get(status, "generation")),
+        *osm_json_text(status, "digest") ? osm_json_text(status, "digest") : "none is in force");
+    line(out, app->snapshot != NULL, "policies", text);
+    osm_free(text);
+    if (app->reload && osm_reload_error(app->reload))
+        line(out, false, "policy run", osm_reload_error(app->reload));
+    if (*osm_json_text(status, "problem"))
+        line(out, false, "policies in the directories", osm_json_text(status, "problem"));
+    if (json_is_object(candidate))
+        line(out, strcmp(osm_json_text(candidate, "state"), "held") != 0, "candidate",
+             osm_json_text(candidate, "state"));
+    json_object_foreach (json_object_get(status, "quarantine"), digest, entry)
+        line(out, false, "quarantined", digest);
+    json_decref(status);
+}
+
+static void report_numbers(struct osm_buf *out, const struct osm_app *app)
+{
+    const struct osm_snapshot *s = app->snapshot;
+    char *text = osm_strf("snapshot %llu: %zu objects or parts rejected, %zu rules in error",
+                          (unsigned long long)(s ? s->number : 0),
+                          s ? json_array_size(s->rejects) : 0, s ? json_array_size(s->errors) : 0);
+    line(out, s && !json_array_size(s->errors), text ? text : "snapshot", NULL);
+    osm_free(text);
+    text = osm_strf("%zu proxies connected to %s", app->ads ? osm_ads_proxies(app->ads) : 0,
+                    app->config.ads_listen);
+    line(out, app->ads != NULL, "ads", text);
+    osm_free(text);
+}
+
+static void report(struct osm_buf *out, const struct osm_app *app)
+{
+    const char *failure = app->source ? osm_source_failure(app->source) : NULL;
+    line(out, app->synced && !failure, "source",
+         failure        ? failure
+         : !app->synced ? "not read yet"
+                        : app->config.source);
+    report_policies(out, app);
+    report_numbers(out, app);
+}
+
+void osm_http_ready(void *ud, struct osm_http_request *request)
+{
+    const struct osm_app *app = ud;
+    const char *why_not = osm_app_not_ready(app);
+    struct osm_buf out = OSM_BUF_INIT(REPORT_MAX_BYTES);
+    if (osm_http_query(request, "verbose"))
+        report(&out, app);
+    if (why_not)
+        (void)osm_buf_add_strs(&out, "Service is not ready: ", why_not, "\n", NULL);
+    else
+        (void)osm_buf_add_str(&out, "Service is ready\n");
+    osm_http_reply(request, why_not ? 503 : 200, "text/plain; charset=utf-8", &out);
+}
+
+/* That it is answered is what was asked. */
+void osm_http_alive_now(void *ud, struct osm_http_request *request)
+{
+    (void)ud;
+    osm_http_reply_text(request, 200, "Service is alive");
+}
+
+void osm_http_healthz(void *ud, struct osm_http_request *request)
+{
+    (void)ud;
+    osm_http_reply_text(request, 200, "Health OK");
+}
+
+void osm_http_version(void *ud, struct osm_http_request *request)
+{
+    (void)ud;
+    osm_http_reply_json(request, 200,
+                        json_pack("{s:s, s:s, s:s}", "version", OSM_VERSION, "git_commit",
+                                  osm_build_commit, "build_date", osm_build_date));
+}
+
+/* --- SMI --- */
+
+struct smi {
+    struct osm_http_request *request;
+    json_t *kinds; /* NULL: not to be had */
+};
+
+static void ask_kinds(void *ud, struct osm_engine *engine)
+{
+    struct smi *smi = ud;
+    smi->kinds = engine ? osm_engine_kinds(engine) : NULL;
+}
+
+static void kinds_answered(void *ud)
+{
+    struct smi *smi = ud;
+    static const char domain[] = ".smi-spec.io";
+    json_t *out = smi->kinds ? json_object() : NULL;
+    size_t i;
+    json_t *kind;
+    json_array_foreach (smi->kinds, i, kind) {
+        const char *group = osm_json_text(kind, "group");
+        const char *version =
+            json_string_value(json_array_get(json_object_get(kind, "versions"), 0));
+        size_t n = strlen(group);
+        if (!strcmp(osm_json_text(kind, "kind"), "UDPRoute")) /* read only to be refused */
+            continue;
+        if (n > sizeof domain && !strcmp(group + n - (sizeof domain - 1), domain))
+            (void)json_object_set_new(out, osm_json_text(kind, "kind"),
+                                      json_sprintf("%s/%s", group, version));
+    }
+    if (out)
+        osm_http_reply_json(smi->request, 200, out);
+    else
+        osm_http_reply_text(smi->request, 503,
+                            "the policies are being replaced; again in a moment");
+    json_decref(smi->kinds);
+    osm_free(smi);
+}
+
+void osm_http_smi_version(void *ud, struct osm_http_request *request)
+{
+    struct osm_app *app = ud;
+    struct smi *smi = osm_alloc(sizeof *smi);
+    if (smi)
+        smi->request = request;
+    if (smi && app->reload && !osm_reload_ask(app->reload, ask_kinds, kinds_answered, smi))
+        return;
+    osm_free(smi);
+    osm_http_reply_text(request, 503, "no policies are in force");
+}

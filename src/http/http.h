@@ -1,0 +1,92 @@
+/* An HTTP/1.1 server on the loop, for what operators and machines ask now and then: health,
+ * figures, debugging. GET and HEAD only.
+ *
+ *   listener --accepts--> connection --libwebsockets parses--> request --> handler
+ *   (address, routes)                                             |
+ *                                      answered now or later <----'
+ *                                      body at once, or piece by piece as the peer takes it
+ *
+ * libwebsockets runs on our loop by its libuv plugin. Listening sockets are ours, and hand over
+ * what they accept: a listener can come and go while others serve. Every peer is bounded: how many
+ * there are (the one that idles longest gives way), how much they say, and how long they may take
+ * to say it or to read. Thread: loop. */
+#pragma once
+
+#include "base/buf.h"
+#include "loop/loop.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+struct osm_http;
+struct osm_http_listener;
+struct osm_http_request;
+
+/** Must answer the request exactly once, now or later. */
+typedef void osm_http_handler_fn(void *ud, struct osm_http_request *request);
+
+struct osm_http_route {
+    const char *path; /* "/health/ready", exactly; NULL ends a table */
+    osm_http_handler_fn *handler;
+    const char *about; /* for an index; may be NULL */
+};
+
+/* 0: the default. */
+struct osm_http_limits {
+    unsigned connections; /* of a listener: 64 */
+    uint64_t idle_ms;     /* from a connection's begin or its last answer to the next whole request:
+                             75 s */
+    uint64_t stalled_ms;  /* a peer that reads nothing of its answer: 15 s */
+    uint64_t answer_ms;   /* for the whole answer to be read: 5 min */
+};
+
+struct osm_http_listen {
+    const char *address; /* "127.0.0.1:9091", "[::1]:0"; copied */
+    const char *flag;    /* that it was given by, for errors: "--http-address" */
+    bool loopback_only; /* refuses other addresses, and requests that a page of elsewhere could make
+                           a browser send: the Host must be of this machine */
+    const struct osm_http_route *routes; /* borrowed until the listener is closed */
+    void *ud;
+    struct osm_http_limits limits;
+};
+
+OSM_MUST_USE int osm_http_new(struct osm_http **out, struct osm_loop *loop, struct osm_err *err);
+/** Errors: OSM_EINVAL the address; OSM_EACCES it is not of the loopback; OSM_EIO in use or not
+ * permitted; OSM_ENOTSUP libwebsockets does not run. */
+OSM_MUST_USE int osm_http_listen(struct osm_http_listener **out, struct osm_http *http,
+                                 const struct osm_http_listen *config, struct osm_err *err);
+/** HOST:PORT as it is: with the port that was chosen where 0 was asked for. Borrowed. */
+const char *osm_http_address(const struct osm_http_listener *listener);
+/** Cuts its connections. NULL is accepted. */
+void osm_http_close(struct osm_http_listener *listener);
+/** Closes all listeners and frees the server; then done(ud), some turns of the loop later: the loop
+ * must go on until then. Requests that are kept must be answered all the same. */
+void osm_http_stop(struct osm_http *http, osm_task_fn *done, void *ud);
+
+/** A parameter of the query, decoded: "" where it has no value, NULL where it is absent. Borrowed
+ * until the request is answered. */
+const char *osm_http_query(const struct osm_http_request *request, const char *name);
+const struct osm_http_route *osm_http_routes(const struct osm_http_request *request);
+/** False once the peer has left: whoever works for it may stop. */
+bool osm_http_alive(const struct osm_http_request *request);
+
+/** Answers; the buffer's content moves out. @p type: a Content-Type, borrowed for ever. A buffer
+ * that has failed is a 500. */
+void osm_http_reply(struct osm_http_request *request, int status, const char *type,
+                    struct osm_buf *body);
+/** One line of plain text. */
+void osm_http_reply_text(struct osm_http_request *request, int status, const char *text);
+/** Takes @p value; NULL (no memory) is a 500. */
+void osm_http_reply_json(struct osm_http_request *request, int status, json_t *value);
+
+/* A body that is made while the peer reads it. */
+struct osm_http_source {
+    void *ud;
+    /** Appends some kilobytes to @p out: 1 there is more, 0 that was all, an error cuts the
+     * connection. */
+    int (*more)(void *ud, struct osm_buf *out);
+    /** Frees ud: after the last piece, or when the peer has left. */
+    void (*end)(void *ud);
+};
+void osm_http_reply_stream(struct osm_http_request *request, int status, const char *type,
+                           const struct osm_http_source *source);
