@@ -63,6 +63,7 @@ static void files_read(void *ud)
         return;
     }
     r->applying = NULL;
+    osm__record_heard(r, a);
     if (a->files)
         stage(r, a);
     else
@@ -106,7 +107,7 @@ void osm_reload_apply(struct osm_reload *r, const struct osm_reload_application 
         return;
     }
     r->applying = a;
-    osm__record_ask(r, answer, ud);
+    osm__record_ask(r, a, answer, ud);
 }
 
 bool osm__apply_is_news(struct osm_reload *r, const struct osm_policy_files *files)

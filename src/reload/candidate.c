@@ -142,6 +142,7 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
         return;
     }
     r->force_next = false;
+    osm__record_heard(r, r->notice);
     if (!files) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies cannot be read", OSM_S("error", error));
         osm__record_problem(r, osm_strf("the directories cannot be read: %s", error));

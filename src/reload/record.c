@@ -26,8 +26,13 @@ void osm__record_answer(struct osm_reload *r, const struct osm_generation *g, co
                   (json_int_t)(g ? osm_generation_id(g) : 0), "reason", reason);
     while (asking) {
         struct osm__asking *next = asking->next;
-        asking->answer(asking->ud, outcome);
-        osm_free(asking);
+        if (asking->reading) {
+            asking->next = r->asking;
+            r->asking = asking;
+        } else {
+            asking->answer(asking->ud, outcome);
+            osm_free(asking);
+        }
         asking = next;
     }
     json_decref(outcome);
@@ -40,15 +45,23 @@ void osm__record_refuse(osm_reload_answer_fn *answer, void *ud, const char *reas
     json_decref(outcome);
 }
 
-void osm__record_ask(struct osm_reload *r, osm_reload_answer_fn *answer, void *ud)
+void osm__record_ask(struct osm_reload *r, const void *reading, osm_reload_answer_fn *answer,
+                     void *ud)
 {
     struct osm__asking *asking = osm_alloc(sizeof *asking);
     if (!asking) {
         osm__record_refuse(answer, ud, "out of memory");
         return;
     }
-    *asking = (struct osm__asking){r->asking, answer, ud};
+    *asking = (struct osm__asking){r->asking, reading, answer, ud};
     r->asking = asking;
+}
+
+void osm__record_heard(struct osm_reload *r, const void *reading)
+{
+    for (struct osm__asking *asking = r->asking; asking; asking = asking->next)
+        if (!reading || asking->reading == reading)
+            asking->reading = NULL;
 }
 
 static json_t *entry_of(struct osm_reload *r, const struct osm_generation *g)

@@ -54,6 +54,7 @@ void osm_reload_stop(struct osm_reload *r)
 {
     if (!r)
         return;
+    osm__record_heard(r, NULL);
     osm__record_answer(r, NULL, NULL, "stopping", NULL);
     osm_notice_stop(r->notice);
     osm__apply_stop(r);
@@ -129,7 +130,7 @@ const char *osm_reload_error(const struct osm_reload *r)
 
 void osm_reload_now(struct osm_reload *r, bool force, osm_reload_answer_fn *answer, void *ud)
 {
-    osm__record_ask(r, answer, ud);
+    osm__record_ask(r, r->notice, answer, ud);
     r->force_next = r->force_next || force;
     r->look_asked = true;
     osm_notice_look(r->notice);

@@ -12,8 +12,11 @@
 
 enum { OSM__HISTORY_MAX = 32 };
 
+/* Who has asked what becomes of a bundle. It is an answer only once the files are read of which the
+ * question is: another bundle's outcome may come first. */
 struct osm__asking {
     struct osm__asking *next;
+    const void *reading; /* what is to be read first; NULL: it has been */
     osm_reload_answer_fn *answer;
     void *ud;
 };
@@ -157,11 +160,16 @@ void osm__record_note(struct osm_reload *r, const struct osm_generation *g, cons
 void osm__record_rolled_back(struct osm_reload *r, const char *digest, const char *reason);
 /** A better reason for a roll-back: in the history, the quarantine and the problem. */
 void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, const char *reason);
-/** Somebody waits for the outcome; without memory it is told so at once. */
-void osm__record_ask(struct osm_reload *r, osm_reload_answer_fn *answer, void *ud);
+/** Somebody waits for the outcome of what is read by @p reading (the notice, an application);
+ * without memory it is told so at once. */
+void osm__record_ask(struct osm_reload *r, const void *reading, osm_reload_answer_fn *answer,
+                     void *ud);
+/** It has been read: the next outcome is the answer to those who wait for it. NULL: all of them. */
+void osm__record_heard(struct osm_reload *r, const void *reading);
 /** One is told that nothing comes of it. */
 void osm__record_refuse(osm_reload_answer_fn *answer, void *ud, const char *reason);
-/** Whoever has asked hears it. @p g: NULL where it is about files that never became one. */
+/** Whoever has asked about it hears it. @p g: NULL where it is about files that never became one.
+ */
 void osm__record_answer(struct osm_reload *r, const struct osm_generation *g, const char *digest,
                         const char *state, const char *reason);
 /** What is wrong with what lies in the directories, for people; NULL: nothing. */
