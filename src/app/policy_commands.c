@@ -21,7 +21,15 @@ static bool is_ready(const struct osm_app *app, struct osm_control_request *requ
 
 static void outcome_known(void *ud, const json_t *outcome)
 {
-    osm_control_reply(ud, json_deep_copy(outcome));
+    json_t *copy = outcome ? json_deep_copy(outcome) : NULL;
+    struct osm_err err = {0};
+    if (copy)
+        osm_control_reply(ud, copy);
+    else
+        osm_control_fail(ud, (osm_fail(&err, OSM_ENOMEM,
+                                       "out of memory: `osm policy list` says "
+                                       "what has become of it"),
+                              &err));
 }
 
 static void reload(void *ud, struct osm_control_request *request, const json_t *args)

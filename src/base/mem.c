@@ -16,6 +16,11 @@ void osm_mem_fail_at(long n)
     atomic_store(&fail_at, n);
 }
 
+bool osm_mem_fail_waits(void)
+{
+    return atomic_load(&fail_at) >= 0;
+}
+
 long osm_mem_live(void)
 {
     return atomic_load(&live);

@@ -3,6 +3,7 @@
  * make any one allocation fail. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,8 @@ void *osm__take_ptr(void **pp);
 /** Tests only: the n-th allocation from now on fails, once (0 = the next). Negative: none does. Any
  * thread. */
 void osm_mem_fail_at(long n);
+/** Tests only: whether the allocation that was to fail has not come yet. */
+bool osm_mem_fail_waits(void);
 /** Live allocations made through this file. */
 long osm_mem_live(void);
 /** Resident bytes of the process; 0 where it cannot be read. */

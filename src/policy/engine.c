@@ -282,7 +282,7 @@ static int compose(struct osm_engine *e, struct osm_snapshot_proxy **proxies, si
                    json_t *errors, struct osm_err *err)
 {
     const struct osm_world_proxy *list = osm_world_proxies(e->world, n);
-    struct osm_reader *readers = osm_alloc_array(*n, sizeof *readers);
+    struct osm_reader *readers = list ? osm_alloc_array(*n, sizeof *readers) : NULL;
     if (!readers)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     for (size_t i = 0; i < *n; i++)

@@ -155,14 +155,25 @@ static int take_entry(struct reading *r, const char *root, const char *path, uns
     return rc;
 }
 
+static int bad_path(const struct reading *r, const char *root, const char *below,
+                    const struct osm_buf *path)
+{
+    return path->failed == OSM_ENOMEM
+               ? out_of_memory(r->err)
+               : osm_fail(r->err, path->failed, "%s/%s: a path is too long", root, below);
+}
+
 /* @p below: "" or "smi/". */
 static int read_folder(struct reading *r, const char *root, const char *below, unsigned depth)
 {
     int rc = 0;
     struct osm_buf path = OSM_BUF_INIT(PATH_MAX_BYTES);
-    if (osm_buf_addf(&path, "%s/%s", root, below))
-        return osm_fail(r->err, OSM_ELIMIT, "%s/%s: the path is too long", root, below);
-    DIR *dir = opendir(path.data);
+    DIR *dir = NULL;
+    if (osm_buf_addf(&path, "%s/%s", root, below)) {
+        rc = bad_path(r, root, below, &path);
+        goto out;
+    }
+    dir = opendir(path.data);
     if (!dir) {
         rc = osm_fail(r->err, OSM_EIO, "%s: %s", path.data, strerror(errno));
         goto out;
@@ -173,7 +184,7 @@ static int read_folder(struct reading *r, const char *root, const char *below, u
             continue;
         osm_buf_reset(&path);
         if (osm_buf_addf(&path, "%s/%s%s", root, below, entry->d_name))
-            rc = osm_fail(r->err, OSM_ELIMIT, "%s/%s: a path is too long", root, below);
+            rc = bad_path(r, root, below, &path);
         else
             rc = take_entry(r, root, path.data, depth);
     }

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { RESTART_MS = 1000, RESTART_MAX_MS = 60 * 1000 };
+enum { RESTART_MS = 1000, RESTART_MAX_MS = 60 * 1000, AGAIN_MS = 200 };
 
 struct osm_generation {
     uint64_t id;
@@ -12,6 +12,7 @@ struct osm_generation {
     struct osm_store_reader *reader;
     struct osm_snapshot *snapshot;
     struct osm_timer *restart;
+    struct osm_timer *again; /* what there is to send was not sent for want of memory */
     char *error;
     unsigned failures;    /* in a row: sets how long to wait for a fresh engine */
     uint64_t sent, cover; /* revisions of the store */
@@ -105,11 +106,16 @@ void osm_generation_flush(struct osm_generation *g)
 {
     if (!g->loaded || g->on_hold || osm_policy_busy(g->policy))
         return;
-    struct osm_changes *changes = osm_store_reader_take(g->reader);
-    if (!changes && !osm_store_reader_dirty(g->reader) && (g->roots_due || !g->submitted))
-        changes = osm_alloc(sizeof *changes); /* roots alone are a batch too, and so is nothing */
-    if (!changes)
+    bool dirty = osm_store_reader_dirty(g->reader);
+    if (!dirty && !g->roots_due && g->submitted)
         return;
+    /* roots alone are a batch too, and so is nothing, once */
+    struct osm_changes *changes =
+        dirty ? osm_store_reader_take(g->reader) : osm_alloc(sizeof *changes);
+    if (!changes) {
+        osm_timer_start(g->again, AGAIN_MS, 0);
+        return;
+    }
     if (g->roots_due && !osm_policy_set_roots(g->policy, g->config.roots_pem(g->config.ud))) {
         g->roots_due = false;
         g->roots_sent = true;
@@ -117,6 +123,11 @@ void osm_generation_flush(struct osm_generation *g)
     g->submitted = true;
     g->sent = osm_store_revision(g->config.store);
     osm_policy_submit(g->policy, changes);
+}
+
+static void again(void *ud)
+{
+    osm_generation_flush(ud);
 }
 
 void osm_generation_hold(struct osm_generation *g)
@@ -147,8 +158,9 @@ int osm_generation_start(struct osm_generation **out, uint64_t id,
     g->config.files = osm_policy_files_ref(config->files);
     g->reader = osm_store_reader_new(config->store);
     g->restart = osm_timer_new(config->loop, restart, g);
-    int rc =
-        g->reader && g->restart ? start_engine(g, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
+    g->again = osm_timer_new(config->loop, again, g);
+    int rc = g->reader && g->restart && g->again ? start_engine(g, err)
+                                                 : osm_fail(err, OSM_ENOMEM, "out of memory");
     if (rc)
         osm_generation_end(g);
     else
@@ -159,6 +171,7 @@ int osm_generation_start(struct osm_generation **out, uint64_t id,
 static void clear(struct osm_generation *g)
 {
     osm_timer_free(g->restart);
+    osm_timer_free(g->again);
     osm_store_reader_free(g->reader);
     osm_snapshot_unref(g->snapshot);
     osm_policy_files_unref(g->config.files);

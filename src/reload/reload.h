@@ -102,7 +102,8 @@ void osm_reload_refused(struct osm_reload *reload, const struct osm_reload_refus
 void osm_reload_restarted(struct osm_reload *reload, const char *proxy, uint64_t since);
 
 /** The outcome of what was asked: {"digest", "state": "active", "rejected", "held", "rolled back",
- * "quarantined" or "stopping", "generation", "reason": text or null}; borrowed. */
+ * "quarantined" or "stopping", "generation", "reason": text or null}; borrowed. NULL: there was
+ * no memory for the words. */
 typedef void osm_reload_answer_fn(void *ud, const json_t *outcome);
 /** Reads the directories now. @p force: tries a digest again that was rejected or is quarantined.
  * Answers exactly once, now or later. */

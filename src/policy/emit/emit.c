@@ -306,8 +306,11 @@ static int l_each_keys(lua_State *L)
         lua_pushboolean(L, 1);
         lua_rawset(L, list + 1);
         (void)osm_buf_add(&e->keys_scratch, &len, sizeof len);
-        if (osm_buf_add(&e->keys_scratch, bytes, len))
+        if (osm_buf_add(&e->keys_scratch, bytes, len)) {
+            if (e->keys_scratch.failed == OSM_ENOMEM)
+                e->abort = OSM_ABORT_NOMEM;
             return luaL_error(L, "each = \"%s\": too many keys", d->each_name);
+        }
     }
     return 0;
 }

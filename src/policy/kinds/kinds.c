@@ -230,8 +230,11 @@ static void collect_keys(lua_State *L, struct intake *in, struct osm_decl *index
                        why ? why : "is longer than 1,000 bytes");
         (void)osm_buf_add(&e->keys_scratch, &index->id, sizeof index->id);
         (void)osm_buf_add(&e->keys_scratch, &len, sizeof len);
-        if (osm_buf_add(&e->keys_scratch, bytes, len))
+        if (osm_buf_add(&e->keys_scratch, bytes, len)) {
+            if (e->keys_scratch.failed == OSM_ENOMEM)
+                e->abort = OSM_ABORT_NOMEM;
             luaL_error(L, "index %s: too many keys for one object", index->name);
+        }
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
