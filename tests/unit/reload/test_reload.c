@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/yaml.h"
 
 #include <fcntl.h>
@@ -233,6 +234,7 @@ static int tear_down(void **state)
     osm_store_free(rig->store);
     assert_int_equal(nftw(rig->root, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
     osm_free(rig);
+    osm_metrics_clear();
     return osm_mem_live() ? -1 : 0;
 }
 
