@@ -86,10 +86,13 @@ static const char *on_roots(void *ud)
     return "roots";
 }
 
-static size_t on_proxies(void *ud)
+static const char *on_version(void *ud, const char *proxy, size_t *like_it)
 {
     (void)ud;
-    return 0;
+    (void)proxy;
+    if (like_it)
+        *like_it = 1;
+    return "";
 }
 
 static bool on_connected(void *ud, const char *uuid)
@@ -192,8 +195,8 @@ static void start(struct rig *rig)
                    .osm_namespace = "osm-system",
                    .trust_domain = "cluster.local"},
     };
-    const struct osm_reload_callbacks callbacks = {rig,      on_publish, on_changed,
-                                                   on_roots, on_proxies, on_connected};
+    const struct osm_reload_callbacks callbacks = {rig,      on_publish,   on_changed,
+                                                   on_roots, on_connected, on_version};
     if (osm_reload_start(&rig->reload, &config, &callbacks, &err))
         fail_msg("%s", err.msg);
     osm_reload_synced(rig->reload);
