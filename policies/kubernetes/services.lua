@@ -130,6 +130,25 @@ local function name_clusters(ports, meant, namespace, service)
   end
 end
 
+-- A sidecar's administration and its two listeners for the application's traffic: only the pod itself may reach them.
+local SIDECAR_PORTS = { [15000] = true, [15001] = true, [15003] = true }
+
+--- The ports of pods without those that are a sidecar's own.
+---@param mesh mesh.Reader
+---@param service table
+---@param index integer  of the port
+---@param targets integer[]
+---@return integer[]?  nil: nothing is left of some
+local function not_of_sidecars(mesh, service, index, targets)
+  local left = list.map(targets, function(target)
+    if not SIDECAR_PORTS[target] then return target end
+    mesh.reject(service, { "spec", "ports", index, "targetPort" }, target .. " is a port of the sidecar itself: nobody is "
+      .. "led there")
+    return nil
+  end)
+  return (#left > 0 or #targets == 0) and left or nil
+end
+
 M.rules = {}
 
 --- The ports that the mesh carries. Of two ports on one target port with two protocols the first by name stays: one
@@ -156,8 +175,8 @@ function M.rules.ports(mesh, namespace, name)
     if (port.protocol or "TCP") == "TCP" then
       local protocol, field = protocol_of(port)
       local path = { "spec", "ports", index, field }
-      local targets, other = mesh.target_ports(namespace, name, port.port), nil
-      local free = list.map(targets, function(target)
+      local targets, other = not_of_sidecars(mesh, service, index, mesh.target_ports(namespace, name, port.port)), nil
+      local free = list.map(targets or {}, function(target)
         if (spoken[target] or protocol) == protocol then return target end
         other = other or target
         return nil
@@ -167,7 +186,7 @@ function M.rules.ports(mesh, namespace, name)
           .. "tcp-server-first")
       elseif taken[port.port] then
         mesh.reject(service, { "spec", "ports", index, "port" }, "is given twice; the first by name is used")
-      else
+      elseif targets then
         if other then
           mesh.reject(service, path, object.quote(protocol) .. " cannot share target port " .. other .. " with "
             .. object.quote(spoken[other]) .. "; the first by name is used")

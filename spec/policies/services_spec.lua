@@ -313,6 +313,19 @@ subsets: [{addresses: [{ip: 10.244.2.22}], ports: [{name: x, port: 8081}]}]
   end)
 end)
 
+describe("a port of the sidecar itself", function()
+  it("is none of a Service: the administration of a pod is its own", function()
+    for _, target in ipairs({ 15000, 15001, 15003 }) do
+      local alone = w1.world(w1.PERMISSIVE):everything()
+      local mesh = w1.world(w1.PERMISSIVE, w1.service("adm", "10.96.2.92", "app: shop", "{port: 80, targetPort: " .. target .. "}"))
+      assert.same(alone["blue/shop-1"], mesh:everything()["blue/shop-1"])
+      assert.is_nil(mesh:clusters("red/caller-1")["blue/adm|" .. target])
+      assert.matches("spec.ports[0].targetPort: " .. target .. " is a port of the sidecar itself", mesh:rejects()[1], 1, true)
+      assert.equal(1, #mesh:rejects())
+    end
+  end)
+end)
+
 describe("a ClusterIP that two Services have", function()
   it("leads to the older one, or the lesser by name, and is reported on the other", function()
     local mesh = w1.world(w1.PERMISSIVE, w1.service("s1", "10.96.2.91", "app: shop", "{port: 80}"),

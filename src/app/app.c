@@ -173,16 +173,18 @@ static const char *roots_pem(void *ud)
     return osm_ca_roots_pem(app->ca);
 }
 
-static size_t connected_proxies(void *ud)
-{
-    const struct osm_app *app = ud;
-    return app->ads ? osm_ads_proxies(app->ads) : 0;
-}
-
 static bool is_connected(void *ud, const char *proxy)
 {
     const struct osm_app *app = ud;
     return app->ads && osm_ads_connected(app->ads, proxy);
+}
+
+static const char *version_of(void *ud, const char *proxy, size_t *like_it)
+{
+    const struct osm_app *app = ud;
+    if (like_it)
+        *like_it = 0;
+    return app->ads ? osm_ads_version(app->ads, proxy, like_it) : "";
 }
 
 static int start_policies(struct osm_app *app, struct osm_err *err)
@@ -201,8 +203,8 @@ static int start_policies(struct osm_app *app, struct osm_err *err)
                    .trust_domain = config->trust_domain,
                    .memory_max_bytes = config->policy_memory_bytes},
     };
-    const struct osm_reload_callbacks callbacks = {app,       publish,           policies_changed,
-                                                   roots_pem, connected_proxies, is_connected};
+    const struct osm_reload_callbacks callbacks = {app,       publish,      policies_changed,
+                                                   roots_pem, is_connected, version_of};
     return osm_reload_start(&app->reload, &reload, &callbacks, err);
 }
 

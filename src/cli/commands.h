@@ -46,6 +46,8 @@ int osm_cli_wait(const struct osm_cli *cli);
 int osm_cli_proxy_bootstrap(const struct osm_cli *cli, const char *pod);
 /** @p type: CDS, EDS, LDS, RDS, SDS or NULL for all. */
 int osm_cli_proxy_config(const struct osm_cli *cli, const char *pod, const char *type);
+/** How programs talk to a console. */
+int osm_cli_debug_help(void);
 /** @p words: one command; none: a session on standard input. */
 int osm_cli_debug(const struct osm_cli *cli, const char *const *words, size_t n);
 int osm_cli_policy_list(const struct osm_cli *cli);

@@ -9,7 +9,6 @@
 #include "base/json.h"
 
 #include <errno.h>
-#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -291,7 +290,6 @@ static void run_terminal(struct debug *d)
     struct osm_err err = {0};
     struct osm_edit *edit = NULL;
     char prompt[32], *path = history_path();
-    (void)setlocale(LC_CTYPE, "");
     learn_role(d);
     if (!d->lost && osm_edit_new(&edit, path, complete, d, &err)) {
         (void)fprintf(stderr, "osm: %s\n", err.msg);
@@ -353,6 +351,53 @@ static void run_words(struct debug *d, const char *const *words, size_t n)
         d->failed = true;
     }
     osm_free(line);
+}
+
+int osm_cli_debug_help(void)
+{
+    static const char text[] =
+        "osm debug: a console of the daemon\n\n"
+        "  osm debug                       a session; on a pipe each line is a command\n"
+        "  osm debug COMMAND...            one command; `osm debug help` lists them, with the role "
+        "that each needs\n"
+        "  osm debug -- COMMAND --FLAG     one with a flag of its own\n"
+        "  --socket PATH                   its --debug-socket, or the control socket\n"
+        "  --console HOST:PORT --token-file FILE   its --debug-console\n\n"
+        "For programs: osm debug --json, or the socket itself, with one JSON object per line each "
+        "way. On\n"
+        "--debug-console the first line is the token. (A first byte that is no '{' makes the "
+        "session "
+        "one of text,\n"
+        "as of `nc -U`: lines, answers, prompts.)\n\n"
+        "  {\"id\": 1, \"cmd\": \"xds.show\", \"args\": {\"node\": \"blue/shop-1\", \"type\": "
+        "\"CDS\"}}\n"
+        "  {\"id\": 2, \"line\": \"xds show blue/shop-1 CDS\", \"render\": true}      as typed; "
+        "answered "
+        "in text\n\n"
+        "  {\"id\": 1, \"ok\": true, \"data\": {...}}        \"render\": \"text\" instead of "
+        "\"data\"\n"
+        "  {\"id\": 1, \"ok\": false, \"err\": {\"code\": \"OSM_EACCES\", \"msg\": \"...\"}}\n"
+        "  {\"id\": 1, \"event\": {...}}                   before the answer: of watch\n"
+        "  {\"id\": 1, \"ok\": true, \"more\": true, \"page\": \"...\"}   over 1 MiB (debug "
+        "consoles only): a "
+        "piece of the\n"
+        "                                              JSON text of data; {\"cmd\": \"more\"} "
+        "gives "
+        "the next\n"
+        "  {\"id\": 1, \"ok\": true, \"data\": {\"incomplete\": true}}   of eval: ask again with "
+        "more "
+        "lines\n\n"
+        "Answers come in any order; `id`, which may be anything, tells which. What goes on (watch) "
+        "ends with the next\n"
+        "request; {\"cmd\": \"stop\"} asks for nothing else. {\"cmd\": \"help\"} describes every "
+        "command: "
+        "role and arguments.\n\n"
+        "Limits: 4 sessions of a debug console, 16 of the control socket; 64 KiB of a request; 10 "
+        "s "
+        "for most answers;\n"
+        "5 min without a word; who does not read for 10 s is dropped. eval: 1 s and 16 MiB beyond "
+        "the copy.\n";
+    return fputs(text, stdout) < 0 || fflush(stdout) ? 1 : 0;
 }
 
 int osm_cli_debug(const struct osm_cli *cli, const char *const *words, size_t n)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <histedit.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -188,6 +189,7 @@ int osm_edit_new(struct osm_edit **out, const char *history_path, osm_edit_compl
     struct osm_edit *e = osm_alloc(sizeof *e);
     if (!e)
         return osm_fail(err, OSM_ENOMEM, "line editing");
+    (void)setlocale(LC_CTYPE, ""); /* what a character is; this process has no Lua by now */
     e->complete = complete;
     e->ud = ud;
     e->path = history_path ? osm_strdup(history_path) : NULL;

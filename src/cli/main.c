@@ -112,6 +112,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
         return osm_cli_wait(cli);
     if (n == 1 && !strcmp(words[0], "diff"))
         return osm_cli_diff(cli);
+    if (n == 2 && !strcmp(words[0], "help") && !strcmp(words[1], "debug"))
+        return osm_cli_debug_help();
     if (n && !strcmp(words[0], "debug"))
         return osm_cli_debug(cli, words + 1, n - 1);
     if (n == 1 && !strcmp(words[0], "version")) {

@@ -36,9 +36,11 @@ struct osm_reload_callbacks {
     /** Something about the generations has changed: whoever waits may look again. */
     void (*changed)(void *ud);
     const char *(*roots_pem)(void *ud);
-    /** How many proxies are connected; whether this one is. */
-    size_t (*proxies)(void *ud);
+    /** Whether the proxy is connected. */
     bool (*connected)(void *ud, const char *proxy);
+    /** Its version, "1.36.4"; "" unknown; borrowed for the moment. *like_it (may be NULL): how many
+     * connected proxies have the same: what one version refuses another may take. */
+    const char *(*version)(void *ud, const char *proxy, size_t *like_it);
 };
 
 /* Whom a canary serves. All zero: it serves nobody first. */

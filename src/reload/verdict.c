@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100 };
@@ -170,9 +171,8 @@ static bool differ(const struct osm_generation *a, const struct osm_generation *
     return false;
 }
 
-static size_t refusals_needed(const struct osm_reload *r)
+static size_t refusals_needed(const struct osm_reload *r, size_t proxies)
 {
-    size_t proxies = r->callbacks.proxies(r->callbacks.ud);
     size_t needed = (proxies + PROXIES_PER_REFUSAL - 1) / PROXIES_PER_REFUSAL;
     if (r->canary.count)
         return 1;
@@ -180,11 +180,20 @@ static size_t refusals_needed(const struct osm_reload *r)
     return needed > proxies && proxies ? proxies : needed;
 }
 
-/* One proxy more speaks against what is on trial. True: they are enough. */
-static bool count_against(struct osm_reload *r, const char *proxy)
+/* One proxy more speaks against what is on trial. True: they are enough, of those of one version.
+ * *of: how many have that. */
+static bool count_against(struct osm_reload *r, const char *proxy, size_t *against, size_t *of)
 {
-    return !osm_map_put(&r->refusing, proxy, r, NULL) && /* without memory the next one counts */
-           r->refusing.count >= refusals_needed(r);
+    char version[64];
+    (void)snprintf(version, sizeof version, "%s", r->callbacks.version(r->callbacks.ud, proxy, of));
+    if (osm_map_put(&r->refusing, proxy, r, NULL))
+        return false; /* without memory the next one counts */
+    *against = 0;
+    osm_map_each (&r->refusing, e)
+        *against += !strcmp(r->callbacks.version(r->callbacks.ud, e->key, NULL), version);
+    if (r->canary.count)
+        *of = r->canary.count;
+    return *against >= refusals_needed(r, *of);
 }
 
 /* Whoever tells of it is in the middle of a stream. */
@@ -195,36 +204,33 @@ static void decide_soon(struct osm_reload *r, char *refusal_taken)
         osm_timer_start(r->verdict, 0, 0);
 }
 
-static size_t concerned(const struct osm_reload *r)
-{
-    return r->canary.count ? r->canary.count : r->callbacks.proxies(r->callbacks.ud);
-}
-
 void osm_reload_refused(struct osm_reload *r, const struct osm_reload_refusal *f)
 {
     struct osm_generation *other;
     uint64_t since;
+    size_t against, of;
     if (r->refusal || !on_trial(r, f->proxy, &other, &since) || f->since < since ||
-        !says_otherwise(other, f) || !count_against(r, f->proxy))
+        !says_otherwise(other, f) || !count_against(r, f->proxy, &against, &of))
         return;
     osm_free(r->refused_name);
     r->refused_name = osm_strdup(f->name);
     r->refused_type = f->type;
-    decide_soon(r, osm_strf("%zu of %zu proxies refuse %s \"%s\": %s", r->refusing.count,
-                            concerned(r), osm_xds_type_short(f->type), f->name, f->error));
+    decide_soon(r, osm_strf("%zu of %zu proxies refuse %s \"%s\": %s", against, of,
+                            osm_xds_type_short(f->type), f->name, f->error));
 }
 
 void osm_reload_restarted(struct osm_reload *r, const char *proxy, uint64_t since)
 {
     struct osm_generation *other, *tried;
     uint64_t first;
+    size_t against, of;
     if (r->refusal || !(tried = on_trial(r, proxy, &other, &first)) || since < first ||
-        !differ(tried, other, proxy) || !count_against(r, proxy))
+        !differ(tried, other, proxy) || !count_against(r, proxy, &against, &of))
         return;
     osm_free(osm_take_ptr(&r->refused_name));
     decide_soon(r, osm_strf("%zu of %zu proxies refuse or began anew right after they were told, "
                             "the last is %s",
-                            r->refusing.count, concerned(r), proxy));
+                            against, of, proxy));
 }
 
 void osm__reload_on_verdict(void *ud)

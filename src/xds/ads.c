@@ -489,6 +489,18 @@ size_t osm_ads_proxies(const struct osm_ads *ads)
     return ads->by_proxy.count;
 }
 
+const char *osm_ads_version(const struct osm_ads *ads, const char *proxy, size_t *like_it)
+{
+    const struct osm__conn *conn = osm_map_get(&ads->by_proxy, proxy);
+    const char *version = conn ? conn->version : "";
+    if (!like_it)
+        return version;
+    *like_it = 0;
+    osm_map_each (&ads->by_proxy, e)
+        *like_it += !strcmp(((const struct osm__conn *)e->value)->version, version);
+    return version;
+}
+
 bool osm_ads_connected(const struct osm_ads *ads, const char *proxy)
 {
     return osm_map_has(&ads->by_proxy, proxy);

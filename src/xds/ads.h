@@ -78,6 +78,10 @@ void osm_ads_set_leaf_kind(struct osm_ads *ads, const char *kind);
 /** How many proxies are connected. */
 size_t osm_ads_proxies(const struct osm_ads *ads);
 bool osm_ads_connected(const struct osm_ads *ads, const char *proxy);
+/** The version that a connected proxy says of itself, "1.36.4"; "" unknown, or it is not connected.
+ * *like_it (may be NULL): how many connected proxies say the same. Borrowed until the next turn of
+ * the loop. */
+const char *osm_ads_version(const struct osm_ads *ads, const char *proxy, size_t *like_it);
 /** One of them, of the proxy's newest stream; NULL: it has none. */
 json_t *osm_ads_proxy_status(const struct osm_ads *ads, const char *proxy);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */

@@ -312,6 +312,7 @@ static void note_node(struct osm__conn *conn, const struct osm_discovery_request
     if (conn->has_node || !r->has_node)
         return;
     conn->has_node = true;
+    memcpy(conn->version, r->version, sizeof conn->version);
     if (r->node_id[0] && strcasecmp(r->node_id, conn->peer.id.uuid) != 0)
         osm_log(OSM_LOG_XDS, OSM_LOG_WARN,
                 "node id is not of the certificate; the certificate counts",

@@ -11,6 +11,7 @@
 
 #include "base/map.h"
 #include "xds/ads.h"
+#include "xds/discovery.h"
 #include "xds/stream.h"
 
 #include <grpc/grpc.h>
@@ -96,6 +97,7 @@ struct osm__conn {
     struct osm_stream *stream;
     bool seen, has_node, unknown_type; /* seen: its pod was in a snapshot */
     bool asked_clusters;
+    char version[OSM_AGENT_VERSION_SIZE]; /* of the proxy; "" unknown */
     enum osm_xds_type sending_type;
     uint64_t sent_us[OSM_XDS_TYPE_COUNT]; /* the newest response, until it is answered */
     uint64_t view_number, leaf_generation, applied_number;

@@ -4,6 +4,7 @@
 
 #include "xds/wire.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { SHARE_FROM_BYTES = 1024, TEXT_MAX_BYTES = 512 * 1024 * 1024 };
@@ -53,6 +54,31 @@ static bool enter(const struct osm_wire_field *f, struct osm_wire_reader *out)
     return true;
 }
 
+/* BuildVersion: its `version` of three numbers. */
+static bool read_version(struct decoder *d, const struct osm_wire_field *f)
+{
+    struct osm_wire_reader r, numbers;
+    struct osm_wire_field in, number;
+    uint32_t parts[4] = {0};
+    int rc;
+    if (!enter(f, &r))
+        return false;
+    while ((rc = osm_wire_next(&r, &in)) > 0) {
+        if (in.field != 1)
+            continue;
+        if (!enter(&in, &numbers))
+            return false;
+        while ((rc = osm_wire_next(&numbers, &number)) > 0)
+            if (number.field <= 3 && number.type == OSM_WIRE_VARINT)
+                parts[number.field] = (uint32_t)number.number;
+        if (rc)
+            return false;
+        (void)snprintf(d->out->version, sizeof d->out->version, "%u.%u.%u", parts[1], parts[2],
+                       parts[3]);
+    }
+    return rc == 0;
+}
+
 static bool read_node(struct decoder *d, const struct osm_wire_field *f)
 {
     struct osm_wire_reader r;
@@ -66,6 +92,8 @@ static bool read_node(struct decoder *d, const struct osm_wire_field *f)
                           : in.field == 6 ? &d->out->user_agent
                                           : NULL;
         if (to && !(*to = take_text(d, &in)))
+            return false;
+        if (in.field == 8 && !read_version(d, &in))
             return false;
     }
     return rc == 0;

@@ -5,10 +5,13 @@
 #include "base/buf.h"
 #include "xds/stream.h"
 
+enum { OSM_AGENT_VERSION_SIZE = 32 };
+
 /* A decoded request. Its strings live in `memory`. */
 struct osm_discovery_request {
     struct osm_stream_request request;
-    const char *node_id, *user_agent; /* "" where absent */
+    const char *node_id, *user_agent;     /* "" where absent */
+    char version[OSM_AGENT_VERSION_SIZE]; /* of the client, "1.36.4"; "" where absent */
     bool has_node;
     char *memory;
     const char **lists;

@@ -39,7 +39,9 @@ C_RULES = [
     Rule(_MEMORY, "use base/mem.h", ("src/base/mem.c",)),
     Rule("uv_default_loop", "the loop is passed in"),
     Rule(_LUA_LOADERS, "opens what the sandbox keeps shut; load text from memory"),
-    Rule("setlocale uselocale", "numbers and the order of texts in Lua would depend on the machine"),
+    Rule(
+        "setlocale uselocale", "numbers and the order of texts in Lua would depend on the machine", ("src/cli/edit.c",)
+    ),
     Rule("system popen", "a shell reads it: use posix_spawn with a list", (), True),
 ]
 # A member or a qualified name is another function; a declaration `void free(` has a type before it and is one of ours.

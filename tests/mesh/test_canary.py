@@ -267,6 +267,26 @@ def test_processes_that_begin_anew_speak_against_what_they_were_told(raw: World,
     assert "began anew right after they were told" in generations(raw)["problem"]
 
 
+def test_what_one_version_refuses_counts_among_its_like(raw: World, overlay: Path) -> None:
+    """Two of the three that are older refuse: of all that are connected they would be too few to matter."""
+    with ExitStack() as stack:
+        pods = [raw.pods[f"red/p{n}"] for n in range(3)]
+        older = [stack.enter_context(Delta(raw, pod, version=(1, 30, 2))) for pod in pods]
+        newer = stack.enter_context(Delta(raw, raw.pods["red/p9"], version=(1, 36, 4)))
+        for client in (*older, newer):
+            client.fetch(CDS)
+        raw.daemon.applied()
+        write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
+        newer.ack(newer.expect(CDS))
+        older[0].ack(older[0].expect(CDS))
+        older[1].nack(older[1].expect(CDS))
+        assert reload(raw)["state"] == "active"
+        assert states(raw) == {"active": 1, "standing by": 1}
+        older[2].nack(older[2].expect(CDS))
+        until(lambda: states(raw).get("rolled back") == 1, "it is rolled back")
+        assert "2 of 3 proxies refuse CDS" in generations(raw)["problem"]
+
+
 def test_every_reload_can_be_a_canary(overlay: Path) -> None:
     """By flags of the daemon: what is saved serves a share first."""
     flags = ["--policy-canary", "50%", "--policy-soak", "1s", "--policy-guard", "90%", "--policy-watch", "1s"]

@@ -10,6 +10,7 @@ import pytest
 from rig import World
 from rig.daemon import ROOT, build_dir
 from rig.waiting import until
+from rig.web import get
 from rig.xds import CDS, EDS, LDS, SDS, Delta, Sotw
 
 
@@ -70,9 +71,9 @@ spec: {service: shop, backends: [{service: shop, weight: 50}, {service: shop-v2,
 @pytest.mark.skipif(not (ROOT / "build" / "asan" / "osm-controller").exists(), reason="build/asan is not built")
 def test_no_leak_at_exit_after_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Built with address and undefined-behaviour sanitizers: objects come, change, break and go, clients of both forms
-    come and go, the CLI asks everything; then SIGTERM. The sanitizers end a process that leaks with an error."""
+    come and go, the CLI and HTTP are asked everything; then SIGTERM. The sanitizers end a process that leaks with an error."""
     monkeypatch.setenv("OSM_BUILD", str(ROOT / "build" / "asan"))
-    with World(real=False) as world:
+    with World(real=False, flags=["--debug-address=127.0.0.1:0"]) as world:
         policies(world)
         world.start()
         caller = world.pods["red/caller"]
@@ -88,6 +89,11 @@ def test_no_leak_at_exit_after_work(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             world.daemon.osm("status")
             world.daemon.osm("proxy", "get", "config", "red/caller")
             world.daemon.osm("proxy", "bootstrap", "red/caller", "--out", str(tmp_path / "sidecar"))
+            for path in ("/metrics", "/health/ready?verbose", "/version", "/smi/version"):
+                get(world.daemon.http(), path)
+            debug = world.status()["debug"]
+            for path in get(debug, "/debug").json():
+                get(debug, f"{path}?seconds=1&uuid={caller.uuid}&cfg=true")
         world.delete("Pod", "red", "caller")
         world.daemon.applied()
         status = world.daemon.stop(timeout=30.0)

@@ -26,6 +26,7 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from envoy.type.v3 import semantic_version_pb2
 from google.protobuf import json_format
 from google.rpc import status_pb2
 
@@ -123,10 +124,20 @@ class _Stream(Generic[Request]):
     """What both forms share: a queue of requests out, a thread that reads responses in."""
 
     def __init__(
-        self, world: World, pod: Pod, *, credentials: Credentials | None = None, node_id: str | None = None
+        self,
+        world: World,
+        pod: Pod,
+        *,
+        credentials: Credentials | None = None,
+        node_id: str | None = None,
+        version: tuple[int, int, int] | None = None,
     ) -> None:
         self._world, self.pod = world, pod
         self._node = base_pb2.Node(id=pod.uuid if node_id is None else node_id, cluster=f"{pod.account}.{pod.ns}")
+        if version:
+            major, minor, patch = version
+            number = semantic_version_pb2.SemanticVersion(major_number=major, minor_number=minor, patch=patch)
+            self._node.user_agent_build_version.version.CopyFrom(number)
         self._credentials = credentials
         self._out: queue.Queue[Request | None] = queue.Queue()
         self._in: queue.Queue[Answer | grpc.RpcError | None] = queue.Queue()

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/yaml.h"
 
 #include <fcntl.h>
@@ -58,7 +59,7 @@ struct rig {
     bool late;
     struct osm_snapshot *served; /* NULL: nothing yet */
     size_t published, answers;
-    json_int_t known; /* the newest generation, before something is done */
+    json_int_t known;            /* the newest generation, before something is done */
     char state[32], reason[256]; /* of the last answer; "" where it could not be put into words */
     char root[32], dir[PATH_BYTES], state_dir[PATH_BYTES];
     const char *dirs[2];
@@ -85,10 +86,13 @@ static const char *on_roots(void *ud)
     return "roots";
 }
 
-static size_t on_proxies(void *ud)
+static const char *on_version(void *ud, const char *proxy, size_t *like_it)
 {
     (void)ud;
-    return 0;
+    (void)proxy;
+    if (like_it)
+        *like_it = 1;
+    return "";
 }
 
 static bool on_connected(void *ud, const char *uuid)
@@ -146,15 +150,21 @@ static bool is_answered(struct rig *rig)
 
 /* --- a life --- */
 
-static void save(struct rig *rig, int seconds)
+static void save_text(const struct rig *rig, const char *name, const char *text, size_t len)
 {
-    char text[sizeof bundle + 16], path[PATH_BYTES + 8];
-    (void)snprintf(path, sizeof path, "%s/m.lua", rig->dir);
+    char path[PATH_BYTES + 16];
+    (void)snprintf(path, sizeof path, "%s/%s", rig->dir, name);
+    assert_int_equal(osm_file_write(AT_FDCWD, path, text, len, 0600), 0);
+}
+
+static void save(const struct rig *rig, int seconds)
+{
+    char text[sizeof bundle + 16];
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     (void)snprintf(text, sizeof text, bundle, seconds);
 #pragma GCC diagnostic pop
-    assert_int_equal(osm_file_write(AT_FDCWD, path, text, strlen(text), 0600), 0);
+    save_text(rig, "m.lua", text, strlen(text));
 }
 
 static void put_objects(struct rig *rig)
@@ -185,8 +195,8 @@ static void start(struct rig *rig)
                    .osm_namespace = "osm-system",
                    .trust_domain = "cluster.local"},
     };
-    const struct osm_reload_callbacks callbacks = {rig,      on_publish, on_changed,
-                                                   on_roots, on_proxies, on_connected};
+    const struct osm_reload_callbacks callbacks = {rig,      on_publish,   on_changed,
+                                                   on_roots, on_connected, on_version};
     if (osm_reload_start(&rig->reload, &config, &callbacks, &err))
         fail_msg("%s", err.msg);
     osm_reload_synced(rig->reload);
@@ -233,6 +243,7 @@ static int tear_down(void **state)
     osm_store_free(rig->store);
     assert_int_equal(nftw(rig->root, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
     osm_free(rig);
+    osm_metrics_clear();
     return osm_mem_live() ? -1 : 0;
 }
 
@@ -259,14 +270,19 @@ static bool serves(const struct rig *rig, int seconds)
     return holds(proxy->cls->types[OSM_XDS_CDS].list[0]->body, piece, sizeof piece);
 }
 
-/* Saves and asks for it; the outcome is in rig->state. False: no answer comes. */
+/* Asks for what has been saved; the outcome is in rig->state. False: no answer comes. */
+static bool ask(struct rig *rig)
+{
+    rig->answers = 0;
+    osm_reload_now(rig->reload, false, on_answer, rig);
+    return turn(rig, is_answered);
+}
+
 static bool reload(struct rig *rig, int seconds, long fail_at)
 {
     save(rig, seconds);
-    rig->answers = 0;
     osm_mem_fail_at(fail_at);
-    osm_reload_now(rig->reload, false, on_answer, rig);
-    return turn(rig, is_answered);
+    return ask(rig);
 }
 
 static void test_what_is_asked_for_takes_over(void **state)
@@ -279,6 +295,58 @@ static void test_what_is_asked_for_takes_over(void **state)
     assert_string_equal(rig->state, "active");
     assert_true(serves(rig, 2));
     assert_int_equal(rig->answers, 1);
+}
+
+/* An editor or a copy that has got so far when somebody looks: nothing of it takes over, and what
+ * is served is not even published again. */
+static void test_a_bundle_that_is_cut_off_never_takes_over(void **state)
+{
+    struct rig *rig = *state;
+    char text[sizeof bundle + 16], path[PATH_BYTES + 8];
+    start(rig);
+    assert_true(turn(rig, is_settled));
+    save(rig, 2);
+    (void)snprintf(path, sizeof path, "%s/m.lua", rig->dir);
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    size_t len = fread(text, 1, sizeof text, file);
+    assert_int_equal(fclose(file), 0);
+    size_t published = rig->published;
+    for (size_t cut = 0; cut + strlen("return M\n") <= len; cut += 13) {
+        save_text(rig, "m.lua", text, cut);
+        assert_true(ask(rig));
+        assert_string_equal(rig->state, "rejected");
+        assert_true(serves(rig, 1));
+    }
+    assert_int_equal(rig->published, published);
+    save_text(rig, "m.lua", text, len);
+    assert_true(ask(rig));
+    assert_string_equal(rig->state, "active");
+    assert_true(serves(rig, 2));
+}
+
+/* The same with files instead of bytes. */
+static void test_a_bundle_that_lacks_a_file_never_takes_over(void **state)
+{
+    static const char whole[] = "local names = require('names')\n"
+                                "local M = { api = 1, rules = {} }\n"
+                                "function M.rules.name() return names.text end\n"
+                                "return M\n";
+    static const char names[] = "return { text = 'x' }\n";
+    struct rig *rig = *state;
+    start(rig);
+    assert_true(turn(rig, is_settled));
+    save(rig, 2);
+    save_text(rig, "more.lua", whole, sizeof whole - 1);
+    assert_true(ask(rig));
+    assert_string_equal(rig->state, "rejected");
+    assert_non_null(strstr(rig->reason, "names"));
+    assert_true(serves(rig, 1));
+    save_text(rig, "names.lua", names, sizeof names - 1);
+    assert_true(ask(rig));
+    if (strcmp(rig->state, "active") != 0)
+        fail_msg("%s: %s", rig->state, rig->reason);
+    assert_true(serves(rig, 2));
 }
 
 static json_int_t newest(const struct rig *rig)
@@ -352,6 +420,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_what_is_asked_for_takes_over, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_bundle_that_is_cut_off_never_takes_over, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_bundle_that_lacks_a_file_never_takes_over, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_an_answer_is_about_what_was_saved_before_the_question,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_any_allocation_of_a_reload_may_fail, set_up,

@@ -27,6 +27,13 @@ static struct osm_buf delta_request(void)
     text(&b, 2, "cluster");
     text(&b, 3, ""); /* metadata: whatever it holds is nobody's business */
     text(&b, 6, "envoy");
+    size_t build = osm_wire_open(&b, 8), numbers = osm_wire_open(&b, 1);
+    for (uint32_t i = 1; i <= 3; i++) {
+        osm_wire_put_tag(&b, i, OSM_WIRE_VARINT);
+        osm_wire_put_varint(&b, i == 1 ? 1 : 30 + i);
+    }
+    osm_wire_close(&b, numbers);
+    osm_wire_close(&b, build);
     osm_wire_close(&b, node);
     text(&b, 2, "type.googleapis.com/x");
     text(&b, 3, "a");
@@ -57,6 +64,7 @@ static void test_decodes_a_delta_request(void **state)
     assert_true(r.has_node);
     assert_string_equal("id-1", r.node_id);
     assert_string_equal("envoy", r.user_agent);
+    assert_string_equal("1.32.33", r.version);
     assert_string_equal("type.googleapis.com/x", r.request.type_url);
     assert_int_equal(3, r.request.names_len);
     assert_string_equal("a", r.request.names[0]);
