@@ -57,6 +57,7 @@ struct asked {
     struct osm_snapshot *served;
     struct osm_policy_files *in_force;
     bool behind;
+    bool bare;             /* the rules are not laid over those that are shipped */
     struct osm_buf answer; /* JSON text, made on the engine's thread */
     /* of a field */
     enum osm_xds_type type;
@@ -75,6 +76,21 @@ static bool wanted(void *ud)
     return osm_control_alive(a->request);
 }
 
+/* Somebody gave the directory of his own rules alone, perhaps. */
+static bool has_no_file_of(const struct osm_policy_files *files,
+                           const struct osm_policy_files *in_force, size_t layer)
+{
+    size_t below = 0;
+    for (size_t i = 0; i < in_force->len; i++) {
+        const struct osm_policy_file *f = &in_force->list[i];
+        bool lies_there = f->layer == layer || (f->below && f->below_layer == layer);
+        below += lies_there;
+        if (lies_there && osm_policy_files_find(files, f->path))
+            return false;
+    }
+    return below > 0;
+}
+
 static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
 {
     struct asked *a = ud;
@@ -91,10 +107,13 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
     a->behind = !osm_app_settled(app);
     if (!a->objects)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
-    if (policies)
-        return osm_policy_files_from_json(files, policies, err);
-    *files = osm_policy_files_ref(in_force);
-    return 0;
+    if (!policies) {
+        *files = osm_policy_files_ref(in_force);
+        return 0;
+    }
+    int rc = osm_policy_files_from_json(files, policies, err);
+    a->bare = !rc && has_no_file_of(*files, in_force, 0);
+    return rc;
 }
 
 static int append(const char *text, size_t len, void *buf)
@@ -185,9 +204,10 @@ static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *c
                                         .guard_percent = config->policy_guard_percent,
                                         .canceled = canceled};
     int rc = osm_preview_run(&preview, engine, out, err);
-    json_t *more = rc ? NULL
-                      : json_pack("{s:I, s:b, s:o}", "snapshot", (json_int_t)a->served->number,
-                                  "behind", a->behind, "layers", layers_of(a->in_force));
+    json_t *more =
+        rc ? NULL
+           : json_pack("{s:I, s:b, s:b, s:o}", "snapshot", (json_int_t)a->served->number, "behind",
+                       a->behind, "bare", a->bare, "layers", layers_of(a->in_force));
     if (!rc && (!more || json_object_update(*out, more)))
         rc = osm_fail(err, OSM_ENOMEM, "out of memory");
     json_decref(more);

@@ -12,7 +12,8 @@ void osm_whatif_stop(struct osm_app *app);
 /** diff: {"policies": a bundle as osm_policy_files_json, or absent: those in force; "manifests",
  * "deletes": as of osm_apply, or absent}. Answers as osm_preview_run, and "snapshot", the number of
  * that which it was compared with, "behind": the objects were newer than that, "layers": the
- * directories of the policies in force.
+ * directories of the policies in force, "bare": other policies were given, and the first of these
+ * is not among them.
  * policy.why_not: {"caller", "service", "port", "method", "path", "headers": {name: value}}, all
  * but the first two may be absent. Answers as osm_why_not. */
 extern const struct osm_control_command osm_whatif_commands[];

@@ -314,6 +314,11 @@ static void print_notes(const json_t *diff)
                       "osm: no policy sees %" JSON_INTEGER_FORMAT
                       " of the objects: their namespaces are not of the mesh\n",
                       outside);
+    if (json_is_true(json_object_get(diff, "bare")))
+        (void)fprintf(stderr,
+                      "osm: the policies hold no file of %s, so all that it says would be gone: "
+                      "name that directory first to lay others over it\n",
+                      json_string_value(json_array_get(json_object_get(diff, "layers"), 0)));
     if (json_is_true(json_object_get(diff, "behind")))
         (void)fprintf(stderr, "osm: the daemon is translating newer objects just now: the diff may "
                               "hold what they change\n");
