@@ -353,7 +353,7 @@ static void parsed(void *ud)
     struct parsing *p = ud;
     struct osm__session *s = p->session;
     s->parsing = false;
-    if (s->control->large == s)
+    if (!s->closed && s->control->large == s) /* else that is done, and the control perhaps gone */
         s->control->large = NULL;
     if (s->closing) {
         json_decref(p->message);

@@ -211,6 +211,24 @@ static void test_a_session_ends_while_its_request_is_parsed(void **state)
     osm_free(line);
 }
 
+/* The client, and then the server, have gone meanwhile. */
+static void test_an_answer_that_nobody_hears(void **state)
+{
+    struct fixture *f = *state;
+    for (int stopped = 0; stopped < 2; stopped++) {
+        int fd = client(f);
+        say(f, fd, "{\"cmd\":\"keep\"}\n", 15);
+        while (!f->kept)
+            turn(f);
+        close(fd);
+        if (stopped)
+            osm_control_stop(osm_take_ptr(&f->control));
+        for (int i = 0; i < 50; i++)
+            turn(f);
+        osm_control_reply_text(osm_take_ptr(&f->kept), osm_strdup("{}"), 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +245,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_does_not_go_on_is_dropped, setup_large, teardown),
         cmocka_unit_test_setup_teardown(test_a_session_ends_while_its_request_is_parsed,
                                         setup_large, teardown),
+        cmocka_unit_test_setup_teardown(test_an_answer_that_nobody_hears, setup_large, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
