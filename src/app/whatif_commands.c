@@ -46,12 +46,13 @@ void osm_whatif_stop(struct osm_app *app)
 struct asked;
 /* On the engine's thread. *out: the answer. */
 typedef int work_fn(struct asked *asked, struct osm_engine *engine, const atomic_bool *canceled,
-                    json_t **out, struct osm_err *err);
+                    void **kept, json_t **out, struct osm_err *err);
 
 struct asked {
     struct osm_app *app;
     struct osm_control_request *request;
     work_fn *work;
+    void (*drop)(void *kept);
     json_t *args; /* shared with the request, as all of it is: references are atomic */
     struct osm_changes *objects;
     struct osm_snapshot *served;
@@ -121,12 +122,12 @@ static int append(const char *text, size_t len, void *buf)
     return osm_buf_add(buf, text, len);
 }
 
-static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled,
+static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled, void **kept,
                 struct osm_err *err)
 {
     struct asked *a = ud;
     json_t *out = NULL;
-    int rc = a->work(a, engine, canceled, &out, err);
+    int rc = a->work(a, engine, canceled, kept, &out, err);
     if (!rc && json_dump_callback(out, append, &a->answer, JSON_COMPACT))
         rc = osm_fail(err, OSM_ELIMIT, "the answer has more than %d bytes as text",
                       ANSWER_MAX_BYTES);
@@ -161,7 +162,7 @@ static void ask(struct osm_app *app, struct osm_control_request *request, const 
 {
     struct osm_err err = {0};
     struct asked *a = osm_alloc(sizeof *a);
-    const struct osm_scratch_task task = {ready, begin, work, end, wanted, a};
+    const struct osm_scratch_task task = {ready, begin, work, asked->drop, end, wanted, a};
     if (!a || !asked->args || !app->scratch) {
         (void)(app->scratch ? osm_fail(&err, OSM_ENOMEM, "out of memory")
                             : osm_fail(&err, OSM_EBUSY, "the daemon is starting"));
@@ -191,7 +192,7 @@ static json_t *layers_of(const struct osm_policy_files *files)
 }
 
 static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
-                json_t **out, struct osm_err *err)
+                void **kept, json_t **out, struct osm_err *err)
 {
     const struct osm_app_config *config = &a->app->config; /* does not change */
     const struct osm_preview preview = {.objects = a->objects,
@@ -202,7 +203,8 @@ static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *c
                                         .osm_namespace = config->osm_namespace,
                                         .whole = !strncmp(config->source, "dir:", 4),
                                         .guard_percent = config->policy_guard_percent,
-                                        .canceled = canceled};
+                                        .canceled = canceled,
+                                        .kept = kept};
     int rc = osm_preview_run(&preview, engine, out, err);
     json_t *more =
         rc ? NULL
@@ -216,19 +218,21 @@ static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *c
 
 static void diff_command(void *ud, struct osm_control_request *request, const json_t *args)
 {
-    const struct asked asked = {.work = diff, .args = json_incref((json_t *)(uintptr_t)args)};
+    const struct asked asked = {
+        .work = diff, .drop = osm_preview_drop, .args = json_incref((json_t *)(uintptr_t)args)};
     ask(ud, request, &asked);
 }
 
 /* --- why: one field --- */
 
 static int field_why(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
-                     json_t **out, struct osm_err *err)
+                     void **kept, json_t **out, struct osm_err *err)
 {
     const struct osm_field_question question = {a->type, a->resource,
                                                 json_string_value(json_object_get(a->args, "path")),
                                                 json_object_get(a->args, "items"), a->objects};
     json_t *field = NULL;
+    (void)kept;
     (void)canceled; /* one emitter is asked: its own budget ends it */
     int rc = osm_field_why(&question, engine, &field, err);
     if (rc)
@@ -252,7 +256,7 @@ void osm_whatif_field(struct osm_app *app, struct osm_control_request *request,
 /* --- why not --- */
 
 static int why_not(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
-                   json_t **out, struct osm_err *err)
+                   void **kept, json_t **out, struct osm_err *err)
 {
     const struct osm_why_not question = {
         .served = a->served,
@@ -265,6 +269,7 @@ static int why_not(struct asked *a, struct osm_engine *engine, const atomic_bool
         .path = json_string_value(json_object_get(a->args, "path")),
         .headers = json_object_get(a->args, "headers"),
     };
+    (void)kept;
     (void)canceled; /* a few rules are asked: their own budgets end them */
     return osm_why_not(&question, engine, out, err);
 }

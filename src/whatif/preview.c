@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/map.h"
 #include "whatif/apply.h"
 
 enum { FIELDS_MAX = 1000, BYTES_MAX = 16 << 20 };
@@ -29,17 +30,98 @@ static int too_late(const struct osm_engine *engine, struct osm_err *err)
     return rc;
 }
 
+/* --- an engine that has evaluated before --- */
+
+struct kept {
+    struct osm_map objects; /* key -> osm_object: what the engine knows */
+    struct osm_snapshot *snapshot;
+};
+
+void osm_preview_drop(void *ud)
+{
+    struct kept *kept = ud;
+    osm_map_each (&kept->objects, e)
+        osm_object_unref(e->value);
+    osm_map_clear(&kept->objects);
+    osm_snapshot_unref(kept->snapshot);
+    osm_free(kept);
+}
+
+static void add_change(struct osm_changes *changes, struct osm_object *now, struct osm_object *gone)
+{
+    changes->list[changes->len++] =
+        (struct osm_change){now ? osm_object_ref(now) : NULL, gone ? osm_object_ref(gone) : NULL};
+}
+
+/* From the objects that the engine knows to those that it should; these are known then. Objects do
+ * not change: what is the same object is the same. */
+static struct osm_changes *changes_to(struct kept *kept, const struct osm_changes *objects)
+{
+    struct osm_map now = OSM_MAP_INIT;
+    struct osm_changes *changes = osm_alloc(sizeof *changes);
+    size_t max = objects->len + kept->objects.count;
+    int rc = 0;
+    if (changes)
+        changes->list = osm_alloc_array(max + 1, sizeof *changes->list);
+    if (!changes || !changes->list)
+        rc = OSM_ENOMEM;
+    for (size_t i = 0; i < objects->len && !rc; i++) {
+        struct osm_object *object = objects->list[i].now;
+        rc = osm_map_put(&now, object->key, object, NULL);
+        if (!rc && osm_map_get(&kept->objects, object->key) != object)
+            add_change(changes, object, NULL);
+    }
+    osm_map_each (&kept->objects, e)
+        if (!rc && !osm_map_get(&now, ((struct osm_object *)e->value)->key))
+            add_change(changes, NULL, e->value);
+    if (rc) {
+        osm_map_clear(&now);
+        osm_changes_free(changes);
+        return NULL;
+    }
+    osm_map_each (&now, e)
+        (void)osm_object_ref(e->value);
+    osm_map_each (&kept->objects, e)
+        osm_object_unref(e->value);
+    osm_map_clear(&kept->objects);
+    kept->objects = now;
+    return changes;
+}
+
+/* The engine has a snapshot for what is other than before only. */
+static int evaluate_changes(const struct osm_preview *p, struct osm_engine *engine,
+                            struct osm_snapshot **out, struct osm_err *err)
+{
+    struct kept *kept = *p->kept ? *p->kept : (*p->kept = osm_alloc(sizeof *kept));
+    struct osm_changes *changes = kept ? changes_to(kept, p->objects) : NULL;
+    int rc = changes ? osm_engine_run(engine, changes, out, err)
+                     : osm_fail(err, OSM_ENOMEM, "out of memory");
+    osm_changes_free(changes);
+    if (rc)
+        return rc;
+    if (*out) {
+        osm_snapshot_unref(kept->snapshot);
+        kept->snapshot = osm_snapshot_ref(*out);
+    } else if (kept->snapshot) {
+        *out = osm_snapshot_ref(kept->snapshot);
+    }
+    return 0;
+}
+
 /* Nothing differs from nothing: a mesh without objects is a snapshot too. */
 static int evaluate(const struct osm_preview *p, struct osm_engine *engine,
                     struct osm_snapshot **out, struct osm_err *err)
 {
-    int rc = osm_engine_run(engine, p->objects, out, err);
+    int rc = p->kept ? evaluate_changes(p, engine, out, err)
+                     : osm_engine_run(engine, p->objects, out, err);
     if (rc && is_late((void *)(uintptr_t)p))
         return too_late(engine, err);
     if (!rc && !*out)
         return osm_fail(err, OSM_EINVAL, "the engine has run before");
     return rc;
 }
+
+/* --- the whole --- */
 
 static json_t *applied_json(const struct osm_applied *applied)
 {

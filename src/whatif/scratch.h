@@ -1,6 +1,7 @@
 /* Throw-away engines for questions that the live ones must not be held up by: one at a time, each
  * on a thread of its own that gives way to all others, with a budget of time. Who comes meanwhile
- * waits for its turn. Thread: loop, but for `work`. */
+ * waits for its turn. An engine that has evaluated everything is kept for a while: the next
+ * question about the same policies finds it. Thread: loop, but for `work`. */
 #pragma once
 
 #include "loop/loop.h"
@@ -16,6 +17,7 @@ struct osm_scratch_config {
     const char *(*roots_pem)(void *ud);
     void *ud;
     uint64_t budget_ms; /* of one task, from its turn to its end; 0: 10 s */
+    uint64_t keep_ms;   /* how long an engine is kept that nobody uses; 0: 60 s */
 };
 
 struct osm_scratch_task {
@@ -24,9 +26,13 @@ struct osm_scratch_task {
     bool (*ready)(void *ud);
     /** Its turn has come: *files gets a reference to the policies of its engine. Errors end it. */
     int (*begin)(void *ud, struct osm_policy_files **files, struct osm_err *err);
-    /** On the engine's thread. @p canceled: true once there is no time left. */
-    int (*work)(void *ud, struct osm_engine *engine, const atomic_bool *canceled,
+    /** On the engine's thread. @p canceled: true once there is no time left. @p kept: of a task
+     * that keeps, what a former one has left with this engine, first NULL. */
+    int (*work)(void *ud, struct osm_engine *engine, const atomic_bool *canceled, void **kept,
                 struct osm_err *err);
+    /** Its engine may be kept where the work is done, and it may have one that was: with that goes
+     * what the work leaves in *kept, which this frees. NULL: neither. */
+    void (*drop)(void *kept);
     /** Exactly once, whatever happens; nobody uses @p ud any more. */
     void (*end)(void *ud, int rc, const struct osm_err *err);
     /** False: nobody waits for the outcome any more. */

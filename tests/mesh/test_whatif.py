@@ -306,6 +306,49 @@ def test_two_at_once_are_both_answered(world: World) -> None:
         assert weight in [after for _, after in fields(diff, "red/caller", "RDS").values()]
 
 
+def test_one_preview_leaves_nothing_to_the_next(world: World, tmp_path: Path) -> None:
+    """They share an engine while the rules are the same: what it says does not depend on what it was asked before."""
+    weights = yaml.safe_dump(split("blue", "apex", "apex", v1=1, v2=2))
+    grant = yaml.safe_dump_all(grant_all("blue", "shop", "red/caller2"))
+    questions: list[tuple[list[str | Path], str]] = [
+        (["-f", "-"], weights),
+        (["-f", "-"], grant),
+        (["--delete", "Service/blue/v1"], ""),
+        (["-f", "-", "--delete", "Pod/red/caller"], weights),
+    ]
+
+    def asked(arguments: list[str | Path], text: str) -> dict[str, Any]:
+        diff = told(world, "diff", *arguments, text=text)
+        del diff["times_us"]
+        return diff
+
+    fresh = []
+    for number, question in enumerate(questions):
+        overlay = write(tmp_path / str(number), other=f"return {{ api = 1 }} -- {number}")
+        run(world, "policy", "diff", SHIPPED, overlay)  # another engine
+        fresh.append(asked(*question))
+    for start in range(len(questions)):
+        for number in range(len(questions)):
+            at = (start + number * (start + 1)) % len(questions)
+            assert asked(*questions[at]) == fresh[at], questions[at]
+    assert told(world, "policy", "diff", SHIPPED, exit=NOTHING)["groups"] == []
+
+
+def test_a_kept_engine_follows_what_is_live(raw: World) -> None:
+    """The next preview begins with the objects of its own time."""
+    weights = split("blue", "apex", "apex", v1=5, v2=95)
+    assert told(raw, "diff", "-f", "-", text=yaml.safe_dump(weights))["differs"]
+    raw.apply(weights)
+    raw.wait()
+    try:
+        diff = told(raw, "diff", "-f", "-", exit=NOTHING, text=yaml.safe_dump(weights))
+        assert diff["objects"]["unchanged"] == 1
+        assert told(raw, "policy", "diff", SHIPPED, exit=NOTHING)["groups"] == []
+    finally:
+        raw.apply(split("blue", "apex", "apex", v1=50, v2=50))
+        raw.wait()
+
+
 def test_rules_that_never_end_delay_nothing_live(tmp_path: Path) -> None:
     """An endpoint moves, and is served, while the preview is still at it; that one ends in time, and names the rule."""
     overlay = write(tmp_path / "overlay", endless=ENDLESS)

@@ -33,7 +33,8 @@ struct asking {
     struct rig *rig;
     const char *dir;      /* NULL: begin fails */
     const char *question; /* a rule */
-    bool unready, unwanted, waits;
+    bool unready, unwanted, waits, keeps;
+    size_t finds; /* so many before it used its engine */
     int ends, rc;
     size_t place; /* in the order of the ends, from 1 */
     json_int_t answer;
@@ -78,7 +79,7 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
     return osm_policy_files_read(files, dirs, err);
 }
 
-static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled,
+static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled, void **kept,
                 struct osm_err *err)
 {
     struct asking *a = ud;
@@ -86,11 +87,23 @@ static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled
     atomic_store(&a->works, true);
     while (a->waits && !atomic_load(canceled))
         (void)usleep(100);
+    if (a->keeps) {
+        size_t *used = *kept ? *kept : (*kept = osm_alloc(sizeof *used));
+        a->finds = (*used)++;
+    }
     int rc = osm_engine_ask(engine, a->question, keys, &answer, err);
     a->answer = json_integer_value(answer);
     json_decref(answer);
     json_decref(keys);
     return rc;
+}
+
+static int dropped;
+
+static void drop(void *kept)
+{
+    dropped++;
+    osm_free(kept);
 }
 
 static void end(void *ud, int rc, const struct osm_err *err)
@@ -111,7 +124,8 @@ static struct asking *ask(struct rig *rig, const char *dir, const char *question
 
 static int submit(struct asking *a)
 {
-    const struct osm_scratch_task task = {ready, begin, work, end, wanted, a};
+    const struct osm_scratch_task task = {ready, begin,  work, a->keeps ? drop : NULL,
+                                          end,   wanted, a};
     struct osm_err err = {0};
     return osm_scratch_ask(a->rig->scratch, &task, &err);
 }
@@ -181,13 +195,14 @@ static void save(const struct rig *rig, const char *name, const char *text)
     assert_int_equal(osm_file_write(AT_FDCWD, path, text, strlen(text), 0600), 0);
 }
 
-static void begin_with(struct rig *rig, uint64_t budget_ms)
+static void begin_with(struct rig *rig, uint64_t budget_ms, uint64_t keep_ms)
 {
     const struct osm_scratch_config config = {
         .loop = rig->loop,
         .engine = {.mesh_name = "osm", .osm_namespace = "o", .trust_domain = "cluster.local"},
         .roots_pem = roots_pem,
         .budget_ms = budget_ms,
+        .keep_ms = keep_ms,
     };
     osm_scratch_free(rig->scratch);
     rig->scratch = osm_scratch_new(&config);
@@ -207,7 +222,7 @@ static int set_up(void **state)
     assert_int_equal(osm_loop_new(&rig->loop, &err), 0);
     rig->look = osm_timer_new(rig->loop, on_look, rig);
     assert_non_null(rig->look);
-    begin_with(rig, 0);
+    begin_with(rig, 0, 0);
     *state = rig;
     return 0;
 }
@@ -276,7 +291,7 @@ static void test_what_goes_wrong_is_said(void **state)
 static void test_time_is_limited(void **state)
 {
     struct rig *rig = *state;
-    begin_with(rig, 100);
+    begin_with(rig, 100, 0);
     struct asking *loading = ask(rig, "slow", "one"), *rule = ask(rig, "good", "ever"),
                   *busy = ask(rig, "good", "one");
     busy->waits = true;
@@ -344,7 +359,7 @@ static void test_it_is_freed_meanwhile(void **state)
     expect(busy, OSM_ECANCELED, "");
     rig->len = rig->ended = 0;
 
-    begin_with(rig, 0);
+    begin_with(rig, 0, 0);
     (void)ask_one(rig);
     struct asking *loading = ask(rig, "slow", "one");
     assert_int_equal(submit(loading), 0);
@@ -354,12 +369,63 @@ static void test_it_is_freed_meanwhile(void **state)
     expect(loading, OSM_ECANCELED, "");
     rig->len = rig->ended = 0;
 
-    begin_with(rig, 0);
+    begin_with(rig, 0, 0);
     struct asking *ever = ask(rig, "good", "ever");
     assert_int_equal(submit(ever), 0);
     turn(rig, first_works);
     osm_scratch_free(osm_take_ptr(&rig->scratch));
     expect(ever, OSM_ECANCELED, "");
+}
+
+/* By the next question about the same policies, unless something went wrong or took its place. */
+static void test_an_engine_is_kept(void **state)
+{
+    static const struct {
+        const char *dir, *question;
+        bool keeps;
+        size_t finds;
+        int dropped; /* when it has its turn */
+    } rows[] = {
+        {"good", "one", true, 0, 0},  {"good", "one", true, 1, 0},  {"good", "one", true, 2, 0},
+        {"same", "one", true, 3, 0},  {"other", "one", true, 0, 1}, {"other", "one", true, 1, 1},
+        {"good", "one", false, 0, 2}, {"good", "one", true, 0, 2},  {"good", "nobody", true, 1, 3},
+        {"good", "one", true, 0, 3},  {NULL, "one", true, 0, 4},    {"good", "one", true, 0, 4},
+    };
+    struct rig *rig = *state;
+    save(rig, "same", good);
+    save(rig, "other", "return { api = 1, rules = { one = function() return 2 end } }");
+    dropped = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct asking *a = ask(rig, rows[i].dir, rows[i].question);
+        a->keeps = rows[i].keeps;
+        assert_int_equal(submit(a), 0);
+        turn(rig, all_ended);
+        assert_int_equal(a->rc != 0, !rows[i].dir || strcmp(rows[i].question, "one") != 0);
+        assert_int_equal(a->finds, rows[i].finds);
+        assert_int_equal(dropped, rows[i].dropped);
+    }
+    osm_scratch_free(osm_take_ptr(&rig->scratch));
+    assert_int_equal(dropped, 5);
+    remove_bundle(rig, "same");
+    remove_bundle(rig, "other");
+}
+
+static bool is_dropped(struct rig *rig)
+{
+    (void)rig;
+    return dropped > 0;
+}
+
+static void test_it_is_not_kept_for_ever(void **state)
+{
+    struct rig *rig = *state;
+    dropped = 0;
+    begin_with(rig, 0, 50);
+    struct asking *a = ask(rig, "good", "one");
+    a->keeps = true;
+    assert_int_equal(submit(a), 0);
+    turn(rig, is_dropped);
+    expect(a, 0, "");
 }
 
 int main(void)
@@ -371,6 +437,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_so_many_wait, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_who_is_not_ready_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_freed_meanwhile, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_an_engine_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_it_is_not_kept_for_ever, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
