@@ -176,6 +176,7 @@ end
 ---@return table item   the emitter's, with message and audience of its own, and `by`: the extensions that changed it
 local function extended(mesh, item, at, extensions, host, values, audience)
   local message, by = host.copy(item.message), {}
+  if host.note then host.note(message) end
   for place, extension in ipairs(extensions) do
     local before = host.digest(message)
     for _, target in ipairs(targets[extension.point](message)) do
@@ -185,7 +186,10 @@ local function extended(mesh, item, at, extensions, host, values, audience)
       setmetatable(target, nil) -- a list of filters is a plain list again
       if answer ~= nil then error(extension.place .. ": an extension changes what it is given, and returns nothing", 0) end
     end
-    if host.digest(message) ~= before then by[#by + 1] = extension.name end
+    if host.digest(message) ~= before then
+      by[#by + 1] = extension.name
+      if host.note then host.note(message, extension.name, extension.place) end
+    end
   end
   local made = copy_of(item)
   made.message, made.audience, made.at = message, audience, nil
@@ -196,7 +200,8 @@ end
 ---@param mesh mesh.Reader
 ---@param item table       as the emitter said it
 ---@param extensions { point: string, name: string, place: string, vary: function?, run: function }[]  in the order of their runs
----@param host { copy: fun(value: table): table, digest: fun(value: any, what: string?): string }
+---@param host { copy: fun(value: table): table, digest: fun(value: any, what: string?): string, note: function? }  note: where
+---                                                                                       a trace may be asked for
 ---@return { item: table, by: string? }[]
 function M.apply(mesh, item, extensions, host)
   if type(item.message) ~= "table" then return { { item = item } } end -- the host says what is wrong with it

@@ -3,10 +3,12 @@
 #include "app/commands.h"
 #include "app/http.h"
 #include "app/leaves.h"
+#include "app/whatif_commands.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "debug/profile.h"
+#include "whatif/scratch.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -160,6 +162,8 @@ static void policies_changed(void *ud)
 {
     struct osm_app *app = ud;
     osm_app_wake_waiters(app);
+    if (app->scratch)
+        osm_scratch_wake(app->scratch);
     osm_evaluators_changed(app->evaluators);
 }
 
@@ -395,6 +399,8 @@ static int start(struct osm_app *app, struct osm_err *err)
         rc = osm_app_http_start(app, err);
     if (!rc)
         rc = start_policies(app, err);
+    if (!rc)
+        rc = osm_whatif_start(app, err);
     if (!rc) {
         struct osm_ads_config ads = {
             .listen = config->ads_listen,
@@ -440,6 +446,7 @@ static void stop(void *ud)
     osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopping");
     osm_source_stop(osm_take_ptr(&app->source));
     osm_app_control_stop(app);
+    osm_whatif_stop(app);
     osm_reload_stop(osm_take_ptr(&app->reload));
     osm_leaves_free(osm_take_ptr(&app->leaves));
     osm_timer_free(osm_take_ptr(&app->ads_leaf_timer));

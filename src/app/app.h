@@ -24,6 +24,7 @@
 #include "xds/ads.h"
 
 struct osm_leaves;
+struct osm_scratch;
 struct osm_waiter;
 struct osm_profiling;
 
@@ -34,6 +35,7 @@ struct osm_app {
     struct osm_store *store;
     struct osm_source *source;
     struct osm_reload *reload;
+    struct osm_scratch *scratch; /* engines for questions, thrown away */
     struct osm_ads *ads;
     struct osm_registry *commands;
     struct osm_control *control, *debug_socket, *debug_console;

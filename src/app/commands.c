@@ -10,6 +10,7 @@
 #include "app/policy_commands.h"
 #include "app/policy_profile.h"
 #include "app/sidecar.h"
+#include "app/whatif_commands.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/map.h"
@@ -386,6 +387,8 @@ int osm_app_control_start(struct osm_app *app, struct osm_err *err)
     if (!rc)
         rc = osm_registry_add(app->commands, osm_policy_commands, app, err);
     if (!rc)
+        rc = osm_registry_add(app->commands, osm_whatif_commands, app, err);
+    if (!rc)
         rc = osm_registry_add(app->commands, osm_eval_commands, app, err);
     if (!rc)
         rc = osm_registry_add(app->commands, osm_debug_commands, app, err);
@@ -397,6 +400,7 @@ int osm_app_control_start(struct osm_app *app, struct osm_err *err)
         const struct osm_control_config config = {.loop = app->loop,
                                                   .path = path,
                                                   .registry = app->commands,
+                                                  .large = true,
                                                   .role = OSM_ROLE_OPERATE,
                                                   .sessions_max = CONTROL_SESSIONS_MAX};
         rc = osm_control_start(&app->control, &config, err);

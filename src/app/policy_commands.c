@@ -1,9 +1,11 @@
 #include "app/policy_commands.h"
 
 #include "app/commands.h"
+#include "app/whatif_commands.h"
 #include "base/buf.h"
 #include "base/json.h"
 #include "debug/render.h"
+#include "whatif/field_why.h"
 
 #include <string.h>
 
@@ -151,9 +153,12 @@ static void history(void *ud, struct osm_control_request *request, const json_t 
 /* --- why --- */
 
 struct why {
+    struct osm_app *app;
     struct osm_control_request *request;
+    struct osm_snapshot *served;
     char *proxy, *resource, *element;
-    int type; /* -1: whichever has it */
+    char *field; /* NULL: of the whole resource, or the element */
+    int type;    /* -1: whichever has it */
     uint64_t generation;
     char *digest; /* of the policies that say so */
     enum osm_xds_type found;
@@ -168,6 +173,8 @@ static void why_free(struct why *w)
     osm_free(w->digest);
     osm_free(w->resource);
     osm_free(w->element);
+    osm_free(w->field);
+    osm_snapshot_unref(w->served);
     json_decref(w->items);
     osm_free(w);
 }
@@ -188,11 +195,27 @@ static void ask_why(void *ud, struct osm_engine *engine)
     }
 }
 
+/* Who has given it its value is asked of an engine that is thrown away. */
+static void ask_field(struct why *w)
+{
+    const struct osm_snapshot_proxy *proxy = osm_snapshot_find(w->served, w->proxy);
+    struct osm_resource *resource = osm_class_find(proxy->cls, w->found, w->resource);
+    if (resource) {
+        osm_whatif_field(w->app, w->request, w->found, resource, w->field, w->items);
+        return;
+    }
+    (void)osm_fail(&w->err, OSM_ENOENT, "%s \"%.200s\": is not served",
+                   osm_xds_type_short(w->found), w->resource);
+    osm_control_fail(w->request, &w->err);
+}
+
 static void why_answered(void *ud)
 {
     struct why *w = ud;
     if (w->rc)
         osm_control_fail(w->request, &w->err);
+    else if (w->field)
+        ask_field(w);
     else
         osm_control_reply(
             w->request, json_pack("{s:s, s:s, s:I, s:s, s:O}", "type", osm_xds_type_short(w->found),
@@ -209,22 +232,45 @@ static int type_of(const char *text)
     return -1;
 }
 
-/* @p proxy: its key; NULL: of whichever. */
-static int start_why(struct osm_app *app, struct osm_control_request *request, const char *proxy,
-                     const json_t *args, struct osm_err *err)
+/* The first type that has a resource of this name, with such a field (@p path NULL: any); -1: none
+ * has. */
+static int type_with(const struct osm_snapshot_proxy *proxy, const char *resource, int type,
+                     const char *path)
 {
-    const char *element = json_string_value(json_object_get(args, "element"));
+    for (int t = 0; proxy && t < OSM_XDS_TYPE_COUNT; t++)
+        if ((type < 0 || type == t) && osm_class_find(proxy->cls, (enum osm_xds_type)t, resource) &&
+            (!path || osm_field_is_path((enum osm_xds_type)t, path)))
+            return t;
+    return -1;
+}
+
+/* @p proxy: NULL: of whichever. */
+static int start_why(struct osm_app *app, struct osm_control_request *request,
+                     const struct osm_snapshot_proxy *proxy, const json_t *args,
+                     struct osm_err *err)
+{
+    const char *element = json_string_value(json_object_get(args, "element")),
+               *resource = osm_json_text(args, "resource");
+    int type = type_of(json_string_value(json_object_get(args, "type")));
+    int with_field = element ? type_with(proxy, resource, type, element) : -1;
+    const char *field = with_field >= 0 ? element : NULL;
+    int with_name = field ? with_field : type_with(proxy, resource, type, NULL);
     struct why *w = osm_alloc(sizeof *w);
     if (!w)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
-    *w = (struct why){.request = request,
-                      .proxy = proxy ? osm_strdup(proxy) : NULL,
-                      .resource = osm_strdup(osm_json_text(args, "resource")),
+    element = field ? NULL : element;
+    *w = (struct why){.app = app,
+                      .request = request,
+                      .served = app->snapshot ? osm_snapshot_ref(app->snapshot) : NULL,
+                      .proxy = proxy ? osm_strdup(proxy->key) : NULL,
+                      .resource = osm_strdup(resource),
                       .element = element ? osm_strdup(element) : NULL,
-                      .type = type_of(json_string_value(json_object_get(args, "type")))};
+                      .field = field ? osm_strdup(field) : NULL,
+                      .type = with_name >= 0 ? with_name : type};
     const struct osm_policy_files *files = osm_reload_files(app->reload, &w->generation);
     w->digest = osm_strdup(files ? files->digest : "");
-    int rc = (w->proxy || !proxy) && w->resource && (w->element || !element) && w->digest
+    int rc = (w->proxy || !proxy) && w->resource && (w->element || !element) &&
+                     (w->field || !field) && w->digest
                  ? osm_reload_ask(app->reload, ask_why, why_answered, w)
                  : OSM_ENOMEM;
     if (!rc)
@@ -241,7 +287,7 @@ static void why(void *ud, struct osm_control_request *request, const json_t *arg
         return;
     const struct osm_snapshot_proxy *proxy =
         osm_app_find_proxy(app, json_string_value(json_object_get(args, "pod")), &err);
-    if (!proxy || start_why(app, request, proxy->key, args, &err))
+    if (!proxy || start_why(app, request, proxy, args, &err))
         osm_control_fail(request, &err);
 }
 
@@ -278,6 +324,31 @@ static void add_item(struct osm_buf *out, const json_t *item)
         (void)osm_buf_add_str(out, "    <- and more objects\n");
 }
 
+static void add_value(struct osm_buf *out, const json_t *value)
+{
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    (void)osm_buf_add_str(out, text ? text : "absent");
+    osm_free(text);
+}
+
+/* Who has given one field its value. */
+static void add_field(struct osm_buf *out, const json_t *field)
+{
+    size_t i;
+    const json_t *step;
+    (void)osm_buf_addf(out, "  %s = ", osm_json_text(field, "path"));
+    add_value(out, json_object_get(field, "value"));
+    if (json_is_true(json_object_get(field, "host")))
+        (void)osm_buf_add_str(out, "\n    filled in by the daemon itself");
+    json_array_foreach (json_object_get(field, "steps"), i, step) {
+        const char *by = osm_json_text(step, "by");
+        (void)osm_buf_addf(out, "\n    %s%s at %s: ", *by ? "changed by " : "said", by,
+                           osm_json_text(step, "place"));
+        add_value(out, json_object_get(step, "after"));
+    }
+    (void)osm_buf_add_char(out, '\n');
+}
+
 static int why_text(struct osm_buf *out, const json_t *data)
 {
     struct osm_buf text = OSM_BUF_INIT(WHY_MAX_BYTES);
@@ -287,6 +358,8 @@ static int why_text(struct osm_buf *out, const json_t *data)
                        osm_json_text(data, "resource"),
                        (int)json_integer_value(json_object_get(data, "generation")),
                        osm_json_text(data, "digest"));
+    if (json_object_get(data, "field"))
+        add_field(&text, json_object_get(data, "field"));
     json_array_foreach (json_object_get(data, "items"), i, item)
         add_item(&text, item);
     if (text.failed)
@@ -344,7 +417,8 @@ static const struct osm_control_arg why_args[] = {
      .help = "its name; `osm proxy get config` lists them"},
     {.name = "element",
      .type = OSM_ARG_TEXT,
-     .help = "only virtual hosts and filter chains whose name holds this"},
+     .help = "only virtual hosts and filter chains whose name holds this; or a field, such as "
+             "connect_timeout or virtual_hosts[0].routes[0]"},
     {.name = "type",
      .type = OSM_ARG_TEXT,
      .choices = "CDS EDS LDS RDS SDS",

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { OSM_OPTION_VALUES_MAX = 8 };
+enum { OSM_OPTION_VALUES_MAX = 32 };
 
 struct osm_option {
     const char *name;       /* without dashes; NULL ends a table */
@@ -22,7 +22,7 @@ struct osm_option {
 };
 
 /** Fills in the options from argv[1..]; words that are no flags go to *words in order (the array is
- * the caller's, osm_free; at most argc long). "--" ends the flags. Errors: OSM_EINVAL "unknown flag
+ * the caller's, osm_free; NULL-terminated). "--" ends the flags. Errors: OSM_EINVAL "unknown flag
  * --x; did you mean --y?", a missing value, a missing required flag. */
 OSM_MUST_USE int osm_options_parse(const struct osm_option *options, int argc, char **argv,
                                    const char ***words, size_t *words_len, struct osm_err *err);

@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { ANSWER_MAX_BYTES = 256 * 1024 * 1024, REQUEST_MAX_BYTES = 64 * 1024 };
+enum { ANSWER_MAX_BYTES = 256 * 1024 * 1024, REQUEST_MAX_BYTES = 16 * 1024 * 1024 };
 
 static int open_socket(const char *path, int *out, struct osm_err *err)
 {

@@ -17,6 +17,10 @@ struct osm_cli {
     const char *canary, *soak;                       /* --canary 5%, --soak 30s */
     const char *objects_dir;                         /* --objects */
     const char *policies[OSM_OPTION_VALUES_MAX + 1]; /* --policies, NULL-terminated */
+    const char *files[OSM_OPTION_VALUES_MAX + 1];    /* -f, NULL-terminated */
+    const char *deletes[OSM_OPTION_VALUES_MAX + 1];  /* --delete, NULL-terminated */
+    const char *headers[OSM_OPTION_VALUES_MAX + 1];  /* --header, NULL-terminated */
+    const char *method, *path, *port;                /* --method, --path, --port */
     const char *filter;                              /* -k */
     const char *console, *token_file;                /* --console HOST:PORT, --token-file */
     bool json;                                       /* --json */
@@ -24,12 +28,14 @@ struct osm_cli {
     const char *mesh_name, *osm_namespace;           /* NULL: the daemon's defaults */
 };
 
-/* Of `osm policy check`, for CI. */
+/* Of `osm policy check` and the diffs, for CI. */
 enum osm_exit {
     OSM_EXIT_FINE = 0,
     OSM_EXIT_POLICIES = 1, /* they do not load, or a rule or an emitter is in error */
     OSM_EXIT_USAGE = 2,    /* wrong words, or a directory that cannot be read */
     OSM_EXIT_REJECTED = 3, /* the policies are fine; objects, or files of them, were rejected */
+    OSM_EXIT_DIFFERS = 3,  /* of a diff: something would change, and no rule is newly in error */
+    OSM_EXIT_DENIED = 3,   /* of why-not: not all that it may get to let it in */
 };
 
 /** "30s", "500ms", "2m", "1h30m" in milliseconds; 0: another text, or more than an hour. */
@@ -48,6 +54,10 @@ int osm_cli_policy_list(const struct osm_cli *cli);
 int osm_cli_policy_reload(const struct osm_cli *cli);
 /** @p dirs: @p n of them. */
 int osm_cli_policy_apply(const struct osm_cli *cli, const char *const *dirs, size_t n);
+/** Other policies instead of those of the daemon: @p dirs, NULL-terminated. */
+int osm_cli_policy_diff(const struct osm_cli *cli, const char *const *dirs);
+/** Other objects (-f, --delete), other policies (--policies), or both. */
+int osm_cli_diff(const struct osm_cli *cli);
 /** @p digest: NULL for whichever is held. */
 int osm_cli_policy_activate(const struct osm_cli *cli, const char *digest);
 /** @p reason: NULL for none. */
@@ -55,6 +65,9 @@ int osm_cli_policy_rollback(const struct osm_cli *cli, const char *reason);
 /** @p element: part of the name of a virtual host or filter chain, NULL for all. */
 int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *resource,
                        const char *element);
+/** @p caller: "namespace/pod" or "namespace/account"; @p service: "name.namespace" or
+ * "namespace/name". */
+int osm_cli_policy_why_not(const struct osm_cli *cli, const char *caller, const char *service);
 /** What the daemon's policies cost. */
 int osm_cli_policy_profile(const struct osm_cli *cli);
 /** `osm policy ...` of those for authors; @p words are those behind "policy". Needs no daemon. -1:

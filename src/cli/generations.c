@@ -224,6 +224,39 @@ static void print_item(const json_t *item)
         (void)printf("  and more objects\n");
 }
 
+/* Who has given one field its value. */
+static void print_field(const json_t *field)
+{
+    size_t i;
+    const json_t *step;
+    osm_print_text(osm_json_text(field, "path"));
+    (void)fputs(" = ", stdout);
+    osm_print_value(json_object_get(field, "value"));
+    (void)putchar('\n');
+    if (json_is_true(json_object_get(field, "host")))
+        (void)printf("  filled in by the daemon itself\n");
+    json_array_foreach (json_object_get(field, "steps"), i, step) {
+        const char *by = osm_json_text(step, "by");
+        const json_t *before = json_object_get(step, "before"),
+                     *after = json_object_get(step, "after");
+        (void)printf("  %s%s at %s", *by ? "changed by " : "said", by,
+                     osm_json_text(step, "place"));
+        if (*by || !after) {
+            (void)fputs(": ", stdout);
+            if (*by && before)
+                osm_print_value(before);
+            (void)fputs(*by && before ? " -> " : "", stdout);
+            if (after)
+                osm_print_value(after);
+            else
+                (void)fputs("absent", stdout);
+        }
+        (void)putchar('\n');
+    }
+    if (json_is_true(json_object_get(field, "changed")))
+        (void)printf("  which is no longer so: the objects have changed, ask again\n");
+}
+
 int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *resource,
                        const char *element)
 {
@@ -241,6 +274,8 @@ int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *r
     } else {
         (void)printf("%s %s of %s:\n", osm_json_text(answer, "type"),
                      osm_json_text(answer, "resource"), pod);
+        if (json_object_get(answer, "field"))
+            print_field(json_object_get(answer, "field"));
         json_array_foreach (json_object_get(answer, "items"), i, item)
             print_item(item);
     }

@@ -40,14 +40,33 @@ static const char USAGE[] =
     "as "
     "the workspace\n"
     "  osm policy docs DIR...                    the page of all that a policy can ask and say, as "
-    "Markdown\n"
-    "  osm policy why NAMESPACE/POD RESOURCE [ELEMENT]\n"
+    "Markdown\n";
+
+/* The language bounds a text; this is its other half. */
+static const char USAGE_2[] =
+    "  osm policy why NAMESPACE/POD RESOURCE [FIELD|ELEMENT]\n"
     "                                            who said what the pod's proxy is served (a "
     "listener, "
     "a virtual\n"
     "                                            host in a route table, ...), and from which "
     "objects "
     "it follows\n"
+    "  osm policy why-not CALLER SERVICE [--path /x] [--method GET] [--header NAME=VALUE]... "
+    "[--port "
+    "N]\n"
+    "                                            may CALLER (NAMESPACE/POD or NAMESPACE/ACCOUNT) "
+    "call SERVICE\n"
+    "                                            (NAME.NAMESPACE), and if not, who denies it and "
+    "what is nearest;\n"
+    "                                            exit code 0 allowed; 1 error, or not known here; "
+    "3 denied\n"
+    "  osm policy diff DIR [DIR...]              what would change if these were the daemon's "
+    "policies, nothing live does;\n"
+    "                                            exit code 0 nothing; 1 error, also of rules; 2 "
+    "usage; 3 something\n"
+    "  osm diff -f FILE|DIR|- [--delete KIND/NAMESPACE/NAME] [--policies DIR]...\n"
+    "                                            the same of objects, applied as kubectl would, or "
+    "of both\n"
     "  osm policy profile [--seconds N]          runs, answers from the memo, instructions and "
     "time of each rule, since\n"
     "                                            the daemon's policies took over; --seconds: of "
@@ -85,12 +104,14 @@ static const char USAGE[] =
 /* The command whose words these are, run; 2 where there is none. */
 static int run(const struct osm_cli *cli, const char **words, size_t n)
 {
-    static const char *const names[] = {"status", "wait",  "proxy",   "policy",
+    static const char *const names[] = {"status", "wait",  "proxy",   "diff", "policy",
                                         "ca",     "debug", "version", NULL};
     if (n == 1 && !strcmp(words[0], "status"))
         return osm_cli_status(cli);
     if (n == 1 && !strcmp(words[0], "wait"))
         return osm_cli_wait(cli);
+    if (n == 1 && !strcmp(words[0], "diff"))
+        return osm_cli_diff(cli);
     if (n == 2 && !strcmp(words[0], "help") && !strcmp(words[1], "debug"))
         return osm_cli_debug_help();
     if (n && !strcmp(words[0], "debug"))
@@ -117,6 +138,10 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
             return osm_cli_policy_activate(cli, n == 3 ? words[2] : NULL);
         if ((n == 4 || n == 5) && !strcmp(words[1], "why"))
             return osm_cli_policy_why(cli, words[2], words[3], n == 5 ? words[4] : NULL);
+        if (n == 4 && !strcmp(words[1], "why-not"))
+            return osm_cli_policy_why_not(cli, words[2], words[3]);
+        if (n > 2 && !strcmp(words[1], "diff"))
+            return osm_cli_policy_diff(cli, words + 2);
         if (n == 2 && !strcmp(words[1], "profile") && !cli->objects_dir)
             return osm_cli_policy_profile(cli);
         if (n <= 3 && !strcmp(words[1], "rollback"))
@@ -129,8 +154,8 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
     if (n && near && strcmp(near, words[0]) != 0)
         (void)fprintf(stderr, "osm: unknown command %s; did you mean %s?\n", words[0], near);
     else
-        (void)fprintf(stderr, "osm: %s\n\n%s",
-                      n ? "these words make no command" : "a command is missing", USAGE);
+        (void)fprintf(stderr, "osm: %s\n\n%s%s",
+                      n ? "these words make no command" : "a command is missing", USAGE, USAGE_2);
     return 2;
 }
 
@@ -162,11 +187,25 @@ int main(int argc, char **argv)
         {"out", 0, "DIR",
          "where the files go; proxy bootstrap: created 0700; policy annotations: the workspace",
          &cli.out_dir, NULL, false},
+        {"filename", 'f', "FILE...",
+         "diff: manifests; a file, a directory, - for standard input; may be given several times",
+         cli.files, NULL, false},
+        {"delete", 0, "KIND/NAMESPACE/NAME...",
+         "diff: an object that would be gone; may be given several times", cli.deletes, NULL,
+         false},
+        {"path", 0, "PATH", "policy why-not: of the request (default /)", &cli.path, NULL, false},
+        {"method", 0, "METHOD", "policy why-not: of the request (default GET)", &cli.method, NULL,
+         false},
+        {"header", 0, "NAME=VALUE...", "policy why-not: of the request; may be given several times",
+         cli.headers, NULL, false},
+        {"port", 0, "N", "policy why-not: of the Service (default: its only one, or 80)", &cli.port,
+         NULL, false},
         {"objects", 0, "DIR",
          "policy check, profile: manifests to evaluate; check without it: an empty mesh",
          &cli.objects_dir, NULL, false},
         {"policies", 0, "DIR...",
-         "policy init, check, test: the policies, as of osm-controller; may be given several times",
+         "policy init, check, test, diff: the policies, as of osm-controller; may be given several "
+         "times",
          cli.policies, NULL, false},
         {"seconds", 0, "N", "policy profile: look at the daemon for so long, line by line",
          &cli.seconds, NULL, false},
@@ -206,6 +245,7 @@ int main(int argc, char **argv)
         known |= cli.output && !strcmp(cli.output, formats[i]);
     if (help) {
         (void)fputs(USAGE, stdout);
+        (void)fputs(USAGE_2, stdout);
         osm_options_help(options, stdout);
         rc = 0;
     } else if (!known) {

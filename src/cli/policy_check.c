@@ -6,6 +6,7 @@
  * (a replaced file has changed below) are told and change no exit code. Without
  * objects the mesh is empty: what an emitter says once for all is evaluated all the same. */
 #include "cli/policy_priv.h"
+#include "cli/print.h"
 
 #include "cli/policy_objects.h"
 #include "model/world.h"
@@ -180,26 +181,19 @@ static void evaluate(void *ud)
 
 /* --- what is said --- */
 
-/* Messages quote what objects and policies say: a finding stays one line, and a terminal is not
- * written to. */
-static void print_text(const char *text)
-{
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-        (void)(*p < 0x20 || *p == 0x7f ? printf("\\x%02x", *p) : putchar(*p));
-}
-
+/* Messages quote what objects and policies say: a finding stays one line. */
 static void print_findings(const json_t *list, const char *what)
 {
     size_t i;
     json_t *each;
     json_array_foreach ((json_t *)(uintptr_t)list, i, each) {
         json_int_t line = json_integer_value(json_object_get(each, "line"));
-        print_text(osm_json_text(each, "file"));
+        osm_print_text(osm_json_text(each, "file"));
         (void)putchar(':');
         if (line)
             (void)printf("%" JSON_INTEGER_FORMAT ":", line);
         (void)printf(" %s", what);
-        print_text(osm_json_text(each, "text"));
+        osm_print_text(osm_json_text(each, "text"));
         (void)putchar('\n');
     }
 }

@@ -1,10 +1,12 @@
 #include "cli/print.h"
 
+#include "base/mem.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { CELL_MAX = 16 };
+enum { CELL_MAX = 16, VALUE_SHOWN_BYTES = 100 };
 
 void osm_print_table(const char *rows)
 {
@@ -30,6 +32,21 @@ void osm_print_table(const char *rows)
             row += row_len + (row[row_len] == '\n');
         }
     }
+}
+
+void osm_print_text(const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+        (void)(*p < 0x20 || *p == 0x7f ? printf("\\x%02x", *p) : putchar(*p));
+}
+
+void osm_print_value(const json_t *value)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    size_t len = text ? strlen(text) : 0;
+    (void)printf("%.*s%s", VALUE_SHOWN_BYTES, text ? text : "?",
+                 len > VALUE_SHOWN_BYTES ? "..." : "");
+    osm_free(text);
 }
 
 int osm_print_json(const json_t *value)

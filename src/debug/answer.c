@@ -293,6 +293,28 @@ void osm_control_reply(struct osm_control_request *r, json_t *data)
     end_request(r);
 }
 
+void osm_control_reply_text(struct osm_control_request *r, char *data, size_t len)
+{
+    struct osm__session *s = r->session;
+    size_t page = s->control->config.page_bytes;
+    bool whole = s->framing.form == OSM_FORM_JSON && !r->rendered && (!page || len <= page);
+    if (whole || r->abandoned || s->closing) {
+        struct osm_buf body = OSM_BUF_INIT(OSM__ANSWER_MAX_BYTES);
+        body.data = data;
+        body.len = len;
+        if (!r->abandoned)
+            osm__answer_log(r, NULL);
+        if (!s->closing && !r->abandoned)
+            send_whole(r, &body, ",\"ok\":true,\"data\":");
+        osm_free(data);
+        end_request(r);
+        return;
+    }
+    json_t *value = json_loadb(data, len, JSON_DECODE_ANY, NULL);
+    osm_free(data);
+    osm_control_reply(r, value);
+}
+
 bool osm__session_next_page(struct osm_control_request *r)
 {
     if (!r->session->pages.text.len)

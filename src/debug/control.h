@@ -12,10 +12,11 @@
  * one after the other. Each is logged with its end: who, in which role, what, how it went, how long
  * it took.
  *
- * Limits: sessions of a server; 64 KiB of a request; pages of an answer; five minutes without a
- * word; ten seconds for an answer, unless a command says otherwise; a peer that does not read is
- * asked nothing further, and dropped when nothing has moved for ten seconds. Everything is on the
- * loop thread; a handler that cannot answer at once keeps the request and answers later. */
+ * Limits: sessions of a server; 64 KiB of a request, 16 MiB of some; pages of an answer; five
+ * minutes without a word; ten seconds for an answer, unless a command says otherwise; a peer that
+ * does not read is asked nothing further, and dropped when nothing has moved for ten seconds.
+ * Everything is on the loop thread; a handler that cannot answer at once keeps the request and
+ * answers later. */
 #pragma once
 
 #include "debug/registry.h"
@@ -34,6 +35,7 @@ struct osm_control_config {
     struct osm_registry *registry;
     enum osm_role role; /* of its sessions */
     size_t sessions_max;
+    bool large;           /* requests of commands that are: one at a time, parsed off the loop */
     size_t page_bytes;    /* an answer is given in pieces of so many; 0: always whole */
     uint32_t patience_ms; /* with a peer that does not read; 0: ten seconds */
 };
@@ -51,6 +53,8 @@ OSM_MUST_USE int osm_control_read_token(char **out, const char *path, struct osm
 /** Answers; @p data is taken (NULL: {}). The request is gone afterwards, also where its session has
  * left meanwhile. */
 void osm_control_reply(struct osm_control_request *request, json_t *data);
+/** The same with data that is JSON text already (taken): large data is written off the loop. */
+void osm_control_reply_text(struct osm_control_request *request, char *data, size_t len);
 void osm_control_fail(struct osm_control_request *request, const struct osm_err *err);
 /** False once the session has left, or the time for the answer is over: a waiter may give up. */
 bool osm_control_alive(const struct osm_control_request *request);

@@ -43,6 +43,7 @@ struct osm__session {
     enum osm_role role;
     bool trusted; /* it has shown the token, or need not */
     bool taking;  /* in osm__session_take */
+    bool parsing; /* a large request is on the pool; no other is taken meanwhile */
     bool leaving; /* no further request; closed when its answers are written */
     bool closing, closed;
     void *kept;
@@ -61,6 +62,7 @@ struct osm_control_request {
     enum osm_role role;                        /* as it was asked */
     osm_task_fn *cancel;
     void *cancel_ud;
+    bool large;     /* over OSM_FRAME_MAX_BYTES */
     bool rendered;  /* the answer is text for a person */
     bool abandoned; /* its time was over: what comes now is too late */
 };
@@ -75,6 +77,7 @@ struct osm_control {
     struct osm_control_config config;
     struct osm__session *sessions;
     size_t sessions_len;
+    struct osm__session *large; /* whose request is over OSM_FRAME_MAX_BYTES; NULL: nobody's */
     char *path, *token;
     bool closed;
 };

@@ -10,18 +10,24 @@ int osm_framing_add(struct osm_framing *f, const char *data, size_t len)
         explicit_bzero(f->in.data + left, f->in.len - left);
         f->in.len = left;
         f->start = 0;
+        if (!left && f->in.cap > 4 * OSM_FRAME_MAX_BYTES)
+            osm_buf_clear(&f->in); /* a large line has been here */
     }
     return osm_buf_add(&f->in, data, len);
 }
 
-/* The next line of the form, or of any where it is not known. */
-static const char *line_end(const struct osm_framing *f)
+/* The next line of the form, or of any where it is not known. What was searched in vain is not
+ * searched again: a large line comes in many pieces. */
+static const char *line_end(struct osm_framing *f)
 {
-    size_t left = f->in.len - f->start;
-    return left ? memchr(f->in.data + f->start, '\n', left) : NULL;
+    size_t left = f->in.len - f->start - f->searched;
+    const char *from = f->in.data ? f->in.data + f->start + f->searched : "";
+    const char *end = left ? memchr(from, '\n', left) : NULL;
+    f->searched += end ? (size_t)(end - from) : left;
+    return end;
 }
 
-bool osm_framing_waits(const struct osm_framing *f)
+bool osm_framing_waits(struct osm_framing *f)
 {
     return line_end(f) != NULL;
 }
@@ -30,8 +36,10 @@ bool osm_framing_waits(const struct osm_framing *f)
 static void skip_blank(struct osm_framing *f)
 {
     while (f->form != OSM_FORM_TEXT && f->start < f->in.len &&
-           (f->in.data[f->start] == '\n' || f->in.data[f->start] == '\r'))
+           (f->in.data[f->start] == '\n' || f->in.data[f->start] == '\r')) {
         f->start++;
+        f->searched = 0;
+    }
 }
 
 int osm_framing_next(struct osm_framing *f, struct osm_frame *out)
@@ -45,11 +53,13 @@ int osm_framing_next(struct osm_framing *f, struct osm_frame *out)
         f->form = *line == '{' ? OSM_FORM_JSON : OSM_FORM_TEXT;
     const char *end = line_end(f);
     size_t len = end ? (size_t)(end - line) : left;
-    if (len > OSM_FRAME_MAX_BYTES)
+    if (len > (f->large ? (size_t)OSM_FRAME_LARGE_MAX_BYTES : (size_t)OSM_FRAME_MAX_BYTES))
         return OSM_ELIMIT;
     if (!end && !f->ended)
         return 0;
     f->start += len + (end != NULL);
+    f->searched = 0;
+    f->large = false;
     if (len && line[len - 1] == '\r')
         len--;
     line[len] = '\0'; /* the line end, or the buffer's own NUL */
@@ -61,5 +71,5 @@ int osm_framing_next(struct osm_framing *f, struct osm_frame *out)
 void osm_framing_clear(struct osm_framing *f)
 {
     osm_buf_clear(&f->in);
-    f->start = 0;
+    f->start = f->searched = 0;
 }

@@ -5,13 +5,19 @@
 
 #include "base/buf.h"
 
-enum { OSM_FRAME_MAX_BYTES = 64 * 1024, OSM_FRAME_CHUNK_BYTES = 4096 };
+enum {
+    OSM_FRAME_MAX_BYTES = 64 * 1024,
+    OSM_FRAME_LARGE_MAX_BYTES = 16 * 1024 * 1024, /* where somebody has allowed it */
+    OSM_FRAME_CHUNK_BYTES = 4096
+};
 
 enum osm_form { OSM_FORM_UNKNOWN, OSM_FORM_TEXT, OSM_FORM_JSON };
 
 struct osm_framing {
     struct osm_buf in;
     size_t start;
+    size_t searched; /* so many bytes from there on hold no line end */
+    bool large;      /* the next line may have OSM_FRAME_LARGE_MAX_BYTES */
     enum osm_form form;
     bool token_due;
     bool ended; /* nothing comes any more: what has no line end is a line too */
@@ -19,8 +25,8 @@ struct osm_framing {
 
 #define OSM_FRAMING_INIT(wants_token)                                                              \
     {                                                                                              \
-        OSM_BUF_SECRET_INIT(OSM_FRAME_MAX_BYTES + 2 * OSM_FRAME_CHUNK_BYTES), 0, OSM_FORM_UNKNOWN, \
-            (wants_token), false                                                                   \
+        OSM_BUF_SECRET_INIT(OSM_FRAME_LARGE_MAX_BYTES + 2 * OSM_FRAME_CHUNK_BYTES), 0, 0, false,   \
+            OSM_FORM_UNKNOWN, (wants_token), false                                                 \
     }
 
 struct osm_frame {
@@ -32,9 +38,9 @@ struct osm_frame {
 /** At most OSM_FRAME_CHUNK_BYTES at a time, once osm_framing_waits has said no. Errors: OSM_ENOMEM.
  */
 OSM_MUST_USE int osm_framing_add(struct osm_framing *framing, const char *data, size_t len);
-/** 1: *out is the next line; 0: it is not whole yet. Errors: OSM_ELIMIT a line of more than
- * OSM_FRAME_MAX_BYTES: the session is over. */
+/** 1: *out is the next line; 0: it is not whole yet. A line ends what `large` has allowed. Errors:
+ * OSM_ELIMIT the line has more bytes than it may: the session is over, unless `large` is set. */
 OSM_MUST_USE int osm_framing_next(struct osm_framing *framing, struct osm_frame *out);
 /** A whole line is waiting: nothing more should be read. */
-bool osm_framing_waits(const struct osm_framing *framing);
+bool osm_framing_waits(struct osm_framing *framing);
 void osm_framing_clear(struct osm_framing *framing);

@@ -142,6 +142,8 @@ static int check_value(const struct osm_control_arg *arg, const json_t *value, s
     case OSM_ARG_TEXTS:
         expected = json_is_array(value) && all_are(value, false) ? NULL : "an array of texts";
         break;
+    case OSM_ARG_DATA:
+        break;
     case OSM_ARG_KEYS:
         expected = json_is_array(value) && all_are(value, true)
                        ? NULL

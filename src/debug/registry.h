@@ -31,7 +31,8 @@ int osm_role_parse(const char *word);
     X(KEYS, "keys",                                                                                \
       "an array of texts, whole numbers and booleans; typed as all words that are "                \
       "left")                                                                                      \
-    X(LINE, "line", "a text, may be empty or have many lines; typed as the rest of the line")
+    X(LINE, "line", "a text, may be empty or have many lines; typed as the rest of the line")      \
+    X(DATA, "data", "any JSON value; cannot be typed")
 
 enum osm_control_arg_type {
 #define X(id, word, doc) OSM_ARG_##id,
@@ -80,8 +81,10 @@ struct osm_control_command {
     osm_control_handler_fn *handler;
     enum osm_role role; /* the least that may use it */
     bool secret;        /* the answer holds a key: its buffers are wiped, the log omits arguments */
-    bool quiet;         /* a session asks it by itself: the log has it at the level debug */
-    bool continues;     /* {"incomplete": true} as answer asks for another line of the question */
+    bool large;     /* a request may have OSM_FRAME_LARGE_MAX_BYTES, where the socket lets it; the
+                       log omits arguments */
+    bool quiet;     /* a session asks it by itself: the log has it at the level debug */
+    bool continues; /* {"incomplete": true} as answer asks for another line of the question */
     /* For the answer; 0: ten seconds; OSM_CONTROL_PATIENT: the handler's own. */
     uint32_t deadline_ms;
     osm_control_text_fn *text;          /* NULL: osm_render */

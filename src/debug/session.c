@@ -33,7 +33,7 @@ enum {
 /* A session is freed when its handle is closed and no request points to it any more. */
 void osm__session_free_if_done(struct osm__session *s)
 {
-    if (!s->closed || s->requests_len)
+    if (!s->closed || s->requests_len || s->parsing)
         return;
     if (s->free_kept)
         s->free_kept(s->kept);
@@ -51,6 +51,8 @@ static void session_closed(uv_handle_t *handle)
     if (s->next)
         s->next->prev = s->prev;
     c->sessions_len--;
+    if (c->large == s)
+        c->large = NULL;
     s->closed = true;
     osm__session_free_if_done(s);
     osm__control_free_if_done(c);
@@ -86,7 +88,7 @@ void osm__session_close(struct osm__session *s)
 
 void osm__session_close_if_done(struct osm__session *s)
 {
-    if (!s->closing && (s->framing.ended || s->leaving) && !s->requests &&
+    if (!s->closing && (s->framing.ended || s->leaving) && !s->requests && !s->parsing &&
         !uv_stream_get_write_queue_size(&s->peer.stream))
         osm__session_close(s);
 }
@@ -193,7 +195,7 @@ static int check(struct osm_control_request *r, const json_t *args, struct osm_e
 {
     const struct osm__session *s = r->session;
     const struct osm_control_command *command = r->command;
-    if (!command->secret)
+    if (!command->secret && !command->large)
         r->args = beginning(args);
     r->end_ms = command->deadline_ms == OSM_CONTROL_PATIENT
                     ? 0
@@ -201,6 +203,9 @@ static int check(struct osm_control_request *r, const json_t *args, struct osm_e
     if (s->requests_len > PENDING_MAX)
         return osm_fail(err, OSM_ELIMIT, "more than %d requests of this session are waiting",
                         PENDING_MAX);
+    if (r->large && !command->large)
+        return osm_fail(err, OSM_ELIMIT, "a request of %s has at most %d bytes", command->name,
+                        OSM_FRAME_MAX_BYTES);
     if (command->role > s->role)
         return osm_fail(err, OSM_EACCES, "refused: %s needs the role %s; this session has %s%s",
                         command->name, osm_role_name(command->role), osm_role_name(s->role),
@@ -285,17 +290,23 @@ static void carry_out(struct osm_control_request *r, void *ud, const json_t *arg
     r->command->handler(ud, r, args);
 }
 
-static void handle_json(struct osm__session *s, const struct osm_frame *frame)
+static json_t *parse(const char *text, size_t len)
+{
+    json_error_t where;
+    return json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+}
+
+/* Takes the message; NULL: it is no JSON. */
+static void handle_message(struct osm__session *s, json_t *message, bool large)
 {
     struct osm_err err = {0};
-    json_error_t where;
     void *ud = NULL;
-    json_t *message = json_loadb(frame->text, frame->len, JSON_REJECT_DUPLICATES, &where);
     struct osm_control_request *r = new_request(s, json_object_get(message, "id"));
     if (!r) {
         json_decref(message);
         return;
     }
+    r->large = large;
     r->rendered = json_is_true(json_object_get(message, "render"));
     const char *name = json_string_value(json_object_get(message, "cmd"));
     const char *line = json_string_value(json_object_get(message, "line"));
@@ -312,6 +323,77 @@ static void handle_json(struct osm__session *s, const struct osm_frame *frame)
     carry_out(r, ud, own ? own : args, &err);
     json_decref(own);
     json_decref(message);
+}
+
+/* --- large requests --- */
+
+struct parsing {
+    struct osm__session *session;
+    char *text;
+    size_t len;
+    json_t *message;
+};
+
+static void parse_on_pool(void *ud)
+{
+    struct parsing *p = ud;
+    p->message = parse(p->text, p->len);
+}
+
+static void parsed(void *ud)
+{
+    struct parsing *p = ud;
+    struct osm__session *s = p->session;
+    s->parsing = false;
+    if (s->control->large == s)
+        s->control->large = NULL;
+    if (s->closing) {
+        json_decref(p->message);
+        osm__session_free_if_done(s);
+    } else {
+        handle_message(s, p->message, true);
+        osm__session_take(s);
+        osm__session_close_if_done(s);
+    }
+    osm_free_secret(p->text, p->len);
+    osm_free(p);
+}
+
+/* The loop has better to do than to parse it. */
+static void parse_large(struct osm__session *s, const struct osm_frame *frame)
+{
+    struct parsing *p = osm_alloc(sizeof *p);
+    char *text = p ? osm_strndup(frame->text, frame->len) : NULL;
+    s->parsing = true;
+    if (text)
+        *p = (struct parsing){s, text, frame->len, NULL};
+    if (text && !osm_loop_work(s->control->config.loop, parse_on_pool, parsed, p))
+        return;
+    s->parsing = false;
+    if (text)
+        osm_free_secret(text, frame->len);
+    osm_free(p);
+    osm__session_close(s);
+}
+
+/* Whether the session's next line may be large: one at a time. */
+static bool may_be_large(struct osm__session *s)
+{
+    struct osm_control *c = s->control;
+    if (!c->config.large || s->framing.form != OSM_FORM_JSON || s->framing.large ||
+        (c->large && c->large != s))
+        return false;
+    c->large = s;
+    s->framing.large = true;
+    return true;
+}
+
+static void handle_json(struct osm__session *s, const struct osm_frame *frame)
+{
+    if (frame->len > OSM_FRAME_MAX_BYTES)
+        parse_large(s, frame);
+    else
+        handle_message(s, parse(frame->text, frame->len), false);
 }
 
 static void prompt(struct osm__session *s)
@@ -415,7 +497,7 @@ static void handle(struct osm__session *s, const struct osm_frame *frame)
  * does not count. */
 static bool may_take(const struct osm__session *s)
 {
-    if (s->closing || s->leaving || osm__session_unread(s) >= OSM__UNREAD_MAX_BYTES)
+    if (s->closing || s->leaving || s->parsing || osm__session_unread(s) >= OSM__UNREAD_MAX_BYTES)
         return false;
     for (const struct osm_control_request *r = s->requests; r; r = r->next)
         if (s->framing.form == OSM_FORM_TEXT && !r->cancel)
@@ -470,17 +552,25 @@ void osm__session_take(struct osm__session *s)
     if (s->taking || s->closing)
         return;
     s->taking = true;
-    while (may_take(s) && (rc = osm_framing_next(&s->framing, &frame)) > 0)
-        handle(s, &frame);
+    while (may_take(s) && ((rc = osm_framing_next(&s->framing, &frame)) > 0 ||
+                           (rc == OSM_ELIMIT && may_be_large(s))))
+        if (rc > 0)
+            handle(s, &frame);
     s->taking = false;
-    if (rc < 0) {
-        osm_log(OSM_LOG_CONTROL, OSM_LOG_WARN, "request over the limit", OSM_I("uid", s->uid),
-                OSM_I("pid", s->pid), OSM_I("max_bytes", OSM_FRAME_MAX_BYTES));
-        refuse(s, OSM_ELIMIT, "a request of more than 64 KiB");
+    if (rc < 0 && !s->closing) {
+        bool busy = s->control->large && s->control->large != s;
+        osm_log(
+            OSM_LOG_CONTROL, OSM_LOG_WARN, "request over the limit", OSM_I("uid", s->uid),
+            OSM_I("pid", s->pid),
+            OSM_I("max_bytes", s->framing.large ? OSM_FRAME_LARGE_MAX_BYTES : OSM_FRAME_MAX_BYTES));
+        refuse(s, OSM_ELIMIT,
+               busy               ? "another large request is being read; again when it is answered"
+               : s->framing.large ? "a request of more than 16 MiB"
+                                  : "a request of more than 64 KiB");
     }
     if (s->closing)
         return;
-    if (s->leaving || s->framing.ended || osm_framing_waits(&s->framing))
+    if (s->leaving || s->framing.ended || s->parsing || osm_framing_waits(&s->framing))
         (void)uv_read_stop(&s->peer.stream);
     else
         (void)uv_read_start(&s->peer.stream, on_alloc, on_read);

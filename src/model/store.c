@@ -230,6 +230,21 @@ struct osm_object *osm_store_pod_of_proxy(const struct osm_store *store, const c
     return NULL;
 }
 
+struct osm_changes *osm_store_all(const struct osm_store *store)
+{
+    struct osm_changes *all = osm_alloc(sizeof *all);
+    struct osm_change *list = osm_alloc_array(store->objects.count + 1, sizeof *list);
+    if (!all || !list) {
+        osm_free(all);
+        osm_free(list);
+        return NULL;
+    }
+    all->list = list;
+    osm_map_each (&store->objects, e)
+        list[all->len++].now = osm_object_ref(e->value);
+    return all;
+}
+
 uint64_t osm_store_revision(const struct osm_store *store)
 {
     return store->revision;

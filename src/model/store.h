@@ -24,6 +24,9 @@ size_t osm_store_count(const struct osm_store *store);
 /** The pod whose sidecar has this osm_proxy_key; NULL: none, or more than one (then nobody knows
  * whose it is). Borrowed. */
 struct osm_object *osm_store_pod_of_proxy(const struct osm_store *store, const char *proxy);
+/** Every object, as a batch for one who knows nothing yet; no reader is needed for it. NULL: no
+ * memory. */
+OSM_MUST_USE struct osm_changes *osm_store_all(const struct osm_store *store);
 /** Every object, in no order that means anything; borrowed for the call, in which the store must
  * not change. */
 typedef void osm_store_each_fn(void *ud, struct osm_object *object);

@@ -55,6 +55,8 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
     e->run = 1;
     e->thorough = config->thorough;
+    e->canceled = config->canceled;
+    e->notes_steps = config->notes_steps;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;
     e->settings = json_pack("{s:s, s:s, s:s}", "mesh_name", e->mesh_name, "osm_namespace",
@@ -143,7 +145,7 @@ int osm_engine_set_roots(struct osm_engine *e, const char *roots_pem)
 
 /* --- failures that end the engine --- */
 
-static int lost(struct osm_engine *e, struct osm_err *err)
+int osm__engine_lost(struct osm_engine *e, struct osm_err *err)
 {
     switch (e->abort) {
     case OSM_ABORT_LUA_MEMORY:
@@ -320,13 +322,13 @@ static int look_for_state(struct osm_engine *e, struct osm_err *err)
     if (!rc && json_array_size(changes))
         e->impure = json_incref(changes);
     json_decref(changes);
-    return e->abort ? lost(e, err) : rc;
+    return e->abort ? osm__engine_lost(e, err) : rc;
 }
 
 int osm_engine_check_pure(struct osm_engine *e, struct osm_err *err)
 {
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     int rc = look_for_state(e, err);
     const json_t *first = json_array_get(e->impure, 0);
     if (rc || !first)
@@ -342,12 +344,21 @@ int osm_engine_take_in(struct osm_engine *e, const struct osm_changes *changes, 
     int rc = osm_world_apply(e->world, changes, on_visible, &in);
     if (rc || in.rc || e->abort)
         return rc == OSM_ENOMEM || in.rc == OSM_ENOMEM ? osm_fail(err, OSM_ENOMEM, "out of memory")
-                                                       : lost(e, err);
+                                                       : osm__engine_lost(e, err);
     rc = osm_world_settle(e->world, osm_cells_touch_topic, e);
     if (rc)
         return osm_fail(err, rc, "out of memory");
     osm_cells_look_up_touched(e);
-    return e->abort ? lost(e, err) : 0;
+    return e->abort ? osm__engine_lost(e, err) : 0;
+}
+
+int osm_engine_take(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
+{
+    if (e->abort)
+        return osm__engine_lost(e, err);
+    e->run++;
+    e->deadline_ms = e->now_ms() + OSM_WALL_FIRST_MS;
+    return osm_engine_take_in(e, changes, err);
 }
 
 static int evaluate(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
@@ -361,7 +372,7 @@ static int evaluate(struct osm_engine *e, const struct osm_changes *changes, str
     if (!rc && !e->abort)
         check_headers(e);
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     if (!rc)
         rc = osm_fill_all(e);
     return rc ? osm_fail(err, rc, "out of memory") : 0;
@@ -382,7 +393,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     struct osm_snapshot_proxy *proxies = NULL;
     size_t proxies_len = 0;
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     e->run++;
     e->rules_run = e->cells_verified = 0;
     e->prints = 0;
@@ -408,7 +419,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     rc = errors ? compose(e, &proxies, &proxies_len, errors, err)
                 : osm_fail(err, OSM_ENOMEM, "out of memory");
     if (e->abort)
-        rc = lost(e, err);
+        rc = osm__engine_lost(e, err);
     if (rc) {
         json_decref(errors);
         return rc;
@@ -494,7 +505,7 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
     struct osm_decl *d = osm_map_get(&e->names, name);
     struct osm_key key;
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     if (!d)
         return osm_fail(err, OSM_ENOENT, "%s: nobody declares it", name);
     const char *why = osm_engine_key(keys, &key);
@@ -508,13 +519,13 @@ int osm_engine_ask(struct osm_engine *e, const char *name, const json_t *keys, j
         return osm_fail(err, e->abort ? OSM_ENOMEM : OSM_EINVAL, "%s: %s", name, why);
     osm_cells_bring(e, q.cell);
     if (e->abort)
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     if (q.cell->failed)
         return osm_fail(err, OSM_ELUA, "%s", q.cell->error);
     int rc = osm_lua_run(e, l_answer, &q, err);
     if (e->abort) {
         json_decref(q.answer);
-        return lost(e, err);
+        return osm__engine_lost(e, err);
     }
     if (!rc)
         rc = q.rc;

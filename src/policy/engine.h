@@ -13,6 +13,8 @@
 #include "policy/files.h"
 #include "xds/snapshot.h"
 
+#include <stdatomic.h>
+
 struct osm_engine;
 
 struct osm_engine_config {
@@ -28,6 +30,11 @@ struct osm_engine_config {
     uint64_t (*now_ms)(void); /* monotonic; NULL: the system's */
     bool thorough;            /* whether rules keep state is looked for after every run, not after
                                  the first and one in 64 */
+    /* For an engine that is thrown away. */
+    bool notes_steps;            /* osm_engine_steps may be asked of it */
+    bool yields;                 /* its thread (policy/host.h) gives way to all others */
+    const atomic_bool *canceled; /* set by another thread: what is under way ends as if its time
+                                    were over, and the state is lost. NULL: never */
 };
 
 /** Loads and checks the bundle. Errors: OSM_ELUA "file:line: text"; nothing of the bundle runs
@@ -48,6 +55,13 @@ OSM_MUST_USE int osm_engine_watch_status(const struct osm_engine *engine,
  * OSM_ENOMEM, OSM_ELUA (state lost; the engine must be thrown away). */
 OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_changes *changes,
                                 struct osm_snapshot **out, struct osm_err *err);
+/** Takes in a batch (not taken), evaluates nothing: of an engine that is only asked, and thrown
+ * away then, what is not asked for costs nothing. Errors: as osm_engine_run. */
+OSM_MUST_USE int osm_engine_take(struct osm_engine *engine, const struct osm_changes *changes,
+                                 struct osm_err *err);
+/** The errors of rules as they stand, as in a snapshot: also where the last run was cut, of what it
+ * had evaluated. Caller: json_decref. NULL: no memory. */
+OSM_MUST_USE json_t *osm_engine_errors(const struct osm_engine *engine);
 /** For when no batch is waiting: does a piece of the housekeeping that runs leave (collecting
  * garbage, mostly well under 1 ms). True: there is more. Never needed for correctness; without it
  * runs do it themselves, and take longer. */
@@ -72,17 +86,36 @@ struct osm_why_question {
     const char *resource;
     const char *element; /* only elements (virtual hosts, filter chains) whose name holds this;
                             NULL: all */
-    bool deep;           /* with the objects behind each item */
+    bool deep;           /* with the objects behind each item, and what osm_engine_steps asks for */
 };
 /** Of which items a resource is made, and where they come from: [{"item":
  * "envoy/routes.outbound_hosts(blue, shop)#1", "element": name or null, "place":
  * "envoy/routes.lua:140", "extended": the extensions that changed it or null, "authorises": bool,
- * "hash": of its message, "because": [{"object": "TrafficSplit blue/s", "resource_version",
+ * "hash": of its message, "emitter" or "rule", and "keys": as of osm_steps_question, where deep,
+ * "because": [{"object": "TrafficSplit blue/s", "resource_version",
  * "origin": "shop.yaml:12", "through": ["emitter ...", "rule backends(blue, shop)", "index
  * splits_of(blue, shop)"]}], "more": there are more objects}]. Caller: json_decref. Errors:
  * OSM_ENOENT; OSM_ENOMEM. */
 OSM_MUST_USE int osm_engine_why(struct osm_engine *engine, const struct osm_why_question *question,
                                 json_t **out, struct osm_err *err);
+
+/* An item, as osm_engine_why tells it. */
+struct osm_steps_question {
+    const char *emitter; /* "envoy/clusters.clusters"; NULL: it is a header that a rule makes */
+    const char *rule;    /* then that one's name */
+    const json_t *keys;  /* ["blue", "shop"] */
+    const char *item;    /* "envoy/clusters.clusters(blue,shop)#CDS:blue/shop|80" */
+};
+/** Evaluates the emitter or rule for one key, and says what the item's message was at each step:
+ * first as that says it, then as each extension that changes it leaves it. [{"by": null or
+ * "acme/retry.route", "place": "envoy/clusters.lua:14", "message": as osm_proto_decode or null}];
+ * [] where the host makes the message. Only of an engine that has not run and is thrown away
+ * afterwards, with `notes_steps` in its config; @p objects: all, as of osm_engine_run. Caller:
+ * json_decref. Errors: OSM_ENOENT nobody emits the item; OSM_ELUA the emitter's error, or the state
+ * is lost; OSM_ENOMEM. */
+OSM_MUST_USE int osm_engine_steps(struct osm_engine *engine, const struct osm_changes *objects,
+                                  const struct osm_steps_question *question, json_t **out,
+                                  struct osm_err *err);
 
 /** What the bundle declares and what its authors can ask, for people and editors: {"digest",
  * "modules": [{"name", "path", "text", "types", "functions"}], "kinds", "indexes", "facts",

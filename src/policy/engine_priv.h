@@ -61,6 +61,7 @@ struct osm_profile;
 struct osm_thing;
 struct osm_engine;
 struct osm_schema;
+struct osm_steps;
 
 struct osm_scalar {
     enum osm_scalar_type { OSM_SCALAR_BOOL, OSM_SCALAR_INT, OSM_SCALAR_STR } type;
@@ -242,6 +243,9 @@ struct osm_engine {
     size_t abort_level;
     uint64_t (*now_ms)(void);
     uint64_t deadline_ms;
+    const atomic_bool *canceled;
+    bool notes_steps;            /* what extensions do can be noted */
+    struct osm_steps *steps;     /* where, emit/steps.c; NULL: nobody looks */
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */
     uint64_t serial;
@@ -305,6 +309,10 @@ struct osm_engine {
     uint64_t snapshots; /* so many were made */
     bool thorough;
 };
+
+/* engine.c, for other questions than a run. */
+/** Why the state is lost, as an error. */
+int osm__engine_lost(struct osm_engine *e, struct osm_err *err);
 
 static inline struct osm_engine *osm_engine_of(lua_State *L)
 {

@@ -17,10 +17,13 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Room for OSM_NEST_MAX nested evaluations, with a sanitizer's larger frames. */
-enum { STACK_BYTES = 32 << 20 };
+enum { STACK_BYTES = 32 << 20, YIELDING = 10 /* as of nice(1) */ };
 
 /* One for the life of the policy, so that ending a run needs no memory. */
 struct outcome {
@@ -139,6 +142,8 @@ static void answer_question(struct osm_policy *p, struct question *q)
 static void *serve(void *ud)
 {
     struct osm_policy *p = ud;
+    if (p->config.yields) /* of this thread alone; where it may not, it does not */
+        (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), YIELDING);
     load(p, p->outcome);
     pthread_mutex_lock(&p->lock);
     while (!p->stopping) {

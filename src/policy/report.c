@@ -64,10 +64,10 @@ static bool is_inside_chain(const struct osm_cell *c)
     return true;
 }
 
-static void report_declarations(struct osm_engine *e, struct lists *l)
+static void report_declarations(const struct osm_engine *e, struct lists *l)
 {
     for (size_t k = 0; k < e->decls_len; k++) {
-        struct osm_decl *d = e->decls[k];
+        const struct osm_decl *d = e->decls[k];
         if (d->each_error)
             add_error(l, d->name, d->each_error, d->module->path, d->line);
     }
@@ -221,6 +221,21 @@ static int gather(struct osm_engine *e)
     e->cell_errors = l.errors;
     e->reports_changed = false;
     return l.failed || !e->cell_rejects ? OSM_ENOMEM : 0;
+}
+
+json_t *osm_engine_errors(const struct osm_engine *e)
+{
+    struct lists l = {.rejects = json_array(), .errors = json_array()};
+    l.failed = !l.rejects || !l.errors;
+    for (size_t i = 0; i < e->telling.len && !l.failed; i++)
+        report_cell(&l, e->telling.list[i]);
+    if (!l.failed)
+        report_declarations(e, &l);
+    json_decref(l.rejects);
+    if (!l.failed)
+        return in_order(l.errors);
+    json_decref(l.errors);
+    return NULL;
 }
 
 json_t *osm_engine_figures(const struct osm_engine *e)

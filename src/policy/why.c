@@ -133,6 +133,13 @@ struct asking {
     bool deep, failed;
 };
 
+static json_t *keys_of(const struct osm_cell *cell)
+{
+    struct osm_key key;
+    osm_key_decode(cell->key, cell->key_len, &key);
+    return osm_key_json(&key);
+}
+
 /* "acme/log.listener, acme/tags.listener": all that may have changed the header of a listener;
  * osm_free. */
 static char *header_extensions(const struct osm_engine *e)
@@ -164,9 +171,10 @@ static void add_made_header(struct asking *a, const struct osm_item *item,
         (void)osm_hash_hex(
             osm_hash_bytes(osm_bytes_data(cell->header), osm_bytes_len(cell->header)), hash);
     json_t *entry = because
-                        ? json_pack("{s:s, s:n, s:s?, s:s?, s:b, s:s, s:o, s:b}", "item", item->key,
-                                    "element", "place", place, "extended", extended, "authorises",
-                                    false, "hash", hash, "because", because, "more", cut)
+                        ? json_pack("{s:s, s:n, s:s?, s:s?, s:b, s:s, s:o, s:b, s:s, s:o}", "item",
+                                    item->key, "element", "place", place, "extended", extended,
+                                    "authorises", false, "hash", hash, "because", because, "more",
+                                    cut, "rule", cell->decl->name, "keys", keys_of(cell))
                         : NULL;
     a->failed = a->failed || json_array_append_new(a->list, entry) != 0;
     osm_free(extended);
@@ -203,7 +211,11 @@ static void add_item(void *ud, const struct osm_item *item)
                                         "extended", item->extended, "authorises", item->authorises,
                                         "hash", hash, "because", because, "more", cut)
                             : NULL;
-    a->failed = json_array_append_new(a->list, entry) != 0;
+    if (cell && entry &&
+        (json_object_set_new(entry, "emitter", json_string(cell->decl->name)) ||
+         json_object_set_new(entry, "keys", keys_of(cell))))
+        a->failed = true;
+    a->failed = json_array_append_new(a->list, entry) || a->failed;
 }
 
 int osm_engine_why(struct osm_engine *e, const struct osm_why_question *question, json_t **out,

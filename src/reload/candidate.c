@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Of who would be let in, so many are named. */
 enum { REASONS_MAX = 10 };
 
 void osm__reload_reject(struct osm_reload *r, bool whatever_the_objects, const char *reason)
@@ -246,41 +247,6 @@ void osm__reload_stop_comparing(struct osm_reload *r)
     r->comparing = NULL;
 }
 
-static int add_reason(json_t *reasons, char *text)
-{
-    int rc = text ? json_array_append_new(reasons, json_string(text)) : -1;
-    osm_free(text);
-    return rc;
-}
-
-/* Why somebody should look first; [] where nobody need to, NULL: no memory. */
-static json_t *guards(const struct osm_reload *r, const struct osm_comparison *found)
-{
-    json_t *reasons = json_array(), *unused;
-    const char *pair;
-    size_t more = found->opened_more;
-    int rc = reasons ? 0 : -1;
-    if (found->before && found->vanished * 100 > found->before * r->config.guard_percent)
-        rc |=
-            add_reason(reasons, osm_strf("takes away %zu of %zu resources, more than %u %%",
-                                         found->vanished, found->before, r->config.guard_percent));
-    if (found->bare)
-        rc |= add_reason(reasons, osm_strf("%zu proxies lose all their listeners, the first is %s",
-                                           found->bare, found->bare_one));
-    json_object_foreach (found->opened, pair, unused) {
-        if (json_array_size(reasons) < REASONS_MAX)
-            rc |= add_reason(reasons, osm_strf("lets in who is denied today: %s", pair));
-        else
-            more++;
-    }
-    if (more)
-        rc |= add_reason(reasons, osm_strf("and %zu more who are denied today", more));
-    if (!rc)
-        return reasons;
-    json_decref(reasons);
-    return NULL;
-}
-
 void osm__reload_hold(struct osm_reload *r, json_t *reasons)
 {
     const char *first = json_string_value(json_array_get(reasons, 0));
@@ -301,7 +267,10 @@ static void compared(void *ud)
     if (r) {
         r->comparing = NULL;
         bool current = r->candidate && osm_generation_id(r->candidate) == c->candidate;
-        json_t *reasons = current && !c->rc ? guards(r, &c->found) : NULL;
+        json_t *reasons =
+            current && !c->rc
+                ? osm_comparison_reasons(&c->found, r->config.guard_percent, REASONS_MAX)
+                : NULL;
         if (current && !reasons) {
             osm__reload_reject(r, false, c->rc ? c->err.msg : "out of memory");
         } else if (current && json_array_size(reasons)) {

@@ -22,3 +22,8 @@ enum { OSM_OPENED_MAX = 100 };
 OSM_MUST_USE int osm_compare(struct osm_comparison *out, const struct osm_snapshot *served,
                              const struct osm_snapshot *candidate, struct osm_err *err);
 void osm_comparison_clear(struct osm_comparison *comparison);
+/** Why somebody should look before it takes over: texts, of who would be let in at most @p max; []
+ * where nobody need to.
+ * @p percent: of resources taken away, more than so many. Caller: json_decref. NULL: no memory. */
+OSM_MUST_USE json_t *osm_comparison_reasons(const struct osm_comparison *comparison,
+                                            unsigned percent, size_t max);

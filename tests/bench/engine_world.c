@@ -67,6 +67,19 @@ struct osm_object *bench_pod(size_t i, size_t number)
         "containers", "name", "c", "status", "phase", "Running", "podIP", address(11, number)));
 }
 
+struct osm_object *bench_replica(size_t i, size_t replica)
+{
+    char name[64], uuid[64];
+    (void)snprintf(name, sizeof name, "p%zu-%zu", i, replica);
+    (void)snprintf(uuid, sizeof uuid, "00000000-0000-4000-8%03zx-%012zx", replica, i);
+    return object(
+        json_pack("{s:s, s:s, s:{s:s, s:o, s:{s:o, s:s}}, s:{s:o, s:[{s:s}]}, s:{s:s, s:o}}",
+                  "apiVersion", "v1", "kind", "Pod", "metadata", "name", name, "namespace",
+                  space_of(i), "labels", "app", text("s%zu", i), "osm-proxy-uuid", uuid, "spec",
+                  "serviceAccountName", text("a%zu", i), "containers", "name", "c", "status",
+                  "phase", "Running", "podIP", address(20 + (unsigned)replica, i)));
+}
+
 struct osm_object *bench_group(size_t i)
 {
     return object(json_pack(

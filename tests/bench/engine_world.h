@@ -18,6 +18,8 @@ struct osm_object *bench_namespace(size_t space);
 /** @p number: of the ClusterIP, so that two of them differ; @p note: a label's value, NULL none. */
 struct osm_object *bench_service(size_t i, size_t number, const char *note);
 struct osm_object *bench_pod(size_t i, size_t address);
+/** Another pod of Service i, @p replica from 1, below 16. */
+struct osm_object *bench_replica(size_t i, size_t replica);
 struct osm_object *bench_group(size_t i);
 /** Target k of account i lets account @p source call it. @p note: an annotation's value, NULL none;
  * @p version: its resourceVersion. */

@@ -31,6 +31,7 @@ LAYERS = {
     "source": 30,
     "policy": 30,
     "reload": 35,
+    "whatif": 36,
     "debug": 40,
     "app": 50,
     "cli": 50,

@@ -2,6 +2,7 @@
 
 #include "base/nearest.h"
 #include "policy/bundle/bundle.h"
+#include "policy/emit/steps.h"
 #include "policy/memo/value.h"
 #include "policy/mesh_api.h"
 #include "policy/sandbox/runtime.h"
@@ -295,6 +296,10 @@ void osm_extend_make(lua_State *L)
     osm_runtime_push(L, osm_runtime_find("host.extend"));
     lua_createtable(L, 0, 2);
     luaL_setfuncs(L, host, 0);
+    if (e->notes_steps) {
+        lua_pushcfunction(L, osm_steps_note);
+        lua_setfield(L, -2, "note");
+    }
     lua_setfield(L, -2, "host");
     lua_createtable(L, 0, 4);
     for (const struct osm_point *p = osm_points; p->name; p++) {

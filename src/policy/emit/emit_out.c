@@ -5,6 +5,7 @@
 #include "policy/emit/emit_priv.h"
 
 #include "policy/bundle/extend.h"
+#include "policy/emit/steps.h"
 #include "policy/memo/cells.h"
 #include "policy/sandbox/sandbox.h"
 
@@ -242,9 +243,11 @@ static int l_out(lua_State *L)
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, -2);
     lua_pushcclosure(L, l_say, 2);
+    osm_steps_call(L, form->message, 1);
     if (!osm_extend_has(osm_engine_of(L), form->name)) {
         lua_pushvalue(L, 1);
         lua_call(L, 1, 0);
+        osm_steps_said(L, 0);
         return 0;
     }
     osm_extend_push(L, form->name, 1);
@@ -256,6 +259,7 @@ static int l_out(lua_State *L)
         lua_getfield(L, -2, "by");
         lua_remove(L, -3);
         lua_call(L, 2, 0);
+        osm_steps_said(L, (size_t)i - 1);
     }
     return 0;
 }

@@ -43,7 +43,8 @@ static void pay(struct osm_frame *f, uint64_t work)
 static void look_at_clock(struct osm_engine *e, struct osm_frame *f)
 {
     uint64_t now = e->now_ms();
-    if (e->abort == OSM_ABORT_NONE && now > e->deadline_ms)
+    bool canceled = e->canceled && atomic_load_explicit(e->canceled, memory_order_relaxed);
+    if (e->abort == OSM_ABORT_NONE && (canceled || now > e->deadline_ms))
         e->abort = OSM_ABORT_STUCK;
     if (!f->since_ms)
         f->since_ms = now;

@@ -168,12 +168,12 @@ static int add_document(struct reading *r, const struct osm_yaml_doc *doc)
     return rc;
 }
 
-static int read_objects(struct reading *r, const struct osm_buf *text)
+static int read_objects(struct reading *r, const char *text, size_t len)
 {
     struct osm_yaml_docs docs = {NULL, 0};
     struct osm_yaml_place place = {0, 0};
     struct osm_err err = {0};
-    int rc = osm_yaml_parse(text->len ? text->data : "", text->len, &docs, &place, &err);
+    int rc = osm_yaml_parse(len ? text : "", len, &docs, &place, &err);
     if (rc && rc != OSM_ENOMEM) {
         const char *what =
             place.line ? strstr(err.msg, ": ") : NULL; /* the place has fields of its own */
@@ -197,7 +197,9 @@ int osm__manifest_read(struct osm__manifest *out, const char *path, const char *
         rc = fail(problem, OSM_ELIMIT, 0, 0, "is larger than %d bytes", OSM__MANIFEST_BYTES_MAX);
     if (!rc) {
         manifest.bytes = osm_hash_bytes(text.data, text.len);
-        rc = known && osm_hash_equal(*known, manifest.bytes) ? OSM_EEXIST : read_objects(&r, &text);
+        rc = known && osm_hash_equal(*known, manifest.bytes)
+                 ? OSM_EEXIST
+                 : read_objects(&r, text.data, text.len);
     }
     osm_map_clear(&r.lines);
     osm_buf_clear(&text);
@@ -211,6 +213,21 @@ int osm__manifest_read(struct osm__manifest *out, const char *path, const char *
         manifest.bytes = bytes;
     }
     *out = manifest;
+    return rc;
+}
+
+int osm__manifest_parse(struct osm__manifest *out, const char *text, size_t len, const char *name,
+                        struct osm__manifest_problem *problem)
+{
+    struct osm__manifest manifest = {0};
+    struct reading r = {&manifest, name, OSM_MAP_INIT, problem};
+    *problem = (struct osm__manifest_problem){0};
+    int rc = read_objects(&r, text, len);
+    osm_map_clear(&r.lines);
+    if (rc)
+        osm__manifest_clear(&manifest);
+    else
+        *out = manifest;
     return rc;
 }
 

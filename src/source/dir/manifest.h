@@ -28,4 +28,7 @@ struct osm__manifest_problem {
 OSM_MUST_USE int osm__manifest_read(struct osm__manifest *out, const char *path, const char *name,
                                     const struct osm_hash *known,
                                     struct osm__manifest_problem *problem);
+/** The same of a text that is in memory; id and bytes are not filled in. */
+OSM_MUST_USE int osm__manifest_parse(struct osm__manifest *out, const char *text, size_t len,
+                                     const char *name, struct osm__manifest_problem *problem);
 void osm__manifest_clear(struct osm__manifest *manifest);

@@ -81,20 +81,24 @@ static void test_a_flag_that_repeats_keeps_its_values_in_order(void **state)
         {"policies", 0, "DIR...", "where", dirs, NULL, true},
         {NULL, 0, NULL, NULL, NULL, NULL, false},
     };
-    char *argv[] = {"program",    "--policies", "a",          "--policies=b",
-                    "--policies", "c",          "--policies", "d",
-                    "--policies", "e",          "--policies", "f",
-                    "--policies", "g",          "--policies", "h",
-                    "--policies", "i"};
-    assert_int_equal(osm_options_parse(options, 6, argv, &words, &n, &err), 0);
+    char *few[] = {"program", "--policies", "a", "--policies=b", "--policies", "c"};
+    char *many[1 + OSM_OPTION_VALUES_MAX + 1] = {"program"};
+    for (size_t i = 0; i <= OSM_OPTION_VALUES_MAX; i++)
+        many[1 + i] = "--policies=x";
+    assert_int_equal(osm_options_parse(options, 6, few, &words, &n, &err), 0);
     osm_free(words);
     assert_string_equal(dirs[0], "a");
     assert_string_equal(dirs[1], "b");
     assert_string_equal(dirs[2], "c");
     assert_null(dirs[3]);
     memset(dirs, 0, sizeof dirs);
-    assert_int_equal(osm_options_parse(options, 18, argv, &words, &n, &err), OSM_EINVAL);
-    assert_string_equal(err.msg, "--policies: at most 8 of them");
+    assert_int_equal(osm_options_parse(options, 1 + OSM_OPTION_VALUES_MAX, many, &words, &n, &err),
+                     0);
+    osm_free(words);
+    memset(dirs, 0, sizeof dirs);
+    assert_int_equal(osm_options_parse(options, 2 + OSM_OPTION_VALUES_MAX, many, &words, &n, &err),
+                     OSM_EINVAL);
+    assert_string_equal(err.msg, "--policies: at most 32 of them");
 }
 
 static int no_leak(void **state)

@@ -1,0 +1,45 @@
+/* Throw-away engines for questions that the live ones must not be held up by: one at a time, each
+ * on a thread of its own that gives way to all others, with a budget of time. Who comes meanwhile
+ * waits for its turn. Thread: loop, but for `work`. */
+#pragma once
+
+#include "loop/loop.h"
+#include "policy/host.h"
+
+struct osm_scratch;
+
+enum { OSM_SCRATCH_WAITING_MAX = 8 };
+
+struct osm_scratch_config {
+    struct osm_loop *loop;
+    struct osm_engine_config engine; /* names and limits; borrowed */
+    const char *(*roots_pem)(void *ud);
+    void *ud;
+    uint64_t budget_ms; /* of one task, from its turn to its end; 0: 10 s */
+};
+
+struct osm_scratch_task {
+    /** Whether its turn may begin now; it is asked again at each osm_scratch_wake, and waits no
+     * longer than a second. */
+    bool (*ready)(void *ud);
+    /** Its turn has come: *files gets a reference to the policies of its engine. Errors end it. */
+    int (*begin)(void *ud, struct osm_policy_files **files, struct osm_err *err);
+    /** On the engine's thread. @p canceled: true once there is no time left. */
+    int (*work)(void *ud, struct osm_engine *engine, const atomic_bool *canceled,
+                struct osm_err *err);
+    /** Exactly once, whatever happens; nobody uses @p ud any more. */
+    void (*end)(void *ud, int rc, const struct osm_err *err);
+    /** False: nobody waits for the outcome any more. */
+    bool (*wanted)(void *ud);
+    void *ud;
+};
+
+OSM_MUST_USE struct osm_scratch *osm_scratch_new(const struct osm_scratch_config *config);
+/** Ends what is under way, without waiting for more than the instruction that it is at, and all
+ * that waits (OSM_ECANCELED). NULL is accepted. */
+void osm_scratch_free(struct osm_scratch *scratch);
+/** Whoever is not ready may be now. */
+void osm_scratch_wake(struct osm_scratch *scratch);
+/** Errors: OSM_EBUSY too many wait already; OSM_ENOMEM. `end` is not called then. */
+OSM_MUST_USE int osm_scratch_ask(struct osm_scratch *scratch, const struct osm_scratch_task *task,
+                                 struct osm_err *err);

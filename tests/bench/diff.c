@@ -1,0 +1,250 @@
+/* Figures of previews (`osm policy diff`, `osm diff`): a mesh of N Services with ten pods each, all
+ * of them proxies, and what it takes to say what would change. Usage: diff_bench [SERVICES...],
+ * from the repository's root; default 100 1000.
+ *
+ * Each time is of one whole question, as the daemon answers it: a fresh engine, its bundle loaded,
+ * all objects evaluated, the snapshots compared, the answer written as text. What is not in it: the
+ * socket and the command's own start. */
+#include "engine_world.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "model/store.h"
+#include "policy/host.h"
+#include "whatif/preview.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RUNS = 5, REPLICAS = 10, ANSWER_MAX_BYTES = 64 << 20 };
+
+static const char TIMEOUT[] =
+    "return { api = 1, extends = { cluster = { run = function(_, cluster, at)\n"
+    "  if at.direction == 'outbound' then cluster.connect_timeout = '7s' end\n"
+    "end } } }\n";
+
+static _Noreturn void give_up(const char *what, const char *why)
+{
+    (void)fprintf(stderr, "bench: %s: %s\n", what, why);
+    exit(1);
+}
+
+struct mesh {
+    size_t n;
+    struct osm_store *store;
+    struct osm_snapshot *served;
+    struct osm_engine *live;
+};
+
+static struct osm_engine *engine_of(const char *const *dirs)
+{
+    struct osm_err err = {0};
+    struct osm_engine *engine = NULL;
+    struct osm_engine_config config = {.policies_dirs = dirs,
+                                       .mesh_name = "osm",
+                                       .osm_namespace = "osm-system",
+                                       .trust_domain = "cluster.local",
+                                       .roots_pem = "roots",
+                                       .memory_max_bytes = (size_t)16 << 30};
+    if (osm_engine_new(&engine, &config, &err))
+        give_up("policies", err.msg);
+    return engine;
+}
+
+static void put(struct mesh *m, struct osm_object *object)
+{
+    if (osm_store_put(m->store, object))
+        give_up("store", "out of memory");
+}
+
+static void furnish(struct mesh *m)
+{
+    struct osm_object **objects;
+    size_t len;
+    bench_world(m->n, &objects, &len);
+    for (size_t i = 0; i < len; i++)
+        put(m, objects[i]);
+    osm_free(objects);
+    for (size_t i = 0; i < m->n; i++)
+        for (size_t r = 1; r < REPLICAS; r++)
+            put(m, bench_replica(i, r));
+}
+
+static const char *const shipped[] = {"policies", NULL};
+
+static void serve(struct mesh *m)
+{
+    struct osm_err err = {0};
+    struct osm_changes *all = osm_store_all(m->store);
+    m->live = engine_of(shipped);
+    if (!all || osm_engine_run(m->live, all, &m->served, &err))
+        give_up("run", err.msg);
+    osm_changes_free(all);
+}
+
+/* --- one question --- */
+
+struct times {
+    double load, apply, evaluate, compare, write, all, cpu;
+};
+
+static double cpu_ms(void)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+static double ms_of(const json_t *diff, const char *name)
+{
+    return (double)json_integer_value(json_object_get(json_object_get(diff, "times_us"), name)) /
+           1000.0;
+}
+
+static int append(const char *text, size_t len, void *buf)
+{
+    return osm_buf_add(buf, text, len);
+}
+
+static void ask(const struct mesh *m, const char *const *dirs, const json_t *manifests,
+                struct times *t, char *about, size_t about_len)
+{
+    struct osm_err err = {0};
+    json_t *diff = NULL;
+    struct osm_preview preview = {.objects = osm_store_all(m->store),
+                                  .served = m->served,
+                                  .manifests = manifests,
+                                  .mesh_name = "osm",
+                                  .osm_namespace = "osm-system",
+                                  .whole = true,
+                                  .guard_percent = 30};
+    struct osm_buf text = OSM_BUF_INIT(ANSWER_MAX_BYTES);
+    double cpu = cpu_ms();
+    uint64_t start = osm_now_us();
+    struct osm_engine *engine = engine_of(dirs);
+    t->load = (double)(osm_now_us() - start) / 1000.0;
+    if (!preview.objects || osm_preview_run(&preview, engine, &diff, &err))
+        give_up("preview", err.msg);
+    uint64_t write = osm_now_us();
+    if (json_dump_callback(diff, append, &text, JSON_COMPACT))
+        give_up("answer", "is too long");
+    t->write = (double)(osm_now_us() - write) / 1000.0;
+    t->all = (double)(osm_now_us() - start) / 1000.0;
+    t->cpu = cpu_ms() - cpu;
+    t->apply = ms_of(diff, "apply");
+    t->evaluate = ms_of(diff, "evaluate");
+    t->compare = ms_of(diff, "compare");
+    size_t groups = json_array_size(json_object_get(diff, "groups"));
+    (void)snprintf(about, about_len, "%zu changes in %zu groups, %zu bytes",
+                   json_array_size(json_object_get(diff, "changes")), groups, text.len);
+    osm_buf_clear(&text);
+    json_decref(diff);
+    osm_engine_free(engine);
+    osm_changes_free(preview.objects);
+}
+
+static int by_all(const void *a, const void *b)
+{
+    double x = ((const struct times *)a)->all, y = ((const struct times *)b)->all;
+    return (x > y) - (x < y);
+}
+
+static void measure(const struct mesh *m, const char *what, const char *const *dirs,
+                    const json_t *manifests)
+{
+    struct times times[RUNS];
+    char about[128];
+    for (size_t i = 0; i < RUNS; i++)
+        ask(m, dirs, manifests, &times[i], about, sizeof about);
+    qsort(times, RUNS, sizeof *times, by_all);
+    const struct times *t = &times[RUNS / 2];
+    (void)printf("  %-34s median %8.1f ms (CPU %.1f): load %.1f, apply %.1f, evaluate %.1f, "
+                 "compare %.1f, write %.1f; min %.1f (%d runs); %s\n",
+                 what, t->all, t->cpu, t->load, t->apply, t->evaluate, t->compare, t->write,
+                 times[0].all, RUNS, about);
+    (void)fflush(stdout);
+}
+
+/* --- one size --- */
+
+static json_t *manifests_of(struct osm_object *object)
+{
+    char *text = json_dumps(object->body, JSON_COMPACT);
+    json_t *out = json_pack("[{s:s, s:s}]", "name", "bench.yaml", "text", text);
+    osm_free(text);
+    osm_object_unref(object);
+    if (!out)
+        give_up("manifest", "out of memory");
+    return out;
+}
+
+static void write_overlay(char *dir)
+{
+    char path[128];
+    if (!mkdtemp(dir))
+        give_up(dir, "cannot be made");
+    (void)snprintf(path, sizeof path, "%s/acme", dir);
+    if (mkdir(path, 0700))
+        give_up(path, "cannot be made");
+    (void)snprintf(path, sizeof path, "%s/acme/timeout.lua", dir);
+    FILE *file = fopen(path, "w");
+    if (!file || fputs(TIMEOUT, file) < 0 || fclose(file))
+        give_up(path, "cannot be written");
+}
+
+static void remove_overlay(const char *dir)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/acme/timeout.lua", dir);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof path, "%s/acme", dir);
+    (void)rmdir(path);
+    (void)rmdir(dir);
+}
+
+static void measure_size(void *ud)
+{
+    struct mesh m = {.n = *(const size_t *)ud, .store = osm_store_new()};
+    char overlay[] = "/tmp/osm-bench-XXXXXX";
+    if (!m.store)
+        give_up("store", "out of memory");
+    furnish(&m);
+    serve(&m);
+    write_overlay(overlay);
+    (void)printf("%zu services, %zu targets, %zu proxies:\n", m.n, m.n * BENCH_TARGETS,
+                 m.served->proxies_len);
+    const char *const changed[] = {"policies", overlay, NULL};
+    json_t *split = manifests_of(bench_split(0, 50)), *target = NULL;
+    target = manifests_of(bench_target(1, 2, 7 % m.n, NULL, 1));
+    measure(&m, "the same rules", shipped, NULL);
+    measure(&m, "rules: a timeout for all clusters", changed, NULL);
+    measure(&m, "objects: one split, other weights", shipped, split);
+    measure(&m, "objects: one target, other source", shipped, target);
+    json_decref(split);
+    json_decref(target);
+    remove_overlay(overlay);
+    osm_snapshot_unref(m.served);
+    osm_engine_free(m.live);
+    osm_store_free(m.store);
+}
+
+int main(int argc, char **argv)
+{
+    size_t sizes[] = {100, 1000};
+    struct osm_err err = {0};
+    json_set_alloc_funcs(osm_alloc, osm_free);
+    osm_log_set_level(OSM_LOG_TOPIC_COUNT, OSM_LOG_ERROR);
+    for (int i = 1; i < argc || (argc == 1 && i <= 2); i++) {
+        size_t n = argc == 1 ? sizes[i - 1] : (size_t)strtoul(argv[i], NULL, 10);
+        if (!n)
+            give_up(argv[i], "is no number of services");
+        if (osm_policy_call(measure_size, &n, &err))
+            give_up("thread", err.msg);
+    }
+    return 0;
+}

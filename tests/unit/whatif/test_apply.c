@@ -1,0 +1,226 @@
+/* Manifests over the objects that there are, as a table: live object, manifest, what comes of it.
+ */
+#include "model/objects.h"
+#include "whatif/apply.h"
+
+#include "base/buf.h"
+
+#include <stdio.h>
+
+#define NS                                                                                         \
+    "apiVersion: v1\nkind: Namespace\nmetadata: {name: blue, labels: "                             \
+    "{openservicemesh.io/monitored-by: osm}}"
+
+static struct osm_changes *changes_of(const char *const *yaml)
+{
+    size_t n = 0;
+    while (yaml[n])
+        n++;
+    struct osm_changes *changes = osm_alloc(sizeof *changes);
+    changes->list = osm_alloc_array(n + 1, sizeof *changes->list);
+    for (size_t i = 0; i < n; i++)
+        changes->list[changes->len++].now = object_of(yaml[i]);
+    return changes;
+}
+
+static json_t *manifest(const char *name, const char *text)
+{
+    return json_pack("{s:s, s:s}", "name", name, "text", text);
+}
+
+static const struct osm_object *find(const struct osm_changes *changes, const char *key)
+{
+    for (size_t i = 0; i < changes->len; i++)
+        if (!strcmp(changes->list[i].now->key, key))
+            return changes->list[i].now;
+    return NULL;
+}
+
+struct row {
+    const char *what;
+    bool whole;
+    const char *live, *manifest; /* of the Thing blue/t, without its identity */
+    const char *result;          /* JSON of its body, without its identity */
+};
+
+#define APPLIED(json)                                                                              \
+    "metadata: {annotations: {kubectl.kubernetes.io/last-applied-configuration: '" json "'}}"
+
+static const struct row rows[] = {
+    {"what is said is so, what others have set stays", false, "spec: {a: 1, b: {c: 2, d: 3}}",
+     "spec: {a: 5, b: {c: 6}}", "{\"spec\": {\"a\": 5, \"b\": {\"c\": 6, \"d\": 3}}}"},
+    {"what was applied and is said no more goes", false,
+     APPLIED("{\"spec\": {\"a\": 1, \"b\": {\"c\": 2}}}") "\nspec: {a: 1, b: {c: 2, d: 3}, e: 4}",
+     "spec: {b: {}}", "{\"spec\": {\"b\": {\"d\": 3}, \"e\": 4}}"},
+    {"an annotation that is no JSON is nothing", false, APPLIED("[{") "\nspec: {a: 1}",
+     "spec: {b: 1}", "{\"spec\": {\"a\": 1, \"b\": 1}}"},
+    {"null takes back", false, "spec: {a: 1, b: 2}", "spec: {a: null}", "{\"spec\": {\"b\": 2}}"},
+    {"lists are whole", false, "spec: {l: [1, 2, 3]}", "spec: {l: [4]}",
+     "{\"spec\": {\"l\": [4]}}"},
+    {"the status stays", false, "spec: {a: 1}\nstatus: {s: 1}", "spec: {a: 2}",
+     "{\"spec\": {\"a\": 2}, \"status\": {\"s\": 1}}"},
+    {"of a directory nothing stays", true, "spec: {a: 1, b: {c: 2, d: 3}}", "spec: {b: {c: 6}}",
+     "{\"spec\": {\"b\": {\"c\": 6}}}"},
+    {"but the status", true, "spec: {a: 1}\nstatus: {s: 1}", "spec: {b: 2}",
+     "{\"spec\": {\"b\": 2}, \"status\": {\"s\": 1}}"},
+    {"a status that is said counts", true, "status: {s: 1, t: 2}", "status: {s: 3}",
+     "{\"status\": {\"s\": 3, \"t\": 2}}"},
+};
+
+/* "apiVersion: a.b/v1 ... metadata: {name, namespace}" and @p more, whose metadata are added. */
+static char *thing(const char *version, const char *more)
+{
+    static const char metadata[] = "metadata: {";
+    const char *own = strstr(more, metadata);
+    char *text =
+        own ? osm_strf("apiVersion: a.b/%s\nkind: Thing\n%.*smetadata: {name: t, namespace: blue, "
+                       "%s",
+                       version, (int)(own - more), more, own + sizeof metadata - 1)
+            : osm_strf("apiVersion: a.b/%s\nkind: Thing\nmetadata: {name: t, namespace: "
+                       "blue}\n%s",
+                       version, more);
+    assert_non_null(text);
+    return text;
+}
+
+static void test_objects_are_applied_as_kubectl_does(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct osm_err err = {0};
+        struct osm_applied applied;
+        char *live = thing("v1", rows[i].live), *now = thing("v1", rows[i].manifest);
+        struct osm_changes *changes = changes_of((const char *const[]){NS, live, NULL});
+        json_t *manifests = json_pack("[o]", manifest("new.yaml", now));
+        const struct osm_apply apply = {changes, "osm", "osm-system", rows[i].whole};
+        if (osm_apply(&apply, manifests, NULL, &applied, &err))
+            fail_msg("%s: %s", rows[i].what, err.msg);
+        assert_int_equal(applied.configured, 1);
+        const struct osm_object *made = find(changes, "a.b/Thing/blue/t");
+        json_t *body = json_deep_copy(made->body), *wanted = json_loads(rows[i].result, 0, NULL);
+        (void)json_object_del(body, "apiVersion");
+        (void)json_object_del(body, "kind");
+        (void)json_object_del(body, "metadata");
+        if (!json_equal(body, wanted)) {
+            char *text = json_dumps(body, 0);
+            fail_msg("%s: %s", rows[i].what, text);
+        }
+        assert_string_equal(made->origin, "new.yaml:1");
+        json_decref(body);
+        json_decref(wanted);
+        json_decref(manifests);
+        osm_changes_free(changes);
+        osm_free(live);
+        osm_free(now);
+    }
+}
+
+static const char OTHER[] =
+    "apiVersion: a.b/v1\nkind: Thing\nmetadata: {name: other, namespace: blue}";
+static const char TWIN[] =
+    "apiVersion: c.d/v1\nkind: Thing\nmetadata: {name: other, namespace: blue}";
+static const char GREY[] = "apiVersion: a.b/v1\nkind: Thing\nmetadata: {name: x, namespace: grey}";
+
+static void test_they_are_counted(void **state)
+{
+    (void)state;
+    struct osm_err err = {0};
+    struct osm_applied applied;
+    char *live = thing("v1", "spec: {a: 1}"), *newer = thing("v2", "spec: {z: 1}");
+    struct osm_changes *changes = changes_of((const char *const[]){NS, live, OTHER, NULL});
+    json_t *manifests = json_pack("[o, o, o, o]", manifest("a", live), manifest("b", newer),
+                                  manifest("c", GREY), manifest("d", OTHER));
+    json_t *deletes = json_pack("[s]", "namespace/blue");
+    const struct osm_apply apply = {changes, "osm", "osm-system", true};
+    assert_int_equal(osm_apply(&apply, manifests, NULL, &applied, &err), 0);
+    assert_int_equal(applied.created, 1);
+    assert_int_equal(applied.configured, 1); /* the last of two counts, as one */
+    assert_int_equal(applied.unchanged, 1);
+    assert_int_equal(applied.outside, 1);
+    assert_string_equal(find(changes, "a.b/Thing/blue/t")->version, "v2");
+    assert_null(osm_json_at(find(changes, "a.b/Thing/blue/t")->body, "spec", "a", NULL));
+    assert_int_equal(osm_apply(&apply, NULL, deletes, &applied, &err), 0);
+    assert_int_equal(applied.deleted, 1);
+    assert_null(find(changes, "/Namespace//blue"));
+    assert_non_null(find(changes, "a.b/Thing/grey/x"));
+    json_decref(manifests);
+    json_decref(deletes);
+    osm_changes_free(changes);
+    osm_free(live);
+    osm_free(newer);
+}
+
+static void expect_failure(const json_t *manifests, const char *delete_one, int rc,
+                           const char *says)
+{
+    struct osm_err err = {0};
+    struct osm_applied applied;
+    struct osm_changes *changes = changes_of((const char *const[]){NS, OTHER, TWIN, NULL});
+    json_t *deletes = delete_one ? json_pack("[s]", delete_one) : NULL;
+    const struct osm_apply apply = {changes, "osm", "osm-system", true};
+    assert_int_equal(osm_apply(&apply, manifests, deletes, &applied, &err), rc);
+    if (rc && !strstr(err.msg, says))
+        fail_msg("%s", err.msg);
+    json_decref(deletes);
+    osm_changes_free(changes);
+}
+
+static void test_what_cannot_be_applied_is_said(void **state)
+{
+    (void)state;
+    json_t *broken = json_pack("[o]", manifest("bad.yaml", "a: [\n")),
+           *nameless = json_pack("[o]", manifest("bad.yaml", "\napiVersion: v1\nkind: Pod\n"));
+    expect_failure(broken, NULL, OSM_EPARSE, "bad.yaml:2:1: ");
+    expect_failure(nameless, NULL, OSM_EINVAL, "bad.yaml:2:1: ");
+    expect_failure(NULL, "thing/blue/nobody", OSM_ENOENT, "there is no such object");
+    expect_failure(NULL, "Thing/blue/other", OSM_ENOENT,
+                   "there are 2 such objects; say KIND.GROUP");
+    expect_failure(NULL, "thing.a.b/blue/other", 0, "");
+    expect_failure(NULL, "THING.C.D/blue/other", 0, "");
+    expect_failure(NULL, "Namespace/blue", 0, "");
+    expect_failure(NULL, "Namespace", OSM_ENOENT, "there is no such object");
+    expect_failure(NULL, "", OSM_ENOENT, "there is no such object");
+    json_decref(broken);
+    json_decref(nameless);
+}
+
+/* Any allocation may fail: it is an error then, and nothing is lost. */
+static void test_no_memory_is_an_error(void **state)
+{
+    (void)state;
+    char *live = thing("v1", "spec: {a: 1}"), *now = thing("v1", "spec: {b: 2}");
+    json_t *manifests = json_pack("[o, o]", manifest("a", now), manifest("c", GREY));
+    json_t *deletes = json_pack("[s]", "thing/blue/other");
+    long live_count = osm_mem_live(), failures = 0;
+    for (long n = 0; n < 2000; n++) {
+        struct osm_err err = {0};
+        struct osm_applied applied;
+        struct osm_changes *changes = changes_of((const char *const[]){NS, live, OTHER, NULL});
+        const struct osm_apply apply = {changes, "osm", "osm-system", true};
+        osm_mem_fail_at(n);
+        int rc = osm_apply(&apply, manifests, deletes, &applied, &err);
+        osm_mem_fail_at(-1);
+        failures += rc != 0;
+        if (!rc)
+            assert_int_equal(applied.created + applied.configured + applied.deleted, 3);
+        osm_changes_free(changes);
+        if (osm_mem_live() != live_count)
+            fail_msg("allocation %ld: something is lost", n);
+    }
+    assert_true(failures > 50);
+    json_decref(manifests);
+    json_decref(deletes);
+    osm_free(live);
+    osm_free(now);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_objects_are_applied_as_kubectl_does),
+        cmocka_unit_test(test_they_are_counted),
+        cmocka_unit_test(test_what_cannot_be_applied_is_said),
+        cmocka_unit_test(test_no_memory_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, count_json, nothing_is_left);
+}
