@@ -296,7 +296,7 @@ void osm_control_reply(struct osm_control_request *r, json_t *data)
 void osm_control_reply_text(struct osm_control_request *r, char *data, size_t len)
 {
     struct osm__session *s = r->session;
-    size_t page = s->control->config.page_bytes;
+    size_t page = s->closing ? 0 : s->control->config.page_bytes; /* it may be gone by then */
     bool whole = s->framing.form == OSM_FORM_JSON && !r->rendered && (!page || len <= page);
     if (whole || r->abandoned || s->closing) {
         struct osm_buf body = OSM_BUF_INIT(OSM__ANSWER_MAX_BYTES);

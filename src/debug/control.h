@@ -37,7 +37,8 @@ struct osm_control_config {
     size_t sessions_max;
     bool large;           /* requests of commands that are: one at a time, parsed off the loop */
     size_t page_bytes;    /* an answer is given in pieces of so many; 0: always whole */
-    uint32_t patience_ms; /* with a peer that does not read; 0: ten seconds */
+    uint32_t patience_ms; /* with a peer that does not read, or stops in a large request; 0: ten
+                             seconds */
 };
 
 enum { OSM_CONTROL_TOKEN_MIN = 16, OSM_CONTROL_TOKEN_MAX = 256 };

@@ -105,6 +105,12 @@ static uint32_t patience_of(const struct osm__session *s)
     return s->control->config.patience_ms ? s->control->config.patience_ms : OSM__PATIENCE_MS;
 }
 
+/* Others wait until its large request is there. */
+static bool holds_up(struct osm__session *s)
+{
+    return s->control->large == s && !s->parsing && !osm_framing_waits(&s->framing);
+}
+
 void osm__session_arm(struct osm__session *s)
 {
     if (s->closing)
@@ -117,6 +123,8 @@ void osm__session_arm(struct osm__session *s)
             due = earlier(due, r->end_ms);
     if (osm__session_unread(s))
         due = earlier(due, s->moved_ms + patience_of(s));
+    if (holds_up(s))
+        due = earlier(due, s->heard_ms + patience_of(s));
     if (due == UINT64_MAX)
         osm_timer_stop(s->due);
     else
@@ -164,7 +172,7 @@ static void on_due(void *ud)
         osm_log(OSM_LOG_CONTROL, OSM_LOG_WARN, "session dropped: it does not read",
                 OSM_I("uid", s->uid), OSM_I("pid", s->pid),
                 OSM_U("unread_bytes", osm__session_unread(s)));
-    if (stalled || idle) {
+    if (stalled || idle || (holds_up(s) && now - s->heard_ms >= patience_of(s))) {
         osm__session_close(s);
         return;
     }
@@ -345,7 +353,7 @@ static void parsed(void *ud)
     struct parsing *p = ud;
     struct osm__session *s = p->session;
     s->parsing = false;
-    if (s->control->large == s)
+    if (!s->closed && s->control->large == s) /* else that is done, and the control perhaps gone */
         s->control->large = NULL;
     if (s->closing) {
         json_decref(p->message);
@@ -385,6 +393,7 @@ static bool may_be_large(struct osm__session *s)
         return false;
     c->large = s;
     s->framing.large = true;
+    osm__session_arm(s);
     return true;
 }
 
