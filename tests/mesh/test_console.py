@@ -325,6 +325,33 @@ def test_eval_cannot_change_what_is_served(world: Consoles, looking: Console, op
         assert later.eval("b, mesh ~= nil") == "nil\ntrue\n"
 
 
+def test_a_rule_is_tried_before_it_is_live(world: Consoles, looking: Console) -> None:
+    """In the copy, with what it would change for whom; nobody is served it."""
+    before = looking.ask("xds.show", node="red/caller")
+    nothing = looking.ask("eval", code="diff()")["diff"]
+    assert nothing["changes"] == nothing["opens"] == [] and nothing["proxies"] == 3
+    code = """old = override("grants", function(mesh, ns, account)
+      local grants = {}
+      for _, grant in ipairs(old(mesh, ns, account)) do grants[#grants + 1] = grant end
+      if account == "shop" then
+        grants[#grants + 1] = { name = "tried", sources = { "red/caller2" },
+          matches = { { path = ".*", methods = { "*" }, headers = {} } } }
+      end
+      return grants
+    end)"""
+    assert looking.eval(code) == ""
+    diff = looking.ask("eval", code="diff()")["diff"]
+    changed = {(each["proxy"], each["type"], each["change"]) for each in diff["changes"]}
+    assert ("red/caller2", "CDS", "added") in changed and ("blue/shop", "LDS", "changed") in changed
+    assert any("red" in pair and "caller2" in pair for pair in diff["opens"])
+    text = looking.text("eval diff()")
+    assert text.startswith("2 of 3 proxies would be served something else\nPROXY")
+    assert "lets in who is denied today: " in text
+    assert looking.eval('override("grants", old)') != ""
+    assert looking.ask("eval", code="diff()")["diff"] == nothing
+    assert looking.ask("xds.show", node="red/caller") == before
+
+
 def test_a_session_keeps_what_its_lines_define(looking: Console) -> None:
     """Locals too, over lines that are not whole at first."""
     assert looking.ask("eval", code="local function twice(x)") == {"incomplete": True}
@@ -473,7 +500,7 @@ def test_osm_debug_on_a_terminal(world: Consoles, tmp_path: Path) -> None:
     terminal.type("eval (\n", ">> ")
     terminal.type("40 + 2)\n", "42\r\noperate> ")
     terminal.type("eval (\n", ">> ")
-    terminal.type("\x03", "operate> ")
+    terminal.type("\x03", r"\^C\r\noperate> ")
     terminal.type("policy rolback\n", "did you mean policy rollback")
     terminal.type("role view\n", "\r\nview> ")
     terminal.type("policy rollback\n", "needs the role operate")
@@ -483,7 +510,7 @@ def test_osm_debug_on_a_terminal(world: Consoles, tmp_path: Path) -> None:
         terminal.until("weight = 60")
     terminal.type("\n", "view> ")
     terminal.type("\x1b[A", r"watch mesh\.backends")
-    terminal.type("\x03", "view> ")
+    terminal.type("\x03", r"\^C\r\nview> ")
     assert terminal.close() == 0
     history = tmp_path / "osm" / "debug_history"
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
@@ -492,7 +519,7 @@ def test_osm_debug_on_a_terminal(world: Consoles, tmp_path: Path) -> None:
     again = Terminal(world.daemon.socket, tmp_path)
     again.until("operate> ")
     again.type("\x1b[A", r"watch mesh\.backends")
-    again.type("\x03", "operate> ")
+    again.type("\x03", r"\^C\r\noperate> ")
     assert again.close() == 0
 
 
