@@ -229,6 +229,7 @@ enum osm_edit_end osm_edit_line(struct osm_edit *e, const char *prompt, char **l
     e->prompt = copy;
     e->abandoned = false;
     errno = 0;
+    (void)el_set(e->el, EL_PREP_TERM, 1); /* before the prompt: who sees it may type ^C */
     const char *text = copy ? el_gets(e->el, &count) : NULL;
     if (e->abandoned || (!text && errno == EINTR)) {
         (void)puts("^C");
