@@ -2,105 +2,146 @@
 
 #include "base/json.h"
 #include "debug/render.h"
-#include "reload/compare.h"
+#include "whatif/snapshots.h"
 
 #include <string.h>
 
-enum { CHANGES_MAX = 200, ROWS_MAX_BYTES = 1 << 20 };
-
-struct telling {
-    json_t *list;
-    size_t more;
-    bool failed;
+/* How much is told at all, and how much of it a person reads. */
+enum {
+    FIELDS_MAX = 1000,
+    BYTES_MAX = 8 << 20,
+    GUARD_PERCENT = 30,
+    GROUPS_SHOWN = 10,
+    CHANGES_SHOWN = 20,
+    FIELDS_SHOWN = 20,
+    NAMES_SHOWN = 4,
+    VALUE_SHOWN_BYTES = 160
 };
-
-static void tell(struct telling *t, const struct osm_snapshot_proxy *proxy, enum osm_xds_type type,
-                 const char *resource, const char *change)
-{
-    if (json_array_size(t->list) >= CHANGES_MAX) {
-        t->more++;
-        return;
-    }
-    if (json_array_append_new(t->list, json_pack("{s:o, s:s, s:s, s:s}", "proxy",
-                                                 json_sprintf("%s/%s", proxy->ns, proxy->pod),
-                                                 "type", osm_xds_type_short(type), "resource",
-                                                 resource, "change", change)))
-        t->failed = true;
-}
-
-/* Both lists are sorted by name. */
-static void compare_type(struct telling *t, const struct osm_snapshot_proxy *before,
-                         const struct osm_snapshot_proxy *after, enum osm_xds_type type)
-{
-    struct osm_resource **a = before->cls->types[type].list, **b = after->cls->types[type].list;
-    size_t a_len = before->cls->types[type].len, b_len = after->cls->types[type].len;
-    for (size_t i = 0, k = 0; i < a_len || k < b_len;) {
-        int order = i == a_len ? 1 : k == b_len ? -1 : strcmp(a[i]->name, b[k]->name);
-        if (order < 0)
-            tell(t, before, type, a[i++]->name, "removed");
-        else if (order > 0)
-            tell(t, after, type, b[k++]->name, "added");
-        else if (strcmp(a[i++]->version, b[k++]->version) != 0)
-            tell(t, after, type, b[k - 1]->name, "changed");
-    }
-}
-
-static json_t *opened_pairs(const struct osm_comparison *found)
-{
-    const char *pair;
-    json_t *pairs = json_array(), *unused;
-    json_object_foreach (found->opened, pair, unused)
-        if (pairs && json_array_append_new(pairs, json_string(pair))) {
-            json_decref(pairs);
-            pairs = NULL;
-        }
-    return pairs;
-}
 
 json_t *osm_eval_diff(const struct osm_snapshot *served, const struct osm_snapshot *next,
                       struct osm_err *err)
 {
-    struct osm_comparison found;
-    struct telling t = {0};
-    if (osm_compare(&found, served, next, err))
-        return NULL;
-    t.list = json_array();
-    for (size_t i = 0; t.list && i < served->proxies_len; i++) {
-        const struct osm_snapshot_proxy *before = &served->proxies[i];
-        const struct osm_snapshot_proxy *after = osm_snapshot_find(next, before->key);
-        for (int type = 0; after && before->cls != after->cls && type < OSM_XDS_TYPE_COUNT; type++)
-            compare_type(&t, before, after, (enum osm_xds_type)type);
+    const struct osm_resources_limits limits = {.fields_max = FIELDS_MAX, .bytes_max = BYTES_MAX};
+    json_t *out = NULL;
+    return osm_snapshots_diff(served, next, &limits, GUARD_PERCENT, &out, err) ? NULL : out;
+}
+
+/* --- for a person --- */
+
+static int append_start(const char *data, size_t len, void *ud)
+{
+    struct osm_buf *buf = ud;
+    size_t room = buf->max - buf->len;
+    return osm_buf_add(buf, data, len < room ? len : room);
+}
+
+static void add_value(struct osm_buf *out, const json_t *value)
+{
+    struct osm_buf text = OSM_BUF_INIT(VALUE_SHOWN_BYTES);
+    (void)json_dump_callback(value, append_start, &text, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (text.data)
+        (void)osm_render_text(out, text.data);
+    if (text.len == text.max)
+        (void)osm_buf_add_str(out, "...");
+    osm_buf_clear(&text);
+}
+
+static void add_more(struct osm_buf *out, const char *indent, size_t n, const char *what)
+{
+    if (n)
+        (void)osm_buf_addf(out, "%sand %zu more %s\n", indent, n, what);
+}
+
+static void add_field(struct osm_buf *out, const json_t *field)
+{
+    const char *change = osm_json_text(field, "change"), *path = osm_json_text(field, "path");
+    bool added = !strcmp(change, "added"), removed = !strcmp(change, "removed");
+    if (!*path) /* the whole resource */
+        return;
+    (void)osm_buf_add_strs(out, "    ", added ? "+ " : removed ? "- " : "", NULL);
+    (void)osm_render_text(out, path);
+    (void)osm_buf_add_str(out, ": ");
+    if (!added)
+        add_value(out, json_object_get(field, "before"));
+    (void)osm_buf_add_str(out, added || removed ? "" : " -> ");
+    if (!removed)
+        add_value(out, json_object_get(field, "after"));
+    (void)osm_buf_add_char(out, '\n');
+}
+
+static void add_change(struct osm_buf *out, const json_t *change)
+{
+    const json_t *fields = json_object_get(change, "fields"), *field;
+    const char *how = osm_json_text(change, "change");
+    size_t i, n = json_array_size(fields);
+    (void)osm_buf_add_strs(out, "  ", !strcmp(how, "added") ? "+ " : "", NULL);
+    (void)osm_buf_add_strs(out, !strcmp(how, "removed") ? "- " : "", osm_json_text(change, "type"),
+                           " ", NULL);
+    (void)osm_render_text(out, osm_json_text(change, "name"));
+    (void)osm_buf_add_char(out, '\n');
+    if (strcmp(how, "changed") != 0)
+        return;
+    json_array_foreach ((json_t *)(uintptr_t)fields, i, field)
+        if (i < FIELDS_SHOWN)
+            add_field(out, field);
+    add_more(out, "    ",
+             (n > FIELDS_SHOWN ? n - FIELDS_SHOWN : 0) +
+                 (size_t)json_integer_value(json_object_get(change, "more")),
+             "fields");
+}
+
+static void add_group(struct osm_buf *out, const json_t *diff, const json_t *group)
+{
+    const json_t *proxies = json_object_get(group, "proxies"), *proxy, *place;
+    const json_t *changes = json_object_get(group, "changes");
+    size_t i, n = json_array_size(proxies);
+    (void)osm_buf_addf(out, "%zu %s: ", n, n == 1 ? "proxy" : "proxies");
+    json_array_foreach ((json_t *)(uintptr_t)proxies, i, proxy) {
+        if (i == NAMES_SHOWN)
+            break;
+        (void)osm_buf_add_str(out, i ? ", " : "");
+        (void)osm_render_text(out, json_string_value(proxy));
     }
-    json_t *pairs = opened_pairs(&found);
-    json_t *out = t.list && !t.failed && pairs
-                      ? json_pack("{s:I, s:I, s:O, s:I, s:O}", "proxies", (json_int_t)found.proxies,
-                                  "changed_proxies", (json_int_t)found.changed_proxies, "changes",
-                                  t.list, "more", (json_int_t)t.more, "opens", pairs)
-                      : NULL;
-    json_decref(t.list);
-    json_decref(pairs);
-    osm_comparison_clear(&found);
-    if (!out)
-        (void)osm_fail(err, OSM_ENOMEM, "out of memory");
-    return out;
+    (void)osm_buf_add_str(out, n > NAMES_SHOWN ? ", ...\n" : "\n");
+    json_array_foreach ((json_t *)(uintptr_t)changes, i, place)
+        if (i < CHANGES_SHOWN)
+            add_change(out, json_array_get(json_object_get(diff, "changes"),
+                                           (size_t)json_integer_value(place)));
+    n = json_array_size(changes);
+    add_more(out, "  ", n > CHANGES_SHOWN ? n - CHANGES_SHOWN : 0, "resources");
+}
+
+/* Lists beside the changes that have something to tell: as tables, and texts. */
+static void add_lists(struct osm_buf *out, const json_t *diff)
+{
+    static const char *const lists[] = {"appear", "leave", "rejected", "accepted",
+                                        "errors", "fixed", "daemon",   NULL};
+    const json_t *guards = json_object_get(diff, "guards"), *guard;
+    size_t k;
+    for (const char *const *name = lists; *name; name++) {
+        const json_t *list = json_object_get(diff, *name);
+        if (!json_array_size(list))
+            continue;
+        (void)osm_buf_add_strs(out, *name, ":\n", NULL);
+        (void)osm_render(out, list);
+    }
+    json_array_foreach ((json_t *)(uintptr_t)guards, k, guard) {
+        (void)osm_render_text(out, json_string_value(guard));
+        (void)osm_buf_add_char(out, '\n');
+    }
 }
 
 int osm_eval_diff_text(struct osm_buf *out, const json_t *diff)
 {
-    const json_t *changes = json_object_get(diff, "changes"), *pair;
-    size_t i;
-    (void)osm_buf_addf(out, "%d of %d proxies would be served something else\n",
-                       (int)json_integer_value(json_object_get(diff, "changed_proxies")),
-                       (int)json_integer_value(json_object_get(diff, "proxies")));
-    if (json_array_size(changes))
-        (void)osm_render(out, changes);
-    if (json_integer_value(json_object_get(diff, "more")))
-        (void)osm_buf_addf(out, "and %d more\n",
-                           (int)json_integer_value(json_object_get(diff, "more")));
-    json_array_foreach (json_object_get(diff, "opens"), i, pair) {
-        (void)osm_buf_add_str(out, "lets in who is denied today: ");
-        (void)osm_render_text(out, json_string_value(pair));
-        (void)osm_buf_add_char(out, '\n');
-    }
+    const json_t *groups = json_object_get(diff, "groups"), *group;
+    size_t i, n = json_array_size(groups);
+    if (!json_is_true(json_object_get(diff, "differs")))
+        return osm_buf_addf(out, "nothing would change for %d proxies\n",
+                            (int)json_integer_value(json_object_get(diff, "proxies")));
+    json_array_foreach ((json_t *)(uintptr_t)groups, i, group)
+        if (i < GROUPS_SHOWN)
+            add_group(out, diff, group);
+    add_more(out, "", n > GROUPS_SHOWN ? n - GROUPS_SHOWN : 0, "groups of proxies");
+    add_lists(out, diff);
     return out->failed;
 }

@@ -4,9 +4,7 @@
 #include "base/buf.h"
 #include "xds/snapshot.h"
 
-/** {"proxies": so many are in both, "changed_proxies", "changes": [{"proxy": "ns/pod", "type",
- * "resource", "change": "added", "removed" or "changed"}], "more": so many are left out, "opens":
- * ["who -> what"]: denied today, let in then}. Caller: json_decref. NULL: @p err. Thread: any. */
+/** osm_snapshots_diff. Caller: json_decref. NULL: @p err. Thread: any. */
 json_t *osm_eval_diff(const struct osm_snapshot *served, const struct osm_snapshot *next,
                       struct osm_err *err);
 /** For a person. Errors: those of the buffer. */

@@ -329,7 +329,7 @@ def test_a_rule_is_tried_before_it_is_live(world: Consoles, looking: Console) ->
     """In the copy, with what it would change for whom; nobody is served it."""
     before = looking.ask("xds.show", node="red/caller")
     nothing = looking.ask("eval", code="diff()")["diff"]
-    assert nothing["changes"] == nothing["opens"] == [] and nothing["proxies"] == 3
+    assert not nothing["differs"] and nothing["proxies"] == 3
     code = """old = override("grants", function(mesh, ns, account)
       local grants = {}
       for _, grant in ipairs(old(mesh, ns, account)) do grants[#grants + 1] = grant end
@@ -341,11 +341,13 @@ def test_a_rule_is_tried_before_it_is_live(world: Consoles, looking: Console) ->
     end)"""
     assert looking.eval(code) == ""
     diff = looking.ask("eval", code="diff()")["diff"]
-    changed = {(each["proxy"], each["type"], each["change"]) for each in diff["changes"]}
-    assert ("red/caller2", "CDS", "added") in changed and ("blue/shop", "LDS", "changed") in changed
-    assert any("red" in pair and "caller2" in pair for pair in diff["opens"])
+    changed = {tuple(group["proxies"]): [diff["changes"][i] for i in group["changes"]] for group in diff["groups"]}
+    assert changed.keys() == {("red/caller2",), ("blue/shop",)}
+    told = {(each["type"], each["change"], each["name"]) for each in changed["red/caller2",]}
+    assert ("CDS", "added", "blue/shop|8080") in told
+    assert any("caller2" in guard for guard in diff["guards"])
     text = looking.text("eval diff()")
-    assert text.startswith("2 of 3 proxies would be served something else\nPROXY")
+    assert "1 proxy: red/caller2\n" in text and "  + CDS blue/shop|8080\n" in text
     assert "lets in who is denied today: " in text
     assert looking.eval('override("grants", old)') != ""
     assert looking.ask("eval", code="diff()")["diff"] == nothing
