@@ -190,7 +190,7 @@ const json_t *osm_match_host(const json_t *configuration, const struct osm_reque
     size_t i, k, best_fit = 0;
     json_array_foreach (json_object_get(configuration, "virtual_hosts"), i, host)
         json_array_foreach (json_object_get(host, "domains"), k, domain) {
-            size_t own = fit(json_string_value(domain), request->host);
+            size_t own = json_is_string(domain) ? fit(json_string_value(domain), request->host) : 0;
             if (own > best_fit) {
                 best_fit = own;
                 best = host;
