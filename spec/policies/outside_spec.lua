@@ -94,6 +94,12 @@ describe("external authorization", function()
     end
   end)
 
+  it("is asked by a MeshConfig of a version that nobody knows", function()
+    local mesh = w1.world((string.gsub(config(FULL), "v1alpha2", "v9")))
+    assert.same({ "envoy.filters.http.rbac", "http_external_authz", "http_router" }, (http_filters(mesh)))
+    assert.matches("apiVersion: version v9 is not known here", mesh:rejects()[1], 1, true)
+  end)
+
   it("is asked of nobody while it is switched off", function()
     local mesh = w1.world(config((string.gsub(FULL, "enable: true", "enable: false"))))
     assert.same({ "envoy.filters.http.rbac", "http_router" }, (http_filters(mesh)))

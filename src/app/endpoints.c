@@ -438,7 +438,8 @@ const struct osm_http_route osm_app_debug_routes[] = {
     {"/debug/generations", generations, "the generations of the policies"},
     {"/debug/source", source, "where objects come from, and files in error"},
     {"/debug/rejects", rejects, "what the policies have left out, and rules in error"},
-    {"/debug/pprof/profile", profile, "where CPU time goes: folded stacks; ?seconds=N, up to 60"},
+    {"/debug/profile", profile, "where CPU time goes: folded stacks; ?seconds=N, up to 60"},
+    {"/debug/pprof/profile", profile, "the same, where Open Service Mesh had it"},
     {"/debug/pprof/cmdline", cmdline, "how the daemon was started"},
     {NULL, NULL, NULL},
 };

@@ -1,5 +1,7 @@
 #include "app/eval_commands.h"
 
+#include "app/eval_diff.h"
+
 #include "base/buf.h"
 #include "base/json.h"
 #include "debug/render.h"
@@ -20,6 +22,12 @@ static const char *roots_pem(void *ud)
     return osm_ca_roots_pem(app->ca);
 }
 
+static struct osm_snapshot *served(void *ud)
+{
+    const struct osm_app *app = ud;
+    return app->snapshot;
+}
+
 struct osm_evaluators *osm_app_evaluators_new(struct osm_app *app)
 {
     const struct osm_evaluators_config config = {
@@ -31,6 +39,8 @@ struct osm_evaluators *osm_app_evaluators_new(struct osm_app *app)
                    .memory_max_bytes = app->config.policy_memory_bytes},
         .files = files_in_force,
         .roots_pem = roots_pem,
+        .served = served,
+        .diff = osm_eval_diff,
         .ud = app,
     };
     return osm_evaluators_new(&config);
@@ -105,8 +115,10 @@ static void add_note(struct osm_buf *out, const json_t *data)
 
 static int answer_text(struct osm_buf *out, const json_t *data)
 {
+    const json_t *diff = json_object_get(data, "diff");
     add_note(out, data);
-    return osm_render_text(out, osm_json_text(data, "text"));
+    (void)osm_render_text(out, osm_json_text(data, "text"));
+    return diff ? osm_eval_diff_text(out, diff) : out->failed;
 }
 
 static void add_run(struct osm_buf *rows, const json_t *run, int depth)
@@ -200,7 +212,8 @@ static const struct osm_control_arg eval_args[] = {
      .type = OSM_ARG_LINE,
      .required = true,
      .complete = OSM_COMPLETE_LUA,
-     .help = "Lua: an expression or statements; `mesh` as in policies, pp(value) prints in full"},
+     .help = "Lua: an expression or statements; `mesh` as in policies; pp(value) prints in full; "
+             "override(rule, function) tries another rule, diff() says what that would change"},
     {.name = NULL},
 };
 static const struct osm_control_arg ask_args[] = {

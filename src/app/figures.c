@@ -225,7 +225,7 @@ static void end(void *ud)
     osm_free(s);
 }
 
-void osm_http_metrics(void *ud, struct osm_http_request *request)
+void osm_app_http_metrics(void *ud, struct osm_http_request *request)
 {
     struct osm_app *app = ud;
     struct scrape *s = osm_alloc(sizeof *s);

@@ -78,7 +78,7 @@ static void report(struct osm_buf *out, const struct osm_app *app)
     report_numbers(out, app);
 }
 
-void osm_http_ready(void *ud, struct osm_http_request *request)
+void osm_app_http_ready(void *ud, struct osm_http_request *request)
 {
     const struct osm_app *app = ud;
     const char *why_not = osm_app_not_ready(app);
@@ -93,19 +93,19 @@ void osm_http_ready(void *ud, struct osm_http_request *request)
 }
 
 /* That it is answered is what was asked. */
-void osm_http_alive_now(void *ud, struct osm_http_request *request)
+void osm_app_http_alive(void *ud, struct osm_http_request *request)
 {
     (void)ud;
     osm_http_reply_text(request, 200, "Service is alive");
 }
 
-void osm_http_healthz(void *ud, struct osm_http_request *request)
+void osm_app_http_healthz(void *ud, struct osm_http_request *request)
 {
     (void)ud;
     osm_http_reply_text(request, 200, "Health OK");
 }
 
-void osm_http_version(void *ud, struct osm_http_request *request)
+void osm_app_http_version(void *ud, struct osm_http_request *request)
 {
     (void)ud;
     osm_http_reply_json(request, 200,
@@ -153,7 +153,7 @@ static void kinds_answered(void *ud)
     osm_free(smi);
 }
 
-void osm_http_smi_version(void *ud, struct osm_http_request *request)
+void osm_app_http_smi_version(void *ud, struct osm_http_request *request)
 {
     struct osm_app *app = ud;
     struct smi *smi = osm_alloc(sizeof *smi);

@@ -10,12 +10,12 @@ static const char DEBUG_ADDRESS[] = "127.0.0.1:9092";
 static const char OFF[] = "off";
 
 static const struct osm_http_route routes[] = {
-    {"/health/ready", osm_http_ready, "whether the daemon serves; ?verbose says more"},
-    {"/health/alive", osm_http_alive_now, "whether it turns"},
-    {"/healthz", osm_http_healthz, "the same"},
-    {"/metrics", osm_http_metrics, "for Prometheus"},
-    {"/version", osm_http_version, "what it is"},
-    {"/smi/version", osm_http_smi_version, "which versions of SMI it prefers"},
+    {"/health/ready", osm_app_http_ready, "whether the daemon serves; ?verbose says more"},
+    {"/health/alive", osm_app_http_alive, "whether it turns"},
+    {"/healthz", osm_app_http_healthz, "the same"},
+    {"/metrics", osm_app_http_metrics, "for Prometheus"},
+    {"/version", osm_app_http_version, "what it is"},
+    {"/smi/version", osm_app_http_smi_version, "which versions of SMI it prefers"},
     {NULL, NULL, NULL},
 };
 

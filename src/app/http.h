@@ -19,14 +19,14 @@ const char *osm_app_debug_address(const struct osm_app *app);
 /* --- health.c --- */
 /** NULL: it is ready. Else why not, for people; borrowed until the loop turns. */
 const char *osm_app_not_ready(const struct osm_app *app);
-void osm_http_ready(void *ud, struct osm_http_request *request);
-void osm_http_alive_now(void *ud, struct osm_http_request *request);
-void osm_http_healthz(void *ud, struct osm_http_request *request);
-void osm_http_version(void *ud, struct osm_http_request *request);
-void osm_http_smi_version(void *ud, struct osm_http_request *request);
+void osm_app_http_ready(void *ud, struct osm_http_request *request);
+void osm_app_http_alive(void *ud, struct osm_http_request *request);
+void osm_app_http_healthz(void *ud, struct osm_http_request *request);
+void osm_app_http_version(void *ud, struct osm_http_request *request);
+void osm_app_http_smi_version(void *ud, struct osm_http_request *request);
 
 /* --- figures.c --- */
-void osm_http_metrics(void *ud, struct osm_http_request *request);
+void osm_app_http_metrics(void *ud, struct osm_http_request *request);
 /** Observes how late the loop is, each second, until the timer is freed. NULL: no memory. */
 OSM_MUST_USE struct osm_timer *osm_app_watch_lag(struct osm_app *app);
 

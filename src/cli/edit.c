@@ -205,12 +205,13 @@ int osm_edit_new(struct osm_edit **out, const char *history_path, osm_edit_compl
     (void)el_set(e->el, EL_EDITOR, "emacs");
     (void)el_set(e->el, EL_SIGNAL, 1);
     (void)el_set(e->el, EL_HIST, history, e->history);
-    (void)el_set(e->el, EL_ADDFN, "osm-complete", "Complete what is typed", on_tab);
-    (void)el_set(e->el, EL_ADDFN, "osm-abandon", "Give up what is typed", abandon);
+    /* el_set would copy these texts, and never free them. */
+    (void)el_wset(e->el, EL_ADDFN, L"osm-complete", L"Complete what is typed", on_tab);
+    (void)el_wset(e->el, EL_ADDFN, L"osm-abandon", L"Give up what is typed", abandon);
     (void)el_set(e->el, EL_BIND, "^I", "osm-complete", NULL);
     (void)el_set(e->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     (void)el_source(e->el, NULL); /* ~/.editrc */
-    (void)el_set(e->el, EL_ADDFN, "osm-suspend", "Stop for a while", suspend);
+    (void)el_wset(e->el, EL_ADDFN, L"osm-suspend", L"Stop for a while", suspend);
     (void)el_set(e->el, EL_SETTY, "-d", "-isig", NULL);
     (void)el_set(e->el, EL_BIND, "^Z", "osm-suspend", NULL);
     (void)el_set(e->el, EL_BIND, "^C", "osm-abandon", NULL);
@@ -228,6 +229,7 @@ enum osm_edit_end osm_edit_line(struct osm_edit *e, const char *prompt, char **l
     e->prompt = copy;
     e->abandoned = false;
     errno = 0;
+    (void)el_set(e->el, EL_PREP_TERM, 1); /* before the prompt: who sees it may type ^C */
     const char *text = copy ? el_gets(e->el, &count) : NULL;
     if (e->abandoned || (!text && errno == EINTR)) {
         (void)puts("^C");

@@ -49,6 +49,8 @@ static void add_usage(struct osm_buf *out, const json_t *command)
         const char *type = json_string_value(json_object_get(arg, "type"));
         bool required = json_is_true(json_object_get(arg, "required"));
         bool list = !strcmp(type, "texts") || !strcmp(type, "keys");
+        if (!strcmp(type, "data")) /* for programs */
+            continue;
         (void)osm_buf_add_str(out, required ? " " : " [");
         if (!strcmp(type, "flag"))
             (void)osm_buf_add_str(out, "--");

@@ -138,7 +138,7 @@ static int split(struct osm_completing *c, const char *line, const char *rest, c
 static const struct osm_control_arg *nth(const struct osm_control_command *command, size_t n)
 {
     for (const struct osm_control_arg *a = command->args; a && a->name; a++) {
-        if (a->type == OSM_ARG_FLAG)
+        if (a->type == OSM_ARG_FLAG || a->type == OSM_ARG_DATA)
             continue;
         if (!n || a->type == OSM_ARG_KEYS || a->type == OSM_ARG_TEXTS || a->type == OSM_ARG_LINE)
             return a;

@@ -40,6 +40,9 @@ struct question {
     char *text;
     json_t *keys;
     struct osm_changes *changes;
+    struct osm_snapshot *served;
+    json_t *(*diff)(const struct osm_snapshot *served, const struct osm_snapshot *next,
+                    struct osm_err *err);
     bool first;  /* of its engine: which is made a console by it */
     bool broken; /* that, or taking objects in, has failed */
     const char *note;
@@ -200,6 +203,25 @@ static int have_copy(struct osm_evaluator *ev, struct osm_err *err)
 
 /* --- asking --- */
 
+/* The line has asked what would be served. */
+static int add_diff(struct question *q, struct osm_engine *engine)
+{
+    struct osm_snapshot *next = NULL;
+    if (!json_is_true(json_object_get(q->answer, "diff")))
+        return 0;
+    if (!q->served)
+        return osm_fail(&q->err, OSM_EBUSY, "diff: nothing is served yet");
+    int rc = osm_console_run(engine, &next, &q->err);
+    q->broken = rc != 0;
+    json_t *diff = rc ? NULL : q->diff(q->served, next, &q->err);
+    osm_snapshot_unref(next);
+    if (!rc && !diff)
+        rc = q->err.code;
+    if (!rc && json_object_set_new(q->answer, "diff", diff))
+        rc = osm_fail(&q->err, OSM_ENOMEM, "out of memory");
+    return rc;
+}
+
 static int evaluate(struct question *q, struct osm_engine *engine)
 {
     const struct osm_console_limits limits = {0};
@@ -212,7 +234,8 @@ static int evaluate(struct question *q, struct osm_engine *engine)
         return rc;
     switch (q->type) {
     case OSM_EVALUATE_LINE:
-        return osm_console_eval(engine, q->text, &q->answer, &q->err);
+        rc = osm_console_eval(engine, q->text, &q->answer, &q->err);
+        return rc ? rc : add_diff(q, engine);
     case OSM_EVALUATE_ASK:
         return osm_console_ask(engine, q->text, q->keys, &q->answer, &q->err);
     case OSM_EVALUATE_TRACE:
@@ -248,6 +271,7 @@ static void answered(void *ud)
     ev->under_way--;
     free_if_done(ev);
     osm_changes_free(q->changes);
+    osm_snapshot_unref(q->served);
     json_decref(q->keys);
     osm_free(q->text);
     osm_free(q);
@@ -274,12 +298,16 @@ int osm_evaluator_ask(struct osm_evaluator *ev, const struct osm_evaluation *wha
                                .ud = ud};
     if (q) { /* what is answered where the copy is stopped first */
         (void)osm_fail(&q->err, OSM_ECANCELED, "the session's copy of the mesh has ended");
+        struct osm_snapshot *served = ev->all->config.served(ev->all->config.ud);
         q->changes = osm_store_reader_take(ev->reader);
+        q->served = served ? osm_snapshot_ref(served) : NULL;
+        q->diff = ev->all->config.diff;
     }
     if (!q || !text || osm_policy_ask(ev->policy, work, answered, q)) {
         /* the changes are lost to this copy */
         if (q) {
             osm_changes_free(q->changes);
+            osm_snapshot_unref(q->served);
             json_decref(q->keys);
         }
         osm_free(text);

@@ -26,6 +26,12 @@ struct osm_evaluators_config {
     /** The policies in force; borrowed, and the number of their generation. NULL: none are. */
     struct osm_policy_files *(*files)(void *ud, uint64_t *generation);
     const char *(*roots_pem)(void *ud);
+    /** What is served; borrowed; NULL: nothing is. */
+    struct osm_snapshot *(*served)(void *ud);
+    /** What differs between two snapshots, for the member "diff" of an answer; NULL: @p err.
+     * Thread: a copy's. */
+    json_t *(*diff)(const struct osm_snapshot *served, const struct osm_snapshot *next,
+                    struct osm_err *err);
     void *ud;
 };
 

@@ -32,7 +32,7 @@ int osm_role_parse(const char *word);
       "an array of texts, whole numbers and booleans; typed as all words that are "                \
       "left")                                                                                      \
     X(LINE, "line", "a text, may be empty or have many lines; typed as the rest of the line")      \
-    X(DATA, "data", "any JSON value; cannot be typed")
+    X(DATA, "data", "any JSON value; typed as --name JSON")
 
 enum osm_control_arg_type {
 #define X(id, word, doc) OSM_ARG_##id,

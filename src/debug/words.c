@@ -145,6 +145,10 @@ static json_t *value_of(const struct osm_control_arg *arg, const struct word *w)
                                                                : json_string(text);
     case OSM_ARG_KEYS:
         return key_of(w);
+    case OSM_ARG_DATA: {
+        json_t *data = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+        return data ? data : json_string(text);
+    }
     case OSM_ARG_TEXT:
     case OSM_ARG_TEXTS:
     case OSM_ARG_LINE:
@@ -200,7 +204,8 @@ static const struct osm_control_arg *next_in_order(const struct osm_control_comm
                                                    const json_t *args)
 {
     for (const struct osm_control_arg *a = command->args; a && a->name; a++)
-        if (a->type != OSM_ARG_FLAG && (is_list(a) || !json_object_get(args, a->name)))
+        if (a->type != OSM_ARG_FLAG && a->type != OSM_ARG_DATA &&
+            (is_list(a) || !json_object_get(args, a->name)))
             return a;
     return NULL;
 }

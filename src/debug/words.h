@@ -1,8 +1,8 @@
 /* A typed line as a request: "policy why shop/cart inbound --type LDS" is policy.why with {"pod":
  * "shop/cart", "resource": "inbound", "type": "LDS"}. Words are separated by spaces; 'one word' and
  * "one \"word\"" are quoted. Arguments come in the order of the schema, or by name: --name WORD,
- * --name=WORD, --flag. Of keys, digits are a number and true and false are booleans, unless quoted.
- * Pure. */
+ * --name=WORD, --flag; JSON data by name only. Of keys, digits are a number and true and false are
+ * booleans, unless quoted. Pure. */
 #pragma once
 
 #include "debug/registry.h"

@@ -8,12 +8,14 @@ import os
 import pty
 import re
 import select
+import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+from rig import until
 from rig.daemon import build_dir
 
 
@@ -118,11 +120,26 @@ class Terminal:
         return self.until(pattern)
 
     def close(self) -> int:
-        """^D; the exit code."""
+        """^D; the exit code. Whoever does not end is killed, and that is an error."""
         os.write(self.fd, b"\x04")
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(status)
+        try:
+            until(self._ended, "osm debug ends at ^D")
+        except AssertionError:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
+        finally:
+            os.close(self.fd)
+        return self.exit
+
+    def _ended(self) -> bool:
+        ready, _, _ = select.select([self.fd], [], [], 0)
+        if ready:
+            with contextlib.suppress(OSError):
+                os.read(self.fd, 65536)
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        self.exit = os.waitstatus_to_exitcode(status)
+        return pid == self.pid
 
 
 def osm_debug(

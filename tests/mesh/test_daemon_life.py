@@ -71,7 +71,8 @@ spec: {service: shop, backends: [{service: shop, weight: 50}, {service: shop-v2,
 @pytest.mark.skipif(not (ROOT / "build" / "asan" / "osm-controller").exists(), reason="build/asan is not built")
 def test_no_leak_at_exit_after_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Built with address and undefined-behaviour sanitizers: objects come, change, break and go, clients of both forms
-    come and go, the CLI and HTTP are asked everything; then SIGTERM. The sanitizers end a process that leaks with an error."""
+    come and go, the CLI and HTTP are asked everything; then SIGTERM. The sanitizers end a process that leaks with an
+    error."""
     monkeypatch.setenv("OSM_BUILD", str(ROOT / "build" / "asan"))
     with World(real=False, flags=["--debug-address=127.0.0.1:0"]) as world:
         policies(world)

@@ -458,7 +458,7 @@ def test_a_profile_names_functions(web: World) -> None:
         worker.start()
     try:
         with ThreadPoolExecutor(2) as two:
-            answers = list(two.map(lambda _: ask(debug, "/debug/pprof/profile?seconds=2"), range(2)))
+            answers = list(two.map(lambda _: ask(debug, "/debug/profile?seconds=2"), range(2)))
     finally:
         stop.set()
         for worker in workers:

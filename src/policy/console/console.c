@@ -25,6 +25,7 @@ void osm__console_begin(struct osm_engine *e)
     e->handed.len = 0;
     e->handed_things = NULL;
     e->deadline_ms = e->now_ms() + e->console->limits.line_ms;
+    e->console->wants_diff = false;
     osm_buf_reset(&e->console->printed);
 }
 
@@ -58,6 +59,8 @@ static void make_room(struct osm_engine *e)
 
 static int l_print(lua_State *L);
 static int l_pp(lua_State *L);
+static int l_override(lua_State *L);
+static int l_diff(lua_State *L);
 
 /* What no line has defined: a function of the library, or nil. */
 static int l_look_up(lua_State *L)
@@ -71,13 +74,12 @@ static int l_look_up(lua_State *L)
 static int l_open(lua_State *L)
 {
     struct osm_engine *e = osm_engine_of(L);
+    static const luaL_Reg own[] = {
+        {"print", l_print}, {"pp", l_pp}, {"override", l_override}, {"diff", l_diff}, {NULL, NULL}};
     lua_createtable(L, 0, 8);
     lua_rawgeti(L, LUA_REGISTRYINDEX, e->mesh_ref);
     lua_setfield(L, -2, "mesh");
-    lua_pushcfunction(L, l_print);
-    lua_setfield(L, -2, "print");
-    lua_pushcfunction(L, l_pp);
-    lua_setfield(L, -2, "pp");
+    luaL_setfuncs(L, own, 0);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, l_look_up);
     lua_setfield(L, -2, "__index");
@@ -169,6 +171,59 @@ static int l_pp(lua_State *L)
     return out->failed ? luaL_error(L, "prints more than %d bytes", PRINTED_MAX_BYTES) : 0;
 }
 
+/* --- trying a rule --- */
+
+/* override(name, fn): the rule's answers are fn's from now on; gives what they were before. */
+static int l_override(lua_State *L)
+{
+    struct osm_engine *e = osm_engine_of(L);
+    struct osm_err err = {0};
+    const char *name = luaL_checkstring(L, 1);
+    struct osm_decl *decl = osm_engine_find_name(e, name, &err);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    if (!decl)
+        return luaL_error(L, "%s", err.msg);
+    if (decl->type != OSM_DECL_RULE)
+        return luaL_error(L, "override: %s is no rule", name);
+    if (!e->impure && !(e->impure = json_array())) /* nobody need look for state: it is wanted */
+        return luaL_error(L, "out of memory");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, decl->fn);
+    lua_pushvalue(L, 2);
+    int fn = luaL_ref(L, LUA_REGISTRYINDEX);
+    luaL_unref(L, LUA_REGISTRYINDEX, decl->fn);
+    decl->fn = fn;
+    osm_map_each (&e->cells, entry) {
+        struct osm_cell *cell = entry->value;
+        if (cell->decl == decl)
+            osm_cells_doubt(e, cell);
+    }
+    return 1;
+}
+
+/* diff(): is made when the line is over; a run within one is none. */
+static int l_diff(lua_State *L)
+{
+    osm_engine_of(L)->console->wants_diff = true;
+    return 0;
+}
+
+int osm_console_run(struct osm_engine *e, struct osm_snapshot **out, struct osm_err *err)
+{
+    struct osm_console *c = e->console;
+    struct osm_changes none = {NULL, 0};
+    struct osm_snapshot *made = NULL;
+    size_t before = e->memory;
+    e->memory_max = SIZE_MAX / 2; /* as those in force need it */
+    int rc = osm_engine_run(e, &none, &made, err);
+    if (rc)
+        return rc;
+    osm_snapshot_unref(made);
+    *out = osm_snapshot_ref(e->last);
+    c->copy_bytes += e->memory > before ? e->memory - before : 0;
+    e->memory_max = c->copy_bytes + c->limits.memory_bytes;
+    return 0;
+}
+
 /* --- lines --- */
 
 struct line {
@@ -250,8 +305,9 @@ static json_t *answer_of(struct osm_engine *e, struct line *line)
 {
     if (line->incomplete)
         return json_pack("{s:b}", "incomplete", 1);
-    return json_pack("{s:o, s:o}", "text", printed_text(&e->console->printed), "value",
-                     line->value ? json_incref(line->value) : json_null());
+    return json_pack("{s:o, s:o, s:o*}", "text", printed_text(&e->console->printed), "value",
+                     line->value ? json_incref(line->value) : json_null(), "diff",
+                     e->console->wants_diff ? json_true() : NULL);
 }
 
 static int run_line(struct osm_engine *e, struct line *line, json_t **out, struct osm_err *err)

@@ -15,6 +15,7 @@ struct osm_console {
     int env;                /* reference: what lines define */
     struct osm_buf printed; /* of the line under way */
     size_t copy_bytes;      /* of Lua memory, for the bundle and the objects */
+    bool wants_diff;        /* the line under way has asked for one */
 };
 
 /** Begins something that a line's limits hold for: a run of its own. */

@@ -379,7 +379,10 @@ static int take_in(struct osm_engine *e, struct osm_thing *t)
         in.by = kind->module;
         int rc = add_reject(&in, "apiVersion", text.data ? text.data : "unknown version");
         osm_buf_clear(&text);
-        return rc;
+        if (rc || !kind->tolerant)
+            return rc;
+        in.rejected = false; /* what of it the newest version can say counts */
+        in.version = 0;
     }
     t->body = visible_body(kind, t->object);
     if (!t->body)

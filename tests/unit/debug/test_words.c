@@ -28,6 +28,11 @@ static const struct osm_control_arg mesh_args[] = {
     {.name = "keys", .type = OSM_ARG_KEYS, .help = ""},
     {.name = NULL},
 };
+static const struct osm_control_arg data_args[] = {
+    {.name = "before", .type = OSM_ARG_DATA, .help = ""},
+    {.name = "pod", .type = OSM_ARG_TEXT, .help = ""},
+    {.name = NULL},
+};
 static const struct osm_control_arg eval_args[] = {
     {.name = "code", .type = OSM_ARG_LINE, .required = true, .help = ""},
     {.name = NULL},
@@ -37,6 +42,7 @@ static const struct osm_control_command table[] = {
     {.name = "policy", .handler = handler, .help = ""},
     {.name = "mesh", .handler = handler, .args = mesh_args, .help = ""},
     {.name = "eval", .handler = handler, .args = eval_args, .help = ""},
+    {.name = "data", .handler = handler, .args = data_args, .help = ""},
     {.name = NULL},
 };
 
@@ -100,6 +106,15 @@ static void test_arguments_by_order_and_by_name(void **state)
            "policy.why {\"pod\":\"a\",\"mount_path\":\"b\",\"count\":\"99999999999999999999\"}");
 }
 
+static void test_data_is_typed_by_name(void **state)
+{
+    (void)state;
+    expect("data a", "data {\"pod\":\"a\"}");
+    expect("data --before '{\"x\": [1]}' a", "data {\"before\":{\"x\":[1]},\"pod\":\"a\"}");
+    expect("data --before=5", "data {\"before\":5}");
+    expect("data --before={x", "data {\"before\":\"{x\"}");
+}
+
 static void test_quotes(void **state)
 {
     (void)state;
@@ -159,6 +174,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_take_as_many_words_as_they_have),
         cmocka_unit_test(test_arguments_by_order_and_by_name),
+        cmocka_unit_test(test_data_is_typed_by_name),
         cmocka_unit_test(test_quotes),
         cmocka_unit_test(test_keys_are_numbers_booleans_or_texts),
         cmocka_unit_test(test_a_line_is_taken_as_it_stands),

@@ -192,6 +192,95 @@ static void test_the_first_answer_is_json_too(void **state)
     json_decref(keys);
 }
 
+/* --- trying a rule --- */
+
+static void test_a_rule_can_be_tried_in_another_form(void **state)
+{
+    struct bench *b = *state;
+    open_console(b);
+    expect(b, "mesh.count('a', 'x')", "4\n");
+    expect(b,
+           "local old = override('names', function(mesh, ns, app)\n"
+           "  local out = old(mesh, ns, app)\n  out[#out + 1] = 'more'\n  return out\nend)",
+           "");
+    expect(b, "mesh.count('a', 'x')", "6\n"); /* who reads it is asked again, too */
+    bench_put(b, SERVICE("a", "three", "x"));
+    update(b);
+    expect(b, "mesh.names('a', 'x')", "{ \"one\", \"three\", \"two\", \"more\" }\n");
+    expect(b, "override('names', old)", "(a function)\n");
+    expect(b, "mesh.count('a', 'x')", "6\n");
+    expect(b, "override('name', old)",
+           "console:1: mesh.name: nobody declares it; do you mean names?");
+    expect(b, "override('Service', old)", "console:1: override: Service is no rule");
+    expect(b, "override('names')",
+           "console:1: bad argument #2 to 'override' (function expected, got no value)");
+}
+
+static const char EMITTING[] =
+    "local M = { api = 1 }\n"
+    "M.rules = { all = function() return { { \"one\" } } end,\n"
+    "  timeout = function(mesh, name) return 1 end }\n"
+    "M.emit = { clusters = { each = \"all\", run = function(mesh, out, name)\n"
+    "  out.cluster { name = name, audience = \"everyone\", message = { type = \"STATIC\",\n"
+    "    connect_timeout = mesh.timeout(name) .. \"s\" } }\n"
+    "end } }\n"
+    "return M\n";
+
+#define UUID "11111111-1111-4111-8111-111111111111"
+#define POD                                                                                        \
+    NAMESPACE("a")                                                                                 \
+    "---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: a, name: p, labels: "                   \
+    "{osm-proxy-uuid: " UUID                                                                       \
+    "}}\nspec: {serviceAccountName: s}\nstatus: {phase: Running, podIP: 10.0.0.1}\n"
+
+static void expect_timeout(struct bench *b, const char *timeout)
+{
+    struct osm_err err = {0};
+    struct osm_snapshot *s = NULL;
+    char wanted[64];
+    if (osm_console_run(b->engine, &s, &err))
+        fail_msg("%s", err.msg);
+    osm_snapshot_unref(b->snapshot);
+    b->snapshot = s;
+    assert_int_equal(s->proxies_len, 1);
+    assert_int_equal(json_array_size(s->errors), 0);
+    const struct osm_resource *r = osm_class_find(s->proxies[0].cls, OSM_XDS_CDS, "one");
+    json_t *decoded = NULL;
+    assert_int_equal(osm_proto_decode(osm_proto_find(osm_xds_type_message(OSM_XDS_CDS)),
+                                      osm_bytes_data(r->body), osm_bytes_len(r->body), &decoded,
+                                      &err),
+                     0);
+    (void)snprintf(wanted, sizeof wanted, "%s", timeout);
+    assert_string_equal(json_string_value(json_object_get(decoded, "connect_timeout")), wanted);
+    json_decref(decoded);
+}
+
+/* What would be served can be made at any time, and lines go on after that. */
+static void test_what_would_be_served_is_made_when_asked_for(void **state)
+{
+    struct bench *b = *state;
+    struct osm_err err = {0};
+    json_t *out = NULL;
+    bench_load_text(b, EMITTING);
+    bench_put(b, POD);
+    assert_int_equal(osm_console_open(b->engine, &(struct osm_console_limits){0}, &err), 0);
+    update(b);
+    expect(b, "local x = 5", "");
+    expect_timeout(b, "1s");
+    expect(b, "local old = override('timeout', function() return x end)", "");
+    expect_timeout(b, "5s");
+    expect(b, "x = 6; override('timeout', function() return x end)", "");
+    expect_timeout(b, "6s");
+    expect(b, "override('timeout', old)", "(a function)\n");
+    expect_timeout(b, "1s");
+    assert_int_equal(osm_console_eval(b->engine, "diff()", &out, &err), 0);
+    assert_true(json_is_true(json_object_get(out, "diff")));
+    json_decref(out);
+    assert_int_equal(osm_console_eval(b->engine, "1", &out, &err), 0);
+    assert_null(json_object_get(out, "diff"));
+    json_decref(out);
+}
+
 /* --- limits --- */
 
 static void test_a_line_that_takes_too_long_is_stopped(void **state)
@@ -360,6 +449,8 @@ int main(void)
         BENCH_TEST(test_long_answers_are_short_and_pp_is_whole),
         BENCH_TEST(test_any_bytes_can_be_printed),
         BENCH_TEST(test_the_first_answer_is_json_too),
+        BENCH_TEST(test_a_rule_can_be_tried_in_another_form),
+        BENCH_TEST(test_what_would_be_served_is_made_when_asked_for),
         BENCH_TEST(test_a_line_that_takes_too_long_is_stopped),
         BENCH_TEST(test_an_endless_rule_is_its_own_error),
         BENCH_TEST(test_memory_has_a_limit),
