@@ -158,15 +158,17 @@ function M.rules.target(mesh, namespace, name)
     end
   end
   if not granted then return nil end
-  local sources = {}
+  local sources, outside = {}, nil
   for index, source in ipairs(target.spec.sources) do
     if mesh.is_monitored(source.namespace) then
       sources[#sources + 1] = id.name(source.namespace, source.name)
-    else -- a sidecar that was of the mesh keeps its certificate for a while
+    elseif not outside then -- a sidecar that was of the mesh keeps its certificate for a while
+      outside = index
       mesh.reject(target, { "spec", "sources", index, "namespace" }, object.quote(source.namespace) .. " is not a namespace "
-        .. "of this mesh: nobody there is let in")
+        .. "of this mesh: nobody there is let in, nor from further sources like it")
     end
   end
+  if #sources == 0 then return nil end
   return {
     name = id.name(namespace, name),
     sources = list.unique(list.sorted(sources)),

@@ -148,6 +148,8 @@ describe("at the limits", function()
     mesh:apply(grant("t", "{kind: HTTPRouteGroup, name: good}",
       "{kind: ServiceAccount, name: x, namespace: " .. fits .. "}"))
     assert.same({}, mesh:allowed("blue/v1-1"))
+    expect_alone() -- a grant to nobody is none, and hurts no other
+    assert.same({}, mesh:errors())
     assert.matches("is not a namespace of this mesh", mesh:rejects()[1], 1, true)
     mesh:apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " .. fits
       .. ", labels: {openservicemesh.io/monitored-by: osm}}")

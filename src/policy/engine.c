@@ -411,7 +411,8 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     if (rc)
         return rc;
     if (e->last && !e->rules_run && !e->reports_changed && !e->lost.len && !e->handed_things &&
-        !osm_compose_dirty(e->compose) && !osm_world_proxies_changed(e->world)) {
+        !osm_compose_dirty(e->compose) && !osm_world_proxies_changed(e->world) &&
+        !osm_world_reports_changed(e->world)) {
         e->run_us = osm_now_us() - start_us;
         return 0;
     }

@@ -321,8 +321,8 @@ bool an_open_bundle_is_found_and_shrunk(const struct task *task)
     for (uint64_t i = 0; closed && i < 20; i++)
         closed = break_world(&quiet, BUNDLE_OPEN, task->seed + i, &total);
     allowed_forget();
-    /* Anchor, a namespace, a Service, a pod, TCPRoute, target, a run; its end, a run. */
-    bool fine = !closed && total.left <= 11 && strstr(found.data, "kind: TCPRoute") &&
+    /* Anchor, two namespaces, a Service, a pod, TCPRoute, target, a run; its end, a run. */
+    bool fine = !closed && total.left <= 12 && strstr(found.data, "kind: TCPRoute") &&
                 strstr(found.data, "allowed only after the last change: ");
     if (!fine)
         (void)osm_buf_addf(task->report, "-- %s; %zu operations are left\n%s",
