@@ -12,7 +12,7 @@
 
 enum { ANSWER_MAX_BYTES = 256 * 1024 * 1024, REQUEST_MAX_BYTES = 16 * 1024 * 1024 };
 
-static int open_socket(const char *path, int *out, struct osm_err *err)
+int osm_client_connect(int *out, const char *path, struct osm_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path)
@@ -26,14 +26,14 @@ static int open_socket(const char *path, int *out, struct osm_err *err)
         close(fd);
         return osm_fail(err, OSM_EIO,
                         "no daemon answers at %s (%s): is osm-controller running, and is this its "
-                        "--control-socket?",
+                        "--control-socket or --debug-socket?",
                         path, strerror(why));
     }
     *out = fd;
     return 0;
 }
 
-static int send_all(int fd, const char *data, size_t len, struct osm_err *err)
+int osm_client_send(int fd, const char *data, size_t len, struct osm_err *err)
 {
     while (len) {
         ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
@@ -85,13 +85,14 @@ int osm_client_ask(const char *socket_path, const char *cmd, json_t *args, int t
     json_t *answer = NULL;
     char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
     int fd = -1;
-    int rc = text ? open_socket(socket_path, &fd, err) : osm_fail(err, OSM_ENOMEM, "request");
+    int rc =
+        text ? osm_client_connect(&fd, socket_path, err) : osm_fail(err, OSM_ENOMEM, "request");
     if (!rc && strlen(text) + 1 >= REQUEST_MAX_BYTES)
         rc = osm_fail(err, OSM_ELIMIT, "request too long");
     if (!rc)
-        rc = send_all(fd, text, strlen(text), err);
+        rc = osm_client_send(fd, text, strlen(text), err);
     if (!rc)
-        rc = send_all(fd, "\n", 1, err);
+        rc = osm_client_send(fd, "\n", 1, err);
     if (!rc)
         rc = read_line(fd, &line, timeout_ms, err);
     if (!rc) {

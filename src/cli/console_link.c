@@ -1,6 +1,7 @@
 #include "cli/console_link.h"
 
 #include "base/clock.h"
+#include "cli/client.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum { MESSAGE_MAX_BYTES = 256 * 1024 * 1024, CHUNK_BYTES = 64 * 1024, TOKEN_MAX_BYTES = 300 };
@@ -23,38 +23,11 @@ static void take_fd(struct osm_link *link, int fd)
 
 int osm_link_open(struct osm_link *link, const char *path, struct osm_err *err)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path)
-        return osm_fail(err, OSM_ELIMIT, "%s: too long for a socket", path);
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return osm_fail(err, OSM_EIO, "socket: %s", strerror(errno));
-    if (connect(fd, (struct sockaddr *)&address, sizeof address)) {
-        int why = errno;
-        close(fd);
-        return osm_fail(err, OSM_EIO,
-                        "no daemon answers at %s (%s): is osm-controller running, and is this its "
-                        "--debug-socket or --control-socket?",
-                        path, strerror(why));
-    }
+    int fd;
+    int rc = osm_client_connect(&fd, path, err);
+    if (rc)
+        return rc;
     take_fd(link, fd);
-    return 0;
-}
-
-static int send_all(int fd, const char *data, size_t len, struct osm_err *err)
-{
-    while (len) {
-        ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EPIPE)
-            return 0; /* it has hung up: what it said before tells why */
-        if (n <= 0)
-            return osm_fail(err, OSM_EIO, "sending to the daemon: %s", strerror(errno));
-        data += n;
-        len -= (size_t)n;
-    }
     return 0;
 }
 
@@ -98,9 +71,9 @@ int osm_link_open_tcp(struct osm_link *link, const char *address, const char *to
         rc = connect_tcp(address, &fd, err);
     size_t len = rc || !token.data ? 0 : strcspn(token.data, "\r\n");
     if (!rc)
-        rc = send_all(fd, token.data ? token.data : "", len, err);
+        rc = osm_client_send(fd, token.data ? token.data : "", len, err);
     if (!rc)
-        rc = send_all(fd, "\n", 1, err);
+        rc = osm_client_send(fd, "\n", 1, err);
     osm_buf_clear(&token);
     if (!rc)
         take_fd(link, fd);
@@ -131,7 +104,7 @@ int osm_link_send(struct osm_link *link, json_t *request, struct osm_err *err)
     if (!rc && (osm_buf_add_str(&line, text) || osm_buf_add_char(&line, '\n')))
         rc = osm_fail(err, line.failed, "request: %s", osm_code_text(line.failed));
     if (!rc)
-        rc = send_all(link->fd, line.data, line.len, err);
+        rc = osm_client_send(link->fd, line.data, line.len, err);
     osm_free(text);
     osm_buf_clear(&line);
     return rc ? rc : id;
@@ -253,7 +226,7 @@ int osm_link_relay(struct osm_link *link, int from_fd, int to_fd, struct osm_err
             ssize_t n = read(from_fd, chunk, sizeof chunk);
             open = n > 0 || (n < 0 && errno == EINTR);
             if (n > 0)
-                rc = send_all(link->fd, chunk, (size_t)n, err);
+                rc = osm_client_send(link->fd, chunk, (size_t)n, err);
             if (!open)
                 (void)shutdown(link->fd, SHUT_WR);
         }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import stat
 import subprocess
@@ -476,7 +477,7 @@ def test_a_session_that_does_not_read_is_dropped(world: Consoles) -> None:
                 deaf.socket.send(line)
             except BlockingIOError:
                 assert other.ask("role")
-                time.sleep(0.1)
+                select.select([], [deaf.socket], [], 1)
             except (BrokenPipeError, ConnectionResetError):
                 dropped = True
     assert dropped
