@@ -101,6 +101,7 @@ def test_a_xds_19_what_is_unsubscribed_from_is_forgotten(plain: World) -> None:
     with Delta(plain, plain.pods["red/caller-1"]) as client:
         assert client.fetch(EDS, [SHOP, OTHER]).resources.keys() == {SHOP, OTHER}
         client.send(EDS, unsubscribe=[OTHER])
+        client.heard()
         _one_pod_more(plain, "other", "other-2")
         client.silent()
         _one_pod_more(plain, "shop", "shop-3")
@@ -110,6 +111,7 @@ def test_a_xds_19_what_is_unsubscribed_from_is_forgotten(plain: World) -> None:
         again = client.fetch(EDS, [OTHER])
         assert len(again.resources[OTHER].endpoints[0].lb_endpoints) == 2
         client.send(EDS, unsubscribe=[SHOP, OTHER])
+        client.heard()
         plain.delete("Service", "blue", "other")
         client.silent()
 
@@ -125,6 +127,7 @@ def test_a_xds_19_a_wildcard_goes_and_names_stay(plain: World) -> None:
         client.ack(answer)
         client.fetch(CDS, [SHOP])
         client.send(CDS, unsubscribe=["*"])
+        client.heard()
         _other(plain)
         client.silent()
         plain.delete("Service", "blue", "shop")
@@ -147,6 +150,7 @@ def test_a_xds_20_services_on_one_stream_do_not_mix(plain: World) -> None:
         client.ack(client.expect(EDS))
         client.silent()
         client.send(EDS, unsubscribe=[SHOP])
+        client.heard()
         _one_pod_more(plain, "shop", "shop-4")
         client.silent()
         _other(plain)
@@ -177,6 +181,7 @@ def test_who_refused_something_is_not_believed_when_it_comes_again(plain: World)
         client.silent()
     with Delta(plain, plain.pods["red/caller-1"]) as client:
         client.send(CDS, known=good.versions)
+        client.heard()
         client.silent()
 
 

@@ -367,6 +367,11 @@ class Delta(_Stream[discovery_pb2.DeltaDiscoveryRequest]):
         self.ack(answer)
         return answer
 
+    def heard(self) -> None:
+        """What was sent has been taken up: requests of one stream are taken in order, and a name that is subscribed
+        to is answered each time. Between an unsubscription and a change of which nothing may be told."""
+        self.fetch(SDS, ["service-cert"])
+
 
 def connected(world: World, pod: Pod) -> None:
     """Waits until the daemon counts this client's stream."""
