@@ -36,6 +36,18 @@ static void print_source(const json_t *source)
                                                                   : "its objects are absent");
 }
 
+/* "NAMESPACE/POD refused CDS "a", "b": what it says" */
+static void print_refusal(const json_t *proxy, const char *name, const json_t *type)
+{
+    size_t i;
+    const json_t *resource;
+    (void)printf("  %s/%s refused %s", osm_json_text(proxy, "namespace"),
+                 osm_json_text(proxy, "pod"), name);
+    json_array_foreach (json_object_get(type, "refused"), i, resource)
+        (void)printf("%s \"%s\"", i ? "," : "", json_string_value(resource));
+    (void)printf(": %s\n", osm_json_text(type, "error"));
+}
+
 /* Per type the acknowledged version (cut; "empty": acknowledged to have nothing; "-": never asked
  * for), with "due" or "NACK" before it; then what the refusals say, on lines of their own. */
 static void print_proxies(const json_t *proxies, const json_t *missing)
@@ -73,8 +85,7 @@ static void print_proxies(const json_t *proxies, const json_t *missing)
         for (size_t t = 0; t < 5; t++) {
             const json_t *type = json_object_get(json_object_get(proxy, "types"), types[t]);
             if (json_is_string(json_object_get(type, "nacked")))
-                (void)printf("  %s/%s refused %s: %s\n", osm_json_text(proxy, "namespace"),
-                             osm_json_text(proxy, "pod"), types[t], osm_json_text(type, "error"));
+                print_refusal(proxy, types[t], type);
         }
     json_array_foreach (missing, i, pod)
         (void)printf("  %s has not connected\n", json_string_value(pod));

@@ -86,10 +86,12 @@ const char *osm_ads_version(const struct osm_ads *ads, const char *proxy, size_t
 json_t *osm_ads_proxy_status(const struct osm_ads *ads, const char *proxy);
 /** Ends all streams of a proxy, with a reason that is logged and sent. */
 void osm_ads_drop(struct osm_ads *ads, const char *proxy, const char *reason);
+enum { OSM_ADS_BLAMED = 8 };
 /** Every stream, sorted by namespace/pod:
  * [{"uuid","pod","namespace","account","mode":"delta"|"sotw","connected_s","snapshot": n (the
  * newest that it has applied whole), "types": {"CDS": {"acked": version or null, "nacked": version
- * or null, "error": text, "due": bool}}}]. */
+ * or null, "refused": [name] (what is to blame, as far as it is known; at most OSM_ADS_BLAMED),
+ * "error": text, "due": bool}}}]. */
 json_t *osm_ads_status(const struct osm_ads *ads);
 
 enum { OSM_ADS_TIMES = 20 };

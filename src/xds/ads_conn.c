@@ -670,6 +670,13 @@ bool osm__conn_due(const struct osm__conn *conn)
            conn->leaf_generation != conn->account->generation || osm_stream_due(conn->stream);
 }
 
+static void add_name(void *ud, const struct osm_resource *resource)
+{
+    json_t *names = ud;
+    if (json_array_size(names) < OSM_ADS_BLAMED)
+        (void)json_array_append_new(names, json_string(resource->name));
+}
+
 json_t *osm__conn_status(const struct osm__conn *conn)
 {
     const struct osm_snapshot *snapshot = conn->ads->snapshot;
@@ -680,10 +687,13 @@ json_t *osm__conn_status(const struct osm__conn *conn)
         struct osm_stream_type_state s = osm_stream_type_state(conn->stream, (enum osm_xds_type)i);
         if (!s.subscribed && !s.due)
             continue;
+        json_t *blamed = json_array();
+        osm_stream_each_blamed(conn->stream, (enum osm_xds_type)i, add_name, blamed);
         (void)json_object_set_new(
             types, osm_xds_type_short((enum osm_xds_type)i),
-            json_pack("{s:s?, s:s?, s:s, s:b}", "acked", s.acked ? s.acked_version : NULL, "nacked",
-                      s.nacked ? s.nacked_version : NULL, "error", s.error, "due", (int)s.due));
+            json_pack("{s:s?, s:s?, s:o, s:s, s:b}", "acked", s.acked ? s.acked_version : NULL,
+                      "nacked", s.nacked ? s.nacked_version : NULL, "refused", blamed, "error",
+                      s.error, "due", (int)s.due));
     }
     return json_pack(
         "{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:o}", "uuid", conn->peer.id.uuid, "pod",

@@ -74,10 +74,12 @@ struct osm__entry *osm__entry_find(const struct osm__type *t, const char *name)
     return t->len ? bsearch(name, t->entries, t->len, sizeof *t->entries, name_against) : NULL;
 }
 
-static bool any_unknown(const struct osm__type *t)
+/* Refused, and not accepted since: what was sent again and has no answer is that still. */
+static bool any_refused(const struct osm__type *t)
 {
     for (size_t i = 0; i < t->len; i++)
-        if (t->entries[i].state == OSM__UNKNOWN)
+        if (t->entries[i].state == OSM__UNKNOWN ||
+            (t->entries[i].state == OSM__HAS && t->entries[i].group))
             return true;
     return false;
 }
@@ -88,7 +90,7 @@ static bool any_unknown(const struct osm__type *t)
 static void review_refusal(struct osm__type *t, enum osm_xds_type type)
 {
     bool by_omission = has_wildcard(type) && (t->wildcard || t->len);
-    if (!by_omission && !t->inflight_len && !any_unknown(t))
+    if (!by_omission && !t->inflight_len && !any_refused(t))
         t->nacked = false;
 }
 
@@ -331,6 +333,7 @@ static void keep_error(struct osm__type *t, const char *text)
 static void accepted(struct osm__type *t, const struct osm__sent *sent)
 {
     size_t len = 0;
+    osm__suspects_accepted(t, sent->seq);
     for (size_t i = 0; i < t->len; i++) {
         struct osm__entry *e = &t->entries[i];
         if (e->state == OSM__LEAVING && e->seq == sent->seq)
@@ -343,24 +346,29 @@ static void accepted(struct osm__type *t, const struct osm__sent *sent)
     t->len = len;
     t->acked = true;
     t->acked_version = sent->version;
-    t->nacked = any_unknown(t); /* refused earlier, not sent again yet */
+    t->nacked = any_refused(t); /* refused earlier, not sent again yet */
     if (!t->nacked)
         keep_error(t, NULL);
 }
 
-static void refused(struct osm__type *t, enum osm_xds_type type, const struct osm__sent *sent,
+static void refused(struct osm_stream *stream, enum osm_xds_type type, const struct osm__sent *sent,
                     const char *error)
 {
+    struct osm__type *t = &stream->types[type];
     for (size_t i = 0; i < t->len; i++) {
         struct osm__entry *e = &t->entries[i];
-        if (e->seq == sent->seq && (e->state == OSM__HAS || e->state == OSM__LEAVING)) {
-            e->state = OSM__UNKNOWN;
-            e->held = sent->epoch == t->epoch;
-        }
+        if (e->seq != sent->seq || (e->state != OSM__HAS && e->state != OSM__LEAVING))
+            continue;
+        if (e->state == OSM__LEAVING)
+            e->seq = 0; /* a removal is not what is refused */
+        e->state = OSM__UNKNOWN;
+        e->held = sent->epoch == t->epoch;
     }
+    if (stream->mode == OSM_STREAM_DELTA)
+        osm__suspects_refused(t, sent);
     t->refused_seq = sent->seq;
     t->nacked_version = sent->version;
-    t->nacked = any_unknown(t) || has_wildcard(type);
+    t->nacked = any_refused(t) || has_wildcard(type);
     keep_error(t, error);
 }
 
@@ -379,7 +387,7 @@ static enum osm_stream_verdict take_answer(struct osm_stream *stream, enum osm_x
                 (t->inflight_len - i) * sizeof t->inflight[0]);
         t->ever_answered = true;
         if (r->refused)
-            refused(t, type, &sent, r->error);
+            refused(stream, type, &sent, r->error);
         else
             accepted(t, &sent);
         return r->refused ? OSM_STREAM_NACK : OSM_STREAM_ACK;
@@ -534,8 +542,22 @@ void osm_stream_each_refused(const struct osm_stream *stream, enum osm_xds_type 
                              osm_stream_refused_fn *fn, void *ud)
 {
     const struct osm__type *t = &stream->types[type];
-    for (size_t i = 0; i < t->len; i++)
+    bool known = stream->mode == OSM_STREAM_SOTW || t->refused_alone;
+    for (size_t i = 0; known && i < t->len; i++)
         if (t->entries[i].state == OSM__UNKNOWN && t->entries[i].seq == t->refused_seq)
+            fn(ud, t->entries[i].resource);
+}
+
+void osm_stream_each_blamed(const struct osm_stream *stream, enum osm_xds_type type,
+                            osm_stream_refused_fn *fn, void *ud)
+{
+    const struct osm__type *t = &stream->types[type];
+    if (stream->mode == OSM_STREAM_SOTW) {
+        osm_stream_each_refused(stream, type, fn, ud);
+        return;
+    }
+    for (size_t i = 0; i < t->len; i++)
+        if (t->entries[i].state == OSM__UNKNOWN && t->entries[i].group && t->entries[i].held)
             fn(ud, t->entries[i].resource);
 }
 

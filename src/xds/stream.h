@@ -12,8 +12,9 @@
  * What the client has is kept per resource, in both forms of the protocol: what was sent on this
  * stream or claimed by initial_resource_versions. The state of the world claims nothing that could
  * be relied on (one version for a whole type): who comes again is told all again. A refused
- * response makes its resources unknown: they are not sent again until the content of their type
- * changes, and then all of them are.
+ * response makes its resources unknown. The incremental form sends them again in halves until the
+ * one to blame is alone (stream_suspects.c); that, and all of a refused state of the world, is not
+ * sent again until the content of its type changes.
  *
  * Make before break. Sending goes in the order CDS, EDS, LDS, RDS, SDS, and
  *   - LDS and RDS wait until the client has answered the CDS that added or changed clusters (Envoy
@@ -120,11 +121,15 @@ void osm_stream_expect(struct osm_stream *stream, enum osm_xds_type type);
 bool osm_stream_due(struct osm_stream *stream);
 /** The last answer to some type was a refusal. */
 bool osm_stream_refused(const struct osm_stream *stream);
-/** What the newest refused response of a type held (it is not known which of it is to blame), as
- * it was sent: borrowed for the call. What was sent again since is left out. */
+/** What is to blame for the newest refusal of a type, as it was sent, borrowed for the call. State
+ * of the world: all that the response held. Incremental: the one resource; none while it is looked
+ * for. What was sent again since is left out. */
 typedef void osm_stream_refused_fn(void *ud, const struct osm_resource *resource);
 void osm_stream_each_refused(const struct osm_stream *stream, enum osm_xds_type type,
                              osm_stream_refused_fn *fn, void *ud);
+/** What stands refused, likewise: all that has been found so far. */
+void osm_stream_each_blamed(const struct osm_stream *stream, enum osm_xds_type type,
+                            osm_stream_refused_fn *fn, void *ud);
 /** LDS or RDS wait for the answer to a CDS. */
 bool osm_stream_waits(struct osm_stream *stream);
 /** The client subscribes to the resource, by name or by a wildcard. */

@@ -8,10 +8,11 @@
 
 enum judgement {
     NOTHING,
-    ADD,    /* new, changed, or asked for */
-    GONE,   /* the client has it, or may have it; the view does not */
-    TELL,   /* delta: asked for, and does not exist */
-    WAITING /* a secret that will come */
+    ADD,     /* new, changed, or asked for */
+    SUSPECT, /* part of what was refused, to be sent in a group of its own */
+    GONE,    /* the client has it, or may have it; the view does not */
+    TELL,    /* delta: asked for, and does not exist */
+    WAITING  /* a secret that will come */
 };
 
 struct step {
@@ -45,10 +46,12 @@ static bool lacks(const struct osm__entry *e)
 
 static enum judgement judge_present(const struct osm__entry *e, const struct osm_resource *r)
 {
-    if (!e || e->ask || lacks(e))
+    if (!e || lacks(e))
         return ADD;
     if (e->state == OSM__UNKNOWN)
-        return e->held ? NOTHING : ADD;
+        return e->held && !e->ask ? NOTHING : e->group ? SUSPECT : ADD;
+    if (e->ask)
+        return ADD;
     return strcmp(e->resource->version, r->version) != 0 ? ADD : NOTHING;
 }
 
@@ -102,6 +105,7 @@ static void plan(struct osm_stream *stream, enum osm_xds_type type)
     if (t->planned)
         return;
     t->adds = t->urgent = t->gone = t->tell = t->waiting = 0;
+    t->next_group = 0;
     t->planned = true;
     if (!t->subscribed || !stream->view.cls)
         return;
@@ -109,6 +113,8 @@ static void plan(struct osm_stream *stream, enum osm_xds_type type)
     for (struct step s; walk_next(&w, &s);) {
         t->adds += s.what == ADD;
         t->urgent += s.what == ADD && (!s.entry || s.entry->ask || lacks(s.entry));
+        if (s.what == SUSPECT && (!t->next_group || s.entry->group < t->next_group))
+            t->next_group = s.entry->group;
         t->gone += s.what == GONE;
         t->tell += s.what == TELL;
         t->waiting += s.what == WAITING;
@@ -207,7 +213,21 @@ static bool may_add(const struct osm_stream *stream, enum osm_xds_type type)
     return t->adds || t->owed || t->tell;
 }
 
+/* May a group of what was refused go now? It holds nothing back: the refusal was an answer. */
+static bool may_try_again(const struct osm_stream *stream, enum osm_xds_type type)
+{
+    const struct osm__type *t = &stream->types[type];
+    bool follows = type == OSM_XDS_LDS || type == OSM_XDS_RDS;
+    return t->next_group && (!follows || may_follow_clusters(stream, t));
+}
+
 /* ---- responses ---- */
+
+/* What a response is to hold. */
+struct selection {
+    bool remove;    /* tells also what goes */
+    uint32_t group; /* of what was refused; 0: all that is not in one */
+};
 
 void osm_stream_response_clear(struct osm_stream_response *response)
 {
@@ -222,28 +242,35 @@ void osm_stream_response_clear(struct osm_stream_response *response)
 
 /* Is the step's resource part of the response, and in which form? */
 static struct osm_resource *carried(const struct osm_stream *stream, const struct step *s,
-                                    bool remove)
+                                    struct selection pick)
 {
     if (stream->mode == OSM_STREAM_DELTA)
-        return s->what == ADD ? s->resource : NULL;
+        return (pick.group ? s->what == SUSPECT && s->entry->group == pick.group : s->what == ADD)
+                   ? s->resource
+                   : NULL;
     if (s->what == GONE)
-        return remove ? NULL : s->entry->resource;
+        return pick.remove ? NULL : s->entry->resource;
     return s->resource;
 }
 
-static bool told_gone(const struct osm_stream *stream, const struct step *s, bool remove)
+static bool told(const struct step *s, struct selection pick)
 {
-    return stream->mode == OSM_STREAM_DELTA && (s->what == TELL || (s->what == GONE && remove));
+    return !pick.group && (s->what == TELL || (s->what == GONE && pick.remove));
 }
 
-static int collect(const struct osm_stream *stream, enum osm_xds_type type, bool remove,
+static bool told_gone(const struct osm_stream *stream, const struct step *s, struct selection pick)
+{
+    return stream->mode == OSM_STREAM_DELTA && told(s, pick);
+}
+
+static int collect(const struct osm_stream *stream, enum osm_xds_type type, struct selection pick,
                    struct osm_stream_response *r, size_t *entries_len)
 {
     size_t resources = 0, removed = 0, entries = 0;
     struct walk w = walk_begin(stream, type);
     for (struct step s; walk_next(&w, &s); entries++) {
-        resources += carried(stream, &s, remove) != NULL;
-        removed += told_gone(stream, &s, remove);
+        resources += carried(stream, &s, pick) != NULL;
+        removed += told_gone(stream, &s, pick);
     }
     *entries_len = entries;
     r->resources = osm_alloc_array(resources, sizeof *r->resources);
@@ -252,10 +279,10 @@ static int collect(const struct osm_stream *stream, enum osm_xds_type type, bool
         return OSM_ENOMEM;
     w = walk_begin(stream, type);
     for (struct step s; walk_next(&w, &s);) {
-        struct osm_resource *body = carried(stream, &s, remove);
+        struct osm_resource *body = carried(stream, &s, pick);
         if (body)
             r->resources[r->resources_len++] = osm_resource_ref(body);
-        if (told_gone(stream, &s, remove)) {
+        if (told_gone(stream, &s, pick)) {
             r->removed[r->removed_len] = osm_strdup(s.name);
             if (!r->removed[r->removed_len])
                 return OSM_ENOMEM;
@@ -267,10 +294,10 @@ static int collect(const struct osm_stream *stream, enum osm_xds_type type, bool
 
 /* The entry of a step once the response with number @p seq is out. Returns false when the client
  * need not be remembered to know the name. References move from the old entry or are taken. */
-static bool entry_after(const struct osm_stream *stream, const struct step *s, bool remove,
-                        uint64_t seq, struct osm__entry *out)
+static bool entry_after(const struct osm_stream *stream, const struct step *s,
+                        struct selection pick, uint64_t seq, struct osm__entry *out)
 {
-    const struct osm_resource *body = carried(stream, s, remove);
+    const struct osm_resource *body = carried(stream, s, pick);
     *out = s->entry ? *s->entry : (struct osm__entry){0};
     if (body) {
         if (out->resource != body) {
@@ -278,13 +305,14 @@ static bool entry_after(const struct osm_stream *stream, const struct step *s, b
             out->resource = osm_resource_ref(s->resource ? s->resource : s->entry->resource);
         }
         out->seq = seq;
+        out->group = pick.group;
         out->state = OSM__HAS;
         out->ask = out->held = out->told = false;
         return true;
     }
     if (!s->entry)
-        return false; /* a secret to come, of the wildcard */
-    if (s->what == TELL || (s->what == GONE && remove)) {
+        return false; /* a secret to come, of the wildcard; or not part of the group */
+    if (told(s, pick)) {
         out->state =
             s->what == GONE && stream->mode == OSM_STREAM_DELTA ? OSM__LEAVING : OSM__LACKS;
         out->seq = seq;
@@ -298,36 +326,38 @@ static bool entry_after(const struct osm_stream *stream, const struct step *s, b
     return true;
 }
 
-static int respond(struct osm_stream *stream, enum osm_xds_type type, bool remove,
+static int respond(struct osm_stream *stream, enum osm_xds_type type, struct selection pick,
                    struct osm_stream_response *out)
 {
     struct osm__type *t = &stream->types[type];
     struct osm_stream_response r = {.type = type};
     size_t cap, len = 0;
-    int rc = collect(stream, type, remove, &r, &cap);
+    int rc = collect(stream, type, pick, &r, &cap);
     struct osm__entry *fresh = rc ? NULL : osm_alloc_array(cap, sizeof *fresh);
     if (!fresh) {
         osm_stream_response_clear(&r);
         return OSM_ENOMEM;
     }
     uint64_t seq = ++stream->seq;
-    bool adds = t->adds > 0;
+    bool adds = !pick.group && t->adds > 0;
     struct osm__type *eds = &stream->types[OSM_XDS_EDS];
     struct walk w = walk_begin(stream, type);
     for (struct step s; walk_next(&w, &s);) {
-        if (type == OSM_XDS_CDS && s.what == ADD) {
+        bool again =
+            stream->mode == OSM_STREAM_SOTW ? s.what == ADD : carried(stream, &s, pick) != NULL;
+        if (type == OSM_XDS_CDS && again) {
             struct osm__entry *warms = osm__entry_find(eds, s.name);
             if (warms)
                 warms->ask = true;
         }
-        if (entry_after(stream, &s, remove, seq, &fresh[len]))
+        if (entry_after(stream, &s, pick, seq, &fresh[len]))
             len++;
     }
     osm_free(t->entries);
     t->entries = fresh;
     t->len = len;
     t->planned = eds->planned = false;
-    t->owed = false;
+    t->owed = t->owed && pick.group;
     t->ever_sent = true;
     t->last_seq = seq;
     struct osm__sent sent = {seq, osm__type_version(t), t->epoch, adds};
@@ -352,15 +382,20 @@ int osm_stream_next(struct osm_stream *stream, struct osm_stream_response *out)
         enum osm_xds_type type = (enum osm_xds_type)i;
         const struct osm__type *t = &stream->types[type];
         bool full = stream->mode == OSM_STREAM_DELTA && t->inflight_len == OSM__INFLIGHT_MAX;
-        if (t->subscribed && !full && may_add(stream, type))
-            return respond(stream, type, may_remove(stream, type), out);
+        if (!t->subscribed || full)
+            continue;
+        if (may_add(stream, type))
+            return respond(stream, type, (struct selection){.remove = may_remove(stream, type)},
+                           out);
+        if (may_try_again(stream, type))
+            return respond(stream, type, (struct selection){.group = t->next_group}, out);
     }
     static const enum osm_xds_type removal[] = {OSM_XDS_RDS, OSM_XDS_CDS, OSM_XDS_EDS, OSM_XDS_SDS};
     for (size_t i = 0; i < sizeof removal / sizeof removal[0]; i++) {
         const struct osm__type *t = &stream->types[removal[i]];
         bool full = stream->mode == OSM_STREAM_DELTA && t->inflight_len == OSM__INFLIGHT_MAX;
         if (t->gone && !full && may_remove(stream, removal[i]))
-            return respond(stream, removal[i], true, out);
+            return respond(stream, removal[i], (struct selection){.remove = true}, out);
     }
     return 0;
 }
@@ -381,8 +416,8 @@ static bool type_due(struct osm_stream *stream, enum osm_xds_type type)
     plan_all(stream);
     if (!t->subscribed)
         return t->expected;
-    return !stream->view.cls || t->adds || t->owed || t->tell || t->waiting || t->inflight_len ||
-           (t->gone && !removal_refused(stream, type));
+    return !stream->view.cls || t->adds || t->next_group || t->owed || t->tell || t->waiting ||
+           t->inflight_len || (t->gone && !removal_refused(stream, type));
 }
 
 bool osm_stream_due(struct osm_stream *stream)
@@ -400,7 +435,8 @@ bool osm_stream_waits(struct osm_stream *stream)
 {
     plan_all(stream);
     const struct osm__type *lds = &stream->types[OSM_XDS_LDS], *rds = &stream->types[OSM_XDS_RDS];
-    return (lds->adds || lds->gone || rds->adds) && !clusters_ready(stream);
+    return (lds->adds || lds->gone || lds->next_group || rds->adds || rds->next_group) &&
+           !clusters_ready(stream);
 }
 
 struct osm_stream_type_state osm_stream_type_state(struct osm_stream *stream,

@@ -1,5 +1,6 @@
-/* What stream.c (requests and views in), stream_claims.c (what a client comes with) and
- * stream_plan.c (responses out) share. */
+/* What stream.c (requests and views in), stream_claims.c (what a client comes with),
+ * stream_suspects.c (which resource of a refused response is to blame) and stream_plan.c (responses
+ * out) share. */
 #pragma once
 
 #include "xds/stream.h"
@@ -17,13 +18,14 @@ enum osm__entry_state {
  * subscribed to or was sent. */
 struct osm__entry {
     struct osm_resource
-        *resource; /* sent, or a stand-in without body: only name and claimed version are known */
-    uint64_t seq;  /* of the response that brought it; 0: claimed */
-    uint8_t state; /* enum osm__entry_state */
-    bool named;    /* subscribed to by name */
-    bool ask;      /* answer it, changed or not */
-    bool held;     /* unknown, and its type has not changed since */
-    bool told;     /* delta: knows that it does not exist */
+        *resource;  /* sent, or a stand-in without body: only name and claimed version are known */
+    uint64_t seq;   /* of the response that brought it; 0: claimed */
+    uint32_t group; /* delta: sent with those of this group only; 0: with all the rest */
+    uint8_t state;  /* enum osm__entry_state */
+    bool named;     /* subscribed to by name */
+    bool ask;       /* answer it, changed or not */
+    bool held;      /* unknown, and its type has not changed since */
+    bool told;      /* delta: knows that it does not exist */
 };
 
 /* A response without an answer. The state of the world keeps the newest only. */
@@ -51,9 +53,12 @@ struct osm__type {
     uint32_t epoch;       /* counts changes of the content that the client subscribes to */
     uint64_t last_seq;    /* newest response */
     uint64_t refused_seq; /* newest that was refused */
+    bool refused_alone;   /* it held one resource, which is to blame */
+    uint32_t groups;      /* the newest number of a group */
     struct osm_hash acked_version, nacked_version;
     char *error;
     size_t adds, urgent, gone, tell, waiting;
+    uint32_t next_group; /* of suspects, to be sent; 0: none */
 };
 
 struct osm__view {
@@ -103,6 +108,13 @@ OSM_MUST_USE int osm__take_claims(struct osm__type *type, const struct osm_strea
 /** Delta: endpoints of clusters that were sent on this stream are waited for, whatever was claimed.
  */
 void osm__ask_for_warming(struct osm_stream *stream);
+
+/* --- stream_suspects.c --- */
+/** Delta: those that a refused response brought, and are unknown now, are parted in two groups, or
+ * found: one alone. */
+void osm__suspects_refused(struct osm__type *type, const struct osm__sent *sent);
+/** They were accepted: nobody among them is to blame. */
+void osm__suspects_accepted(struct osm__type *type, uint64_t seq);
 
 struct osm__entry *osm__entry_find(const struct osm__type *type, const char *name);
 void osm__nonce(const struct osm_stream *stream, uint64_t seq, char out[OSM_NONCE_SIZE]);

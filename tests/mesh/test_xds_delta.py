@@ -185,6 +185,44 @@ def test_who_refused_something_is_not_believed_when_it_comes_again(plain: World)
         client.silent()
 
 
+def test_what_is_to_blame_for_a_refusal_is_found(plain: World) -> None:
+    """A client that says no to whatever holds one of seven clusters has all others in the end, and the status
+    names that one; another that comes later is not refused along with it."""
+    bad, services = "blue/s4|8080", [f"s{n}" for n in range(6)]
+    for name in services:
+        _other(plain, name)
+    plain.wait()
+    with Delta(plain, plain.pods["red/caller-1"]) as client:
+        client.send(CDS)
+        accepted: set[str] = set()
+        answers, alone = 0, False
+        while len(accepted) < 6 or not alone:
+            answer = client.receive()
+            answers += 1
+            if bad in answer.resources:
+                client.nack(answer, f"{bad} does not please")
+                alone = answer.resources.keys() == {bad}
+            else:
+                client.ack(answer)
+                accepted |= answer.resources.keys()
+        assert accepted == {SHOP, *(f"blue/{name}|8080" for name in services)} - {bad}
+        assert answers <= 1 + 2 * 3  # halves of seven: 4, 3; 2, 2; 1, 1 (or the like)
+        with pytest.raises(CommandError, match="refused"):
+            plain.daemon.applied()
+        client.nothing_queued()
+        assert client.blamed(CDS) == [bad]
+        assert f'red/caller-1 refused CDS "{bad}": {bad} does not please' in plain.daemon.osm("status")
+        _other(plain, "late")
+        late = client.expect(CDS)
+        assert late.resources.keys() == {LATE}
+        client.ack(late)
+        again = client.expect(CDS)
+        assert again.resources.keys() == {bad}
+        client.ack(again)
+        client.silent()
+    assert "refused" not in plain.daemon.osm("status")
+
+
 def test_endpoints_of_a_cluster_that_was_sent_are_sent_whatever_is_claimed_later(plain: World) -> None:
     """The client that comes again names its endpoints after its clusters were answered: it waits for them."""
     with Delta(plain, plain.pods["red/caller-1"]) as client:

@@ -367,6 +367,12 @@ class Delta(_Stream[discovery_pb2.DeltaDiscoveryRequest]):
         self.ack(answer)
         return answer
 
+    def blamed(self, kind: str) -> list[str]:
+        """What the daemon says that this client refuses, by name."""
+        (proxy,) = (p for p in self._world.status()["proxies"] if p["uuid"] == self.pod.uuid)
+        names: list[str] = proxy["types"][kind]["refused"]
+        return names
+
     def heard(self) -> None:
         """What was sent has been taken up: requests of one stream are taken in order, and a name that is subscribed
         to is answered each time. Between an unsubscription and a change of which nothing may be told."""

@@ -115,23 +115,60 @@ static void test_delta_wildcard_forms(void **state)
 static void test_delta_refusal_makes_its_resources_unknown(void **state)
 {
     (void)state;
-    /* Only what the refused response held; all of it, with the next change of the type. */
+    /* Only what the refused response held: by halves, and what is to blame waits for the next
+     * change of the type. */
     delta("view CDS a=1 b=1 c=1\nsub CDS\n< CDS a=1 b=1 c=1\ndack CDS\nview CDS a=2 b=2 c=1\n< CDS "
-          "a=2 b=2\ndnack CDS\n-\nrefused\n"
-          "idle\nview CDS a=2 b=2 c=2\n< CDS a=2 b=2 c=2\ndack CDS\naccepted\n-\nidle");
+          "a=2 b=2\ndnack CDS\nrefused\n< CDS a=2\n< CDS b=2\n-\ndnack CDS\ndnack CDS\n-\nrefused\n"
+          "idle\nview CDS a=2 b=2 c=2\n< CDS c=2\n< CDS a=2\n< CDS b=2\ndack CDS\ndack CDS\n"
+          "refused\ndack CDS\naccepted\n-\nidle");
     /* Back to the versions before: sent, since Envoy may have applied some. */
     delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nview CDS a=2 b=2\n< CDS a=2 "
           "b=2\ndnack CDS\nview CDS a=1 b=1\n"
-          "< CDS a=1 b=1\n-");
+          "< CDS a=1\n< CDS b=1\n-\ndack CDS\ndack CDS\naccepted\nidle");
     /* Refused and then gone: it may be there. */
-    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndnack CDS\n-\nview CDS a=1\n< CDS a=1 -b\n-");
+    delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndnack CDS\nview CDS a=1\n< CDS a=1\n< CDS "
+          "-b\n-");
     /* A removal that was refused with the rest is sent again with the next change. */
     delta("view CDS a=1 b=1\nsub CDS\n< CDS a=1 b=1\ndack CDS\nview CDS a=2\n< CDS a=2 -b\ndnack "
           "CDS\n-\nidle\nview CDS a=3\n"
-          "< CDS a=3 -b\ndack CDS\nidle\nview CDS a=3 b=1\n< CDS b=1\n-");
+          "< CDS a=3\n< CDS -b\ndack CDS\ndack CDS\nidle\nview CDS a=3 b=1\n< CDS b=1\n-");
     /* Two on the way: the refusal of the newer leaves the older alone. */
     delta("view CDS a=1\nsub CDS\n< CDS a=1\nview CDS a=1 b=1\n< CDS b=1\ndnack-last CDS\nview CDS "
           "a=1 b=2\n< CDS b=2\n-");
+}
+
+static void test_the_resource_to_blame_is_found_by_halves(void **state)
+{
+    (void)state;
+    /* One bad among five: seven messages in all, and whoever comes later is not spoilt by it. */
+    delta("view CDS a=1 b=1 c=1 d=1 e=1\nsub CDS\n< CDS a=1 b=1 c=1 d=1 e=1\ndnack CDS\ndue\n"
+          "< CDS a=1 b=1 c=1\n< CDS d=1 e=1\n-\ndnack CDS\ndack CDS\n< CDS a=1 b=1\n< CDS c=1\n-\n"
+          "dnack CDS\ndack CDS\n< CDS a=1\n< CDS b=1\n-\ndack CDS\ndnack CDS\n-\nrefused\nidle\n"
+          "view CDS a=1 b=1 c=1 d=1 e=1 f=1\n< CDS f=1\n< CDS b=1\n-\ndack CDS\ndnack "
+          "CDS\n-\nrefused\n"
+          "idle\nview CDS a=1 b=2 c=1 d=1 e=1 f=1\n< CDS b=2\n-\ndack CDS\naccepted\nidle");
+    /* Each half pleases: nobody was to blame. */
+    delta("view RDS a=1 b=1\nsub RDS a b\n< RDS a=1 b=1\ndnack RDS\n< RDS a=1\n< RDS b=1\n-\ndack "
+          "RDS\n"
+          "refused\ndack RDS\naccepted\nidle");
+    /* A change in the middle: what changes is not suspected any more, the rest is. */
+    delta("view EDS a=1 b=1 c=1\nsub EDS a b c\n< EDS a=1 b=1 c=1\ndnack EDS\n< EDS a=1 b=1\nview "
+          "EDS a=1 "
+          "b=2 c=2\n< EDS b=2\n< EDS c=2\n-\ndnack EDS\n< EDS a=1\n-\ndack EDS\ndnack EDS\ndack "
+          "EDS\n-\n"
+          "refused\nidle");
+    /* What is taken away while it is looked for is told so. */
+    delta(
+        "view LDS a=1 b=1\nsub LDS\n< LDS a=1 b=1\ndnack LDS\n< LDS a=1\ndnack LDS\nview LDS b=1\n"
+        "< LDS -a\n< LDS b=1\ndack LDS\ndack LDS\n-\naccepted\nidle");
+    /* Listeners wait for clusters, also those that are sent once more. */
+    delta("view CDS c=1 LDS a=1 b=1\nsub CDS\n< CDS c=1\ndack CDS\nsub LDS\n< LDS a=1 b=1\nview "
+          "CDS c=2 "
+          "LDS a=1 b=1\n< CDS c=2\ndnack LDS\n-\nwaits\ndack CDS\n< LDS a=1\n< LDS b=1\n-");
+    /* Clusters that are sent once more hold no listener back: a refusal is an answer. */
+    delta("view CDS a=1 b=1 LDS l=1\nsub CDS\n< CDS a=1 b=1\nsub LDS\n< LDS l=1\ndack LDS\ndnack "
+          "CDS\n"
+          "< CDS a=1\n< CDS b=1\nview CDS a=1 b=1 LDS l=2\n< LDS l=2\n-");
 }
 
 static void test_delta_unanswered_responses_are_bounded(void **state)
@@ -225,6 +262,7 @@ int main(void)
         cmocka_unit_test(test_delta_names_in_odd_ways),
         cmocka_unit_test(test_delta_wildcard_forms),
         cmocka_unit_test(test_delta_refusal_makes_its_resources_unknown),
+        cmocka_unit_test(test_the_resource_to_blame_is_found_by_halves),
         cmocka_unit_test(test_delta_unanswered_responses_are_bounded),
         cmocka_unit_test(test_leaf_under_both_names),
         cmocka_unit_test(test_leaf_to_come_is_waited_for),

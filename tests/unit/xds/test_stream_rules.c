@@ -185,7 +185,8 @@ static const struct rule rules[] = {
     {"refusal: of an older response makes what only that held come once more", DELTA,
      "view CDS a=1\nsub CDS\n< CDS a=1\nview CDS a=1 b=1\n< CDS b=1\ndnack CDS\n< CDS a=1\ndack "
      "CDS\n"
-     "dnack CDS\n-\nrefused\nidle\nview CDS a=1 b=2\n< CDS a=1 b=2\ndack CDS\n-\nidle\naccepted"},
+     "dnack CDS\n-\nrefused\nidle\nview CDS a=1 b=2\n< CDS b=2\n< CDS a=1\ndack CDS\ndack CDS\n-"
+     "\nidle\naccepted"},
     {"refusal: of an older response does not speak against what was sent since", DELTA,
      "view EDS a=1\nsub EDS a\n< EDS a=1\nview EDS a=2\n< EDS a=2\ndnack EDS\n-\ndack EDS\n-\nidle"
      "\naccepted"},
