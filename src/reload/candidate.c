@@ -71,7 +71,7 @@ static void ran(void *ud, struct osm_generation *g, bool news)
 {
     struct osm_reload *r = ud;
     if (g == r->active && news)
-        osm__reload_publish(r);
+        osm__reload_active_ran(r);
     if (g == r->previous)
         osm__reload_previous_ran(r);
     if (g == r->candidate && r->canary.count)
@@ -308,8 +308,8 @@ static void start_comparing(struct osm_reload *r)
 void osm__reload_check(struct osm_reload *r)
 {
     struct osm_generation *g = r->candidate;
-    if (!g || !osm_generation_snapshot(g) || r->comparing || r->held || r->back_reason ||
-        (r->canary.count && !r->soaked))
+    if (!g || !osm_generation_snapshot(g) || r->comparing || r->held ||
+        (r->back_reason && !r->standing_in) || (r->canary.count && !r->soaked))
         return;
     if (!r->active || !osm_generation_snapshot(r->active)) {
         osm__reload_swap(r);
@@ -323,7 +323,7 @@ void osm__reload_check(struct osm_reload *r)
         osm__reload_reject(r, false, error);
     else if (!r->was_compared && !r->forced)
         start_comparing(r);
-    else if ((r->trial.percent || r->trial.label) && !r->soaked)
+    else if ((r->trial.percent || r->trial.label) && !r->soaked && !r->standing_in)
         osm__canary_start(r);
     else
         osm__reload_swap(r);

@@ -29,7 +29,8 @@ int osm_reload_start(struct osm_reload **out, const struct osm_reload_config *co
     r->retry = osm_timer_new(config->loop, osm__reload_on_retry, r);
     r->verdict = osm_timer_new(config->loop, osm__reload_on_verdict, r);
     r->soak = osm_timer_new(config->loop, osm__canary_soaked, r);
-    int rc = r->watch_end && r->retry && r->verdict && r->soak
+    r->back_overdue = osm_timer_new(config->loop, osm__reload_on_back_overdue, r);
+    int rc = r->watch_end && r->retry && r->verdict && r->soak && r->back_overdue
                  ? check_dirs(config->dirs, err)
                  : osm_fail(err, OSM_ENOMEM, "out of memory");
     if (!rc)
@@ -63,12 +64,16 @@ void osm_reload_stop(struct osm_reload *r)
     osm_generation_end_now(r->candidate);
     osm_generation_end_now(r->active);
     osm_generation_end_now(r->previous);
-    osm_policy_files_unref(r->retired);
+    for (size_t i = 0; i < OSM__RETIRED_MAX; i++)
+        osm_policy_files_unref(r->retired[i]);
+    osm_standin_free(r->standin);
+    osm_snapshot_unref(r->said);
     osm__record_close(r);
     osm_timer_free(r->watch_end);
     osm_timer_free(r->retry);
     osm_timer_free(r->verdict);
     osm_timer_free(r->soak);
+    osm_timer_free(r->back_overdue);
     osm_map_clear(&r->canary);
     osm_free((char *)(uintptr_t)r->trial.label);
     osm_free(r->refusal);
@@ -167,10 +172,10 @@ json_t *osm_reload_status(const struct osm_reload *r)
     json_t *history = json_array();
     for (size_t i = json_array_size(r->history); history && i-- > 0;)
         (void)json_array_append(history, json_array_get(r->history, i));
-    return json_pack("{s:I, s:s?, s:s, s:b, s:o, s:b, s:s?, s:o, s:O}", "generation",
+    return json_pack("{s:I, s:s?, s:s, s:b, s:b, s:o, s:b, s:s?, s:o, s:O}", "generation",
                      (json_int_t)(r->active ? osm_generation_id(r->active) : 0), "digest",
                      r->active ? osm_generation_files(r->active)->digest : NULL, "state",
-                     r->active ? "active" : "none", "watched", r->previous != NULL, "candidate",
-                     candidate_status(r), "applied", r->applied, "problem", r->problem,
-                     "generations", history, "quarantine", r->quarantine);
+                     r->active ? "active" : "none", "watched", r->previous != NULL, "standing_in",
+                     r->standing_in, "candidate", candidate_status(r), "applied", r->applied,
+                     "problem", r->problem, "generations", history, "quarantine", r->quarantine);
 }

@@ -10,7 +10,10 @@
  * takes over with a snapshot of the same objects or newer ones, by one pointer. For a while after
  * that the generation before it goes on evaluating: should proxies refuse what the new one says,
  * what serves again is its answer on the objects of now, so nothing that was revoked meanwhile is
- * granted again.
+ * granted again. Where its engine gives no answer in time, what it said last stands in, without
+ * what authorises and has changed since (standin.h). There is one roll-back per digest. Should that
+ * answer be refused, too, it is not sent again until it changes, and a proxy keeps of each resource
+ * what it accepted last.
  *
  * A canary is a candidate that serves some proxies, the others being served by the active one, both
  * from the objects of now. One refusal ends it; after its soak it takes over. Who it can harm are
@@ -135,7 +138,9 @@ OSM_MUST_USE int osm_reload_ask(struct osm_reload *reload, osm_policy_work_fn *w
 /** The policies in force, and the number of their generation; borrowed until the next one. NULL:
  * none are. */
 struct osm_policy_files *osm_reload_files(const struct osm_reload *reload, uint64_t *generation);
-/** {"generation", "digest", "state": "active" or "none", "watched": bool, "candidate": null or
+/** {"generation", "digest", "state": "active" or "none", "watched": bool, "standing_in": what is
+ * served is what the generation before said last, without what authorises and has changed since,
+ * "candidate": null or
  * {"digest", "state", "reasons", "canary": null or {"proxies": ["namespace/pod"...],
  * "soak_left_ms"}}, "applied": what is active was applied by command, "problem": text or null,
  * "generations": [{"generation", "digest", "state", "at", "reason"}] newest first, "quarantine":

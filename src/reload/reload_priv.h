@@ -7,10 +7,11 @@
 #include "reload/generation.h"
 #include "reload/notice.h"
 #include "reload/reload.h"
+#include "reload/standin.h"
 
 #include "base/map.h"
 
-enum { OSM__HISTORY_MAX = 32 };
+enum { OSM__HISTORY_MAX = 32, OSM__RETIRED_MAX = 2 };
 
 /* Who has asked what becomes of a bundle. It is an answer only once the files are read of which the
  * question is: another bundle's outcome may come first. */
@@ -29,10 +30,11 @@ struct osm_reload {
     uint64_t next_id;
     bool synced;
 
-    struct osm_generation *active;    /* NULL: nothing is served */
-    struct osm_generation *previous;  /* evaluates while the active one is watched; or NULL */
-    struct osm_policy_files *retired; /* of the generation before those, to go back to; or NULL */
-    uint64_t published;               /* number of the newest snapshot that was */
+    struct osm_generation *active;   /* NULL: nothing is served */
+    struct osm_generation *previous; /* evaluates while the active one is watched; or NULL */
+    struct osm_policy_files *retired[OSM__RETIRED_MAX]; /* of those before, to go back to; newest
+                                                           first; or NULL */
+    uint64_t published;                                 /* number of the newest snapshot that was */
 
     /* candidate.c */
     struct osm_generation *candidate;
@@ -74,6 +76,10 @@ struct osm_reload {
         refusing; /* osm_proxy_key -> this: proxies that refuse what only the active one says */
     char *back_reason; /* the active one is rolled back as soon as the previous one has caught up;
                           NULL: it is not */
+    struct osm_standin *standin;    /* of the previous one; NULL: there is none, or no memory */
+    struct osm_snapshot *said;      /* what the active one said last; or NULL */
+    struct osm_timer *back_overdue; /* the previous one does not catch up */
+    bool standing_in;               /* so that is served */
 
     /* record.c */
     char *problem;
@@ -135,8 +141,11 @@ void osm__apply_stop(struct osm_reload *r);
 /** The candidate takes over. */
 void osm__reload_swap(struct osm_reload *r);
 void osm__reload_on_verdict(void *ud);
-/** Publishes the active generation's snapshot under the next number. */
+/** Publishes what is to be served under the next number. */
 void osm__reload_publish(struct osm_reload *r);
+/** The active generation has run, and says something else. */
+void osm__reload_active_ran(struct osm_reload *r);
+void osm__reload_on_back_overdue(void *ud);
 /** The previous generation has run. */
 void osm__reload_previous_ran(struct osm_reload *r);
 /** The previous generation need not evaluate any more. */

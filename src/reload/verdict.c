@@ -9,22 +9,60 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100 };
+enum { REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100, OVERDUE_MS = 100 };
 
 void osm__reload_publish(struct osm_reload *r)
 {
-    struct osm_snapshot *snapshot = osm__canary_mix(r);
+    struct osm_snapshot *snapshot =
+        r->standing_in ? osm_standin_snapshot(r->standin, osm_generation_snapshot(r->active))
+                       : osm__canary_mix(r);
+    if (!snapshot)
+        return; /* without memory the one before goes on serving; the next run tries again */
     snapshot->number = ++r->published;
     r->callbacks.publish(r->callbacks.ud, snapshot);
     osm_snapshot_unref(snapshot);
 }
 
+static void remember_said(struct osm_reload *r)
+{
+    osm_snapshot_unref(r->said);
+    r->said = osm_snapshot_ref(osm_generation_snapshot(r->active));
+}
+
+void osm__reload_active_ran(struct osm_reload *r)
+{
+    if (r->standin && r->said)
+        osm_standin_changed(r->standin, r->said, osm_generation_snapshot(r->active));
+    remember_said(r);
+    osm__reload_publish(r);
+}
+
+/* The newest first, each once; what one has gone back from is nothing to go back to. */
+static void keep_files(struct osm_reload *r, struct osm_policy_files *files)
+{
+    size_t at = 0;
+    if (osm__record_quarantined(r, files->digest))
+        return;
+    while (at < OSM__RETIRED_MAX - 1 && r->retired[at] &&
+           strcmp(r->retired[at]->digest, files->digest) != 0)
+        at++;
+    osm_policy_files_unref(r->retired[at]);
+    memmove(&r->retired[1], &r->retired[0], at * sizeof r->retired[0]);
+    r->retired[0] = osm_policy_files_ref(files);
+}
+
 static void retire(struct osm_reload *r, struct osm_generation *g)
 {
-    osm_policy_files_unref(r->retired);
-    r->retired = osm_policy_files_ref(osm_generation_files(g));
+    keep_files(r, osm_generation_files(g));
     osm__record_note(r, g, "retired", NULL);
     osm_generation_end(g);
+}
+
+static void stop_standing_in(struct osm_reload *r)
+{
+    osm_timer_stop(r->back_overdue);
+    r->standing_in = false;
+    osm_standin_free(osm_take_ptr(&r->standin));
 }
 
 void osm__reload_end_watch(void *ud)
@@ -35,15 +73,35 @@ void osm__reload_end_watch(void *ud)
     struct osm_generation *g = osm_take_ptr(&r->previous);
     osm_timer_stop(r->watch_end);
     osm_map_clear(&r->refusing);
+    stop_standing_in(r);
     if (g)
         retire(r, g);
 }
 
+static void note_rolled_back(struct osm_reload *r, struct osm_generation *refused,
+                             const char *reason)
+{
+    osm__record_note(r, refused, "rolled back", reason);
+    osm__record_rolled_back(r, osm_generation_files(refused)->digest, reason);
+}
+
+/* Another one takes over before the previous one has caught up. */
+static struct osm_generation *give_up_going_back(struct osm_reload *r)
+{
+    struct osm_generation *refused = r->active;
+    char *reason = osm_take_ptr(&r->back_reason);
+    note_rolled_back(r, refused, reason);
+    osm_free(reason);
+    return refused;
+}
+
 void osm__reload_swap(struct osm_reload *r)
 {
-    struct osm_generation *before = r->active;
+    struct osm_generation *refused = r->back_reason ? give_up_going_back(r) : NULL;
+    struct osm_generation *before = refused ? NULL : r->active;
     osm__reload_end_watch(r);
     r->active = osm_take_ptr(&r->candidate);
+    remember_said(r);
     osm__canary_stop(r, false);
     r->applied_before = r->applied;
     r->applied = r->recalled ? r->applied : r->by_command;
@@ -53,6 +111,10 @@ void osm__reload_swap(struct osm_reload *r)
     osm__record_note(r, r->active, "active", NULL);
     if (before) {
         r->previous = before;
+        r->standin = osm_standin_new();
+        if (r->standin)
+            osm_standin_said(r->standin, osm_generation_snapshot(before),
+                             osm_generation_keeps_up(before, r->active));
         osm__record_note(r, before, "standing by", NULL);
         osm_timer_start(r->watch_end, r->config.watch_ms, 0);
     }
@@ -64,6 +126,7 @@ void osm__reload_swap(struct osm_reload *r)
         osm__record_answer(r, r->active, digest, "active", NULL);
     osm__reload_publish(r);
     osm__record_store(r);
+    osm_generation_end(refused);
     r->callbacks.changed(r->callbacks.ud);
 }
 
@@ -75,11 +138,12 @@ static void complete(struct osm_reload *r)
     char *reason = osm_take_ptr(&r->back_reason);
     osm_timer_stop(r->watch_end);
     osm_map_clear(&r->refusing);
+    stop_standing_in(r);
     r->active = osm_take_ptr(&r->previous);
+    remember_said(r);
     r->applied = r->applied_before;
-    osm__record_note(r, refused, "rolled back", reason);
+    note_rolled_back(r, refused, reason);
     osm__record_note(r, r->active, "active", NULL);
-    osm__record_rolled_back(r, osm_generation_files(refused)->digest, reason);
     osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies rolled back",
             OSM_U("gen", osm_generation_id(refused)),
             OSM_S("digest", osm_generation_files(refused)->digest),
@@ -93,20 +157,55 @@ static void complete(struct osm_reload *r)
 
 void osm__reload_previous_ran(struct osm_reload *r)
 {
+    if (r->standin)
+        osm_standin_said(r->standin, osm_generation_snapshot(r->previous),
+                         osm_generation_keeps_up(r->previous, r->active));
     if (r->back_reason && osm_generation_keeps_up(r->previous, r->active))
         complete(r);
+    else if (r->standing_in)
+        osm__reload_publish(r);
+}
+
+void osm__reload_on_back_overdue(void *ud)
+{
+    struct osm_reload *r = ud;
+    if (!r->back_reason || !r->standin)
+        return;
+    r->standing_in = true;
+    osm_log(OSM_LOG_POLICY, OSM_LOG_WARN,
+            "the policies before do not answer: what they said last serves, without what has been "
+            "granted or revoked since",
+            OSM_U("gen", osm_generation_id(r->previous)), OSM_S("reason", r->back_reason));
+    osm__record_problem(r, osm_strf("being rolled back: %s; the policies before do not answer, so "
+                                    "what they said last serves, without what has been granted or "
+                                    "revoked since",
+                                    r->back_reason));
+    osm__reload_publish(r);
+    osm__reload_check(r); /* what waited for the roll-back */
+    r->callbacks.changed(r->callbacks.ud);
 }
 
 /* What is behind the active one on the objects may still grant what has been revoked since: it
- * stands in once it has caught up. The proxies keep what they accepted last until then. */
+ * serves once it has caught up. The proxies keep what they accepted last until then. */
 static void go_back(struct osm_reload *r, const char *reason)
 {
     r->back_reason = osm_strdup(reason);
     if (!r->back_reason)
         return; /* the next refusal tries again */
     osm__record_quarantine(r, osm_generation_files(r->active)->digest, reason);
+    osm_timer_start(r->back_overdue, OVERDUE_MS, 0);
     osm_generation_flush(r->previous);
     osm__reload_previous_ran(r);
+}
+
+static struct osm_policy_files *older_files(const struct osm_reload *r)
+{
+    const char *active = osm_generation_files(r->active)->digest;
+    for (size_t i = 0; i < OSM__RETIRED_MAX; i++)
+        if (r->retired[i] && strcmp(r->retired[i]->digest, active) != 0 &&
+            !osm__record_quarantined(r, r->retired[i]->digest))
+            return r->retired[i];
+    return NULL;
 }
 
 int osm_reload_roll_back(struct osm_reload *r, const char *reason, struct osm_err *err)
@@ -117,14 +216,15 @@ int osm_reload_roll_back(struct osm_reload *r, const char *reason, struct osm_er
         return 0;
     }
     if (r->previous && r->active && !r->back_reason) {
-        osm_free(osm_take_ptr(&r->refused_name));
+        osm_free(osm_take_ptr(&r->refused_name)); /* it was not refused: nobody is to blame */
         go_back(r, reason);
         return 0;
     }
-    if (!r->active || r->back_reason || !r->retired)
+    struct osm_policy_files *older = r->active && !r->back_reason ? older_files(r) : NULL;
+    if (!older)
         return osm_fail(err, OSM_ENOENT, "there is no generation to go back to");
     osm__record_quarantine(r, osm_generation_files(r->active)->digest, reason);
-    osm__reload_stage(r, osm_policy_files_ref(r->retired),
+    osm__reload_stage(r, osm_policy_files_ref(older),
                       &(struct osm__staging){.forced = true, .recalled = true});
     return 0;
 }

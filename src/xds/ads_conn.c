@@ -689,11 +689,11 @@ json_t *osm__conn_status(const struct osm__conn *conn)
             continue;
         json_t *blamed = json_array();
         osm_stream_each_blamed(conn->stream, (enum osm_xds_type)i, add_name, blamed);
-        (void)json_object_set_new(
-            types, osm_xds_type_short((enum osm_xds_type)i),
-            json_pack("{s:s?, s:s?, s:o, s:s, s:b}", "acked", s.acked ? s.acked_version : NULL,
-                      "nacked", s.nacked ? s.nacked_version : NULL, "refused", blamed, "error",
-                      s.error, "due", (int)s.due));
+        (void)json_object_set_new(types, osm_xds_type_short((enum osm_xds_type)i),
+                                  json_pack("{s:s?, s:s?, s:o, s:s, s:b}", "acked",
+                                            s.acked ? s.acked_version : NULL, "nacked",
+                                            s.nacked ? s.nacked_version : NULL, "refused", blamed,
+                                            "error", s.error, "due", (int)s.due));
     }
     return json_pack(
         "{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:o}", "uuid", conn->peer.id.uuid, "pod",

@@ -120,11 +120,12 @@ void osm__composed_unref(struct osm__composed *c)
 
 /* The one resource of that type, name and content. Takes @p body. */
 static int resource_get(struct osm_compose *compose, const struct osm__target *target,
-                        struct osm_bytes *body, struct osm__resource **out)
+                        bool authorises, struct osm_bytes *body, struct osm__resource **out)
 {
     char hex[OSM_HASH_HEX_SIZE];
     struct osm__resource *r = NULL;
-    char *key = osm_strf("%s%s", osm_hash_hex(osm_bytes_hash(body), hex), target->key);
+    char *key = osm_strf("%s%c%s", osm_hash_hex(osm_bytes_hash(body), hex), authorises ? '!' : '-',
+                         target->key);
     if (!key)
         goto fail;
     r = osm_map_get(&compose->resources, key);
@@ -138,8 +139,9 @@ static int resource_get(struct osm_compose *compose, const struct osm__target *t
     r = osm_alloc(sizeof *r);
     if (!r)
         goto fail;
-    *r = (struct osm__resource){osm_resource_new(target->name, osm_bytes_ref(body)), 1, key,
-                                strlen(key)};
+    *r = (struct osm__resource){
+        osm_resource_new_composed(target->name, authorises, osm_bytes_ref(body)), 1, key,
+        strlen(key)};
     if (!r->resource || osm_map_put(&compose->resources, key, r, NULL))
         goto fail;
     osm_bytes_unref(body);
@@ -442,14 +444,15 @@ static int compose_whole(struct osm_compose *compose, struct osm__composed *c,
         return OSM_ENOMEM;
     if (list[0].withdrawn)
         return 0;
-    int rc = resource_get(compose, c->target, osm_bytes_ref(list[0].entry->item->body), &c->shared);
+    int rc = resource_get(compose, c->target, list[0].entry->item->authorises,
+                          osm_bytes_ref(list[0].entry->item->body), &c->shared);
     return rc ? rc : refers(c, list[0].entry);
 }
 
 static int compose_parts(struct osm_compose *compose, struct osm__composed *c,
                          struct osm__candidate *list, size_t len)
 {
-    bool headed = list[0].entry->item->part == OSM_ITEM_HEADER;
+    bool headed = list[0].entry->item->part == OSM_ITEM_HEADER, authorises = false;
     struct osm__candidate *elements = list + headed;
     size_t n = len - headed;
     struct osm_buf out = OSM_BUF_INIT(RESOURCE_MAX);
@@ -481,7 +484,9 @@ static int compose_parts(struct osm_compose *compose, struct osm__composed *c,
         goto out;
     }
     body = osm_bytes_new(out.data ? out.data : "", out.len);
-    rc = body ? resource_get(compose, c->target, body, &c->shared) : OSM_ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        authorises = authorises || elements[i].entry->item->authorises;
+    rc = body ? resource_get(compose, c->target, authorises, body, &c->shared) : OSM_ENOMEM;
     if (!rc)
         rc = refers(c, list[0].entry);
     for (size_t i = 0; i < n && !rc; i++)

@@ -77,7 +77,7 @@ struct osm_resource *osm_resource_new_versioned(const char *name, const char *ve
         return NULL;
     }
     atomic_init(&r->refs, 1);
-    r->resource = (struct osm_resource){body, r->name, r->version};
+    r->resource = (struct osm_resource){body, r->name, r->version, false};
     return &r->resource;
 }
 
@@ -85,6 +85,15 @@ struct osm_resource *osm_resource_new(const char *name, struct osm_bytes *body)
 {
     char version[OSM_HASH_HEX_SIZE];
     return osm_resource_new_versioned(name, osm_hash_hex(osm_bytes_hash(body), version), body);
+}
+
+struct osm_resource *osm_resource_new_composed(const char *name, bool authorises,
+                                               struct osm_bytes *body)
+{
+    struct osm_resource *resource = osm_resource_new(name, body);
+    if (resource)
+        resource->authorises = authorises;
+    return resource;
 }
 
 struct osm_resource *osm_resource_ref(struct osm_resource *resource)
@@ -208,6 +217,14 @@ static bool copy_proxy(struct osm_snapshot_proxy *to, const struct osm_snapshot_
     return to->key && to->pod && to->ns && to->account;
 }
 
+static void take_reports(struct osm_snapshot *to, const struct osm_snapshot *from)
+{
+    to->rejects = json_incref(from->rejects);
+    to->errors = json_incref(from->errors);
+    to->policy = json_incref(from->policy);
+    to->host = json_incref(from->host);
+}
+
 struct osm_snapshot *osm_snapshot_mix(const struct osm_snapshot *base,
                                       const struct osm_snapshot *other, osm_snapshot_pick_fn *pick,
                                       void *ud)
@@ -223,12 +240,29 @@ struct osm_snapshot *osm_snapshot_mix(const struct osm_snapshot *base,
             pick(ud, p->key) ? osm_snapshot_find(other, p->key) : NULL;
         ok = copy_proxy(&mixed->proxies[mixed->proxies_len++], p, q ? q->cls : p->cls);
     }
-    mixed->rejects = json_incref(base->rejects);
-    mixed->errors = json_incref(base->errors);
-    mixed->policy = json_incref(base->policy);
-    mixed->host = json_incref(base->host);
+    take_reports(mixed, base);
     if (ok)
         return mixed;
     osm_snapshot_unref(mixed);
+    return NULL;
+}
+
+struct osm_snapshot *osm_snapshot_remade(const struct osm_snapshot *base,
+                                         osm_snapshot_remake_fn *remake, void *ud)
+{
+    struct osm_snapshot *made = osm_snapshot_new();
+    if (!made)
+        return NULL;
+    made->proxies = osm_alloc_array(base->proxies_len, sizeof *made->proxies);
+    bool ok = made->proxies;
+    for (size_t i = 0; ok && i < base->proxies_len; i++) {
+        struct osm_class *cls = remake(ud, &base->proxies[i]);
+        ok = cls && copy_proxy(&made->proxies[made->proxies_len++], &base->proxies[i], cls);
+        osm_class_unref(cls);
+    }
+    take_reports(made, base);
+    if (ok)
+        return made;
+    osm_snapshot_unref(made);
     return NULL;
 }

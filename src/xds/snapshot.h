@@ -34,11 +34,16 @@ struct osm_resource {
     struct osm_bytes *body; /* the encoded message, without its Any */
     const char *name;
     const char *version; /* opaque text; equal versions mean equal bytes */
+    bool authorises;     /* some of it says who may do what: not to be kept stale */
 };
 OSM_MUST_USE struct osm_resource *osm_resource_new(const char *name, struct osm_bytes *body_taken);
 /** The same with a version of the caller's (leaf certificates). */
 OSM_MUST_USE struct osm_resource *osm_resource_new_versioned(const char *name, const char *version,
                                                              struct osm_bytes *body_taken);
+/** The same, of a resource some of which authorises, or none. */
+OSM_MUST_USE struct osm_resource *osm_resource_new_composed(const char *name, bool authorises,
+                                                            struct osm_bytes *body_taken);
+
 struct osm_resource *osm_resource_ref(struct osm_resource *resource);
 void osm_resource_unref(struct osm_resource *resource);
 
@@ -85,6 +90,11 @@ typedef bool osm_snapshot_pick_fn(void *ud, const char *key);
 OSM_MUST_USE struct osm_snapshot *osm_snapshot_mix(const struct osm_snapshot *base,
                                                    const struct osm_snapshot *other,
                                                    osm_snapshot_pick_fn *pick, void *ud);
+/** @p base, but each proxy has the class that @p remake makes of its own: a reference, NULL: no
+ * memory. */
+typedef struct osm_class *osm_snapshot_remake_fn(void *ud, const struct osm_snapshot_proxy *proxy);
+OSM_MUST_USE struct osm_snapshot *osm_snapshot_remade(const struct osm_snapshot *base,
+                                                      osm_snapshot_remake_fn *remake, void *ud);
 struct osm_snapshot *osm_snapshot_ref(struct osm_snapshot *snapshot);
 void osm_snapshot_unref(struct osm_snapshot *snapshot);
 /** By osm_proxy_key; borrowed; NULL where absent. */
