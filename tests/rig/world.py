@@ -15,6 +15,7 @@ import contextlib
 import copy
 import hashlib
 import os
+import secrets
 import socket
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -75,11 +76,22 @@ class Site:
         return None
 
 
+_ports: set[int] = set()
+
+
 def free_port(address: str) -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
+    """A TCP port that nobody uses, each once. It is below those that the kernel gives to outgoing connections, so that
+    none of them has it before whoever is to listen there."""
+    while True:
+        port = secrets.choice(range(20000, 32000))
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+        if port not in _ports:
+            _ports.add(port)
+            return port
 
 
 class World:
