@@ -276,14 +276,11 @@ static bool leaf_in_use(void *ud, const char *ns, const char *account)
     return false;
 }
 
-static void refused(void *ud, const struct osm_ads_refusal *refusal)
+static void refused(void *ud, const struct osm_refusal *refusal)
 {
     const struct osm_app *app = ud;
-    const struct osm_reload_refusal of = {refusal->proxy,          refusal->type,
-                                          refusal->resource->name, refusal->resource->version,
-                                          refusal->error,          refusal->since};
     if (app->reload)
-        osm_reload_refused(app->reload, &of);
+        osm_reload_refused(app->reload, refusal);
 }
 
 static void restarted(void *ud, const char *proxy, uint64_t since)

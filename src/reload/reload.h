@@ -29,6 +29,7 @@
 #include "loop/loop.h"
 #include "model/store.h"
 #include "policy/host.h"
+#include "xds/refusal.h"
 
 struct osm_reload;
 
@@ -92,16 +93,8 @@ bool osm_reload_settled(const struct osm_reload *reload);
 /** Why nothing new is translated; NULL: it is. Borrowed. */
 const char *osm_reload_error(const struct osm_reload *reload);
 
-/* A proxy has refused a resource. */
-struct osm_reload_refusal {
-    const char *proxy;
-    enum osm_xds_type type;
-    const char *name, *version; /* of the resource as it was sent */
-    const char *error;          /* the proxy's words; for people */
-    uint64_t since; /* number of the published snapshot with which the proxy began to refuse
-                       resources of this type */
-};
-void osm_reload_refused(struct osm_reload *reload, const struct osm_reload_refusal *refusal);
+/** A proxy has refused something. */
+void osm_reload_refused(struct osm_reload *reload, const struct osm_refusal *refusal);
 /** A proxy has come again with nothing: its process began anew, without our doing. @p since: number
  * of the published snapshot that it was served when it went. */
 void osm_reload_restarted(struct osm_reload *reload, const char *proxy, uint64_t since);

@@ -69,6 +69,7 @@ struct osm_reload {
     uint64_t swapped_at;            /* number of the first snapshot that the active one published */
     struct osm_timer *verdict;      /* looks at `refusal` in the next turn of the loop */
     char *refusal;                  /* why the active one is to be rolled back; NULL: it is not */
+    bool undecided;                 /* which resource it was may still be told */
     enum osm_xds_type refused_type; /* of the resource that decided */
     char *refused_name;
     struct osm__blame *blame; /* blame.c: asks whose fault it was; NULL: nobody does */

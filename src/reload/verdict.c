@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100, OVERDUE_MS = 100 };
+enum { REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100, OVERDUE_MS = 100, FIND_MS = 50 };
 
 void osm__reload_publish(struct osm_reload *r)
 {
@@ -246,12 +246,28 @@ static struct osm_generation *on_trial(const struct osm_reload *r, const char *p
 }
 
 /* The other one says something else of it to this proxy. */
-static bool says_otherwise(const struct osm_generation *other, const struct osm_reload_refusal *f)
+static bool says_otherwise(const struct osm_snapshot_proxy *other, enum osm_xds_type type,
+                           const struct osm_resource *r)
+{
+    const struct osm_resource *before = osm_class_find(other->cls, type, r->name);
+    return !before || strcmp(before->version, r->version) != 0;
+}
+
+/* A resource that the other one says otherwise, where whatever is to blame is such; NULL: it may be
+ * none of them. The state of the world does not tell what was new: one such is enough there. */
+static const struct osm_resource *speaks_against(const struct osm_generation *other,
+                                                 const struct osm_refusal *f)
 {
     const struct osm_snapshot_proxy *proxy =
         osm_snapshot_find(osm_generation_snapshot(other), f->proxy);
-    const struct osm_resource *before = proxy ? osm_class_find(proxy->cls, f->type, f->name) : NULL;
-    return proxy && (!before || strcmp(before->version, f->version) != 0);
+    const struct osm_resource *found = NULL;
+    size_t n = 0;
+    for (size_t i = 0; proxy && i < f->len; i++)
+        if (says_otherwise(proxy, f->type, f->resources[i])) {
+            found = found ? found : f->resources[i];
+            n++;
+        }
+    return f->whole || n == f->len ? found : NULL;
 }
 
 static bool differ(const struct osm_generation *a, const struct osm_generation *b,
@@ -297,26 +313,35 @@ static bool count_against(struct osm_reload *r, const char *proxy, size_t *again
 }
 
 /* Whoever tells of it is in the middle of a stream. */
-static void decide_soon(struct osm_reload *r, char *refusal_taken)
+static void decide(struct osm_reload *r, uint64_t after_ms, char *refusal_taken)
 {
+    osm_free(r->refusal);
     r->refusal = refusal_taken;
+    r->undecided = after_ms > 0;
     if (r->refusal)
-        osm_timer_start(r->verdict, 0, 0);
+        osm_timer_start(r->verdict, after_ms, 0);
 }
 
-void osm_reload_refused(struct osm_reload *r, const struct osm_reload_refusal *f)
+/* Which of several it was, is told soon: the roll-back waits for that, so that it names the right
+ * one, but not long. */
+void osm_reload_refused(struct osm_reload *r, const struct osm_refusal *f)
 {
     struct osm_generation *other;
     uint64_t since;
     size_t against, of;
-    if (r->refusal || !on_trial(r, f->proxy, &other, &since) || f->since < since ||
-        !says_otherwise(other, f) || !count_against(r, f->proxy, &against, &of))
+    bool found = f->len == 1 || f->whole, awaited = r->refusal && r->undecided && found;
+    if ((r->refusal && !awaited) || !on_trial(r, f->proxy, &other, &since) || f->since < since)
+        return;
+    const struct osm_resource *resource = speaks_against(other, f);
+    if (!resource || !count_against(r, f->proxy, &against, &of))
         return;
     osm_free(r->refused_name);
-    r->refused_name = osm_strdup(f->name);
+    r->refused_name = osm_strdup(resource->name);
     r->refused_type = f->type;
-    decide_soon(r, osm_strf("%zu of %zu proxies refuse %s \"%s\": %s", against, of,
-                            osm_xds_type_short(f->type), f->name, f->error));
+    decide(r, found ? 0 : FIND_MS,
+           osm_strf("%zu of %zu proxies refuse %s \"%s\"%s: %s", against, of,
+                    osm_xds_type_short(f->type), resource->name,
+                    found ? "" : " or another of the same response", f->error));
 }
 
 void osm_reload_restarted(struct osm_reload *r, const char *proxy, uint64_t since)
@@ -328,9 +353,10 @@ void osm_reload_restarted(struct osm_reload *r, const char *proxy, uint64_t sinc
         !differ(tried, other, proxy) || !count_against(r, proxy, &against, &of))
         return;
     osm_free(osm_take_ptr(&r->refused_name));
-    decide_soon(r, osm_strf("%zu of %zu proxies refuse or began anew right after they were told, "
-                            "the last is %s",
-                            against, of, proxy));
+    decide(r, 0,
+           osm_strf("%zu of %zu proxies refuse or began anew right after they were told, "
+                    "the last is %s",
+                    against, of, proxy));
 }
 
 void osm__reload_on_verdict(void *ud)

@@ -5,18 +5,9 @@
 
 #include "loop/loop.h"
 #include "model/names.h"
-#include "xds/snapshot.h"
+#include "xds/refusal.h"
 
 struct osm_ads;
-
-/* Borrowed for the call. */
-struct osm_ads_refusal {
-    const char *proxy; /* osm_proxy_key */
-    enum osm_xds_type type;
-    const struct osm_resource *resource; /* as it was sent; its body may be gone */
-    const char *error;                   /* the proxy's words */
-    uint64_t since; /* number of the snapshot with which it began to refuse this type */
-};
 
 struct osm_ads_callbacks {
     void *ud;
@@ -27,9 +18,9 @@ struct osm_ads_callbacks {
     /** The proxy needs the leaf certificate of its account: answer with osm_ads_set_leaf, now or
      * later. Called again when it is near its renewal. */
     void (*want_leaf)(void *ud, const char *ns, const char *account);
-    /** A proxy has refused a response that held this resource. Streams must not be touched in it:
-     * nothing may be published. */
-    void (*refused)(void *ud, const struct osm_ads_refusal *refusal);
+    /** A proxy has refused a response. Streams must not be touched in it: nothing may be published.
+     * May be NULL. */
+    void (*refused)(void *ud, const struct osm_refusal *refusal);
     /** A proxy that went by itself has come again with nothing: its process began anew. @p since:
      * number of the snapshot that it was served when it went. As `refused`. May be NULL. */
     void (*restarted)(void *ud, const char *proxy, uint64_t since);

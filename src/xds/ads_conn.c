@@ -323,28 +323,44 @@ static void note_node(struct osm__conn *conn, const struct osm_discovery_request
     }
 }
 
-struct telling {
-    const struct osm__conn *conn;
-    struct osm_ads_refusal refusal;
+struct suspects {
+    const struct osm_resource **list; /* NULL: only counts */
+    size_t len;
 };
 
-static void tell_one(void *ud, const struct osm_resource *resource)
+static void add_suspect(void *ud, const struct osm_resource *resource)
 {
-    struct telling *telling = ud;
-    const struct osm_ads_callbacks *callbacks = &telling->conn->ads->callbacks;
-    telling->refusal.resource = resource;
-    callbacks->refused(callbacks->ud, &telling->refusal);
+    struct suspects *suspects = ud;
+    if (suspects->list)
+        suspects->list[suspects->len] = resource;
+    suspects->len++;
 }
 
 static void note_refusal(struct osm__conn *conn, enum osm_xds_type type, const char *error)
 {
     uint64_t *since = &conn->refused_since[type];
+    struct suspects all = {0}, found = {0};
     if (!*since)
         *since = conn->view_number;
     if (!conn->ads->callbacks.refused)
         return;
-    struct telling telling = {conn, {conn->peer.key, type, NULL, error, *since}};
-    osm_stream_each_refused(conn->stream, type, tell_one, &telling);
+    osm_stream_each_refused(conn->stream, type, add_suspect, &all);
+    found.list = osm_alloc_array(all.len, sizeof(struct osm_resource *));
+    if (!found.list)
+        return; /* without memory one refusal is not heard of */
+    osm_stream_each_refused(conn->stream, type, add_suspect, &found);
+    const struct osm_refusal refusal = {
+        .proxy = conn->peer.key,
+        .type = type,
+        .resources = found.list,
+        .len = found.len,
+        .whole = osm_stream_mode(conn->stream) == OSM_STREAM_SOTW,
+        .error = error,
+        .since = *since,
+    };
+    if (found.len)
+        conn->ads->callbacks.refused(conn->ads->callbacks.ud, &refusal);
+    osm_free(found.list);
 }
 
 static void count_answer(struct osm__conn *conn, enum osm_xds_type type, bool taken)

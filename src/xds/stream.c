@@ -542,8 +542,7 @@ void osm_stream_each_refused(const struct osm_stream *stream, enum osm_xds_type 
                              osm_stream_refused_fn *fn, void *ud)
 {
     const struct osm__type *t = &stream->types[type];
-    bool known = stream->mode == OSM_STREAM_SOTW || t->refused_alone;
-    for (size_t i = 0; known && i < t->len; i++)
+    for (size_t i = 0; i < t->len; i++)
         if (t->entries[i].state == OSM__UNKNOWN && t->entries[i].seq == t->refused_seq)
             fn(ud, t->entries[i].resource);
 }

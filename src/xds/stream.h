@@ -121,13 +121,13 @@ void osm_stream_expect(struct osm_stream *stream, enum osm_xds_type type);
 bool osm_stream_due(struct osm_stream *stream);
 /** The last answer to some type was a refusal. */
 bool osm_stream_refused(const struct osm_stream *stream);
-/** What is to blame for the newest refusal of a type, as it was sent, borrowed for the call. State
- * of the world: all that the response held. Incremental: the one resource; none while it is looked
- * for. What was sent again since is left out. */
+/** What may be to blame for the newest refusal of a type, as it was sent, borrowed for the call.
+ * State of the world: all that the response held, changed or not. Incremental: what the response
+ * held, and was not sent again since; one resource, once it is found. */
 typedef void osm_stream_refused_fn(void *ud, const struct osm_resource *resource);
 void osm_stream_each_refused(const struct osm_stream *stream, enum osm_xds_type type,
                              osm_stream_refused_fn *fn, void *ud);
-/** What stands refused, likewise: all that has been found so far. */
+/** What is to blame for what stands refused, likewise; incremental: as far as it has been found. */
 void osm_stream_each_blamed(const struct osm_stream *stream, enum osm_xds_type type,
                             osm_stream_refused_fn *fn, void *ud);
 /** LDS or RDS wait for the answer to a CDS. */

@@ -53,7 +53,6 @@ struct osm__type {
     uint32_t epoch;       /* counts changes of the content that the client subscribes to */
     uint64_t last_seq;    /* newest response */
     uint64_t refused_seq; /* newest that was refused */
-    bool refused_alone;   /* it held one resource, which is to blame */
     uint32_t groups;      /* the newest number of a group */
     struct osm_hash acked_version, nacked_version;
     char *error;

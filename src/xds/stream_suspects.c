@@ -21,7 +21,6 @@ void osm__suspects_refused(struct osm__type *t, const struct osm__sent *sent)
     size_t count = 0, at = 0;
     for (size_t i = 0; i < t->len; i++)
         count += suspected(&t->entries[i], sent->seq);
-    t->refused_alone = count == 1;
     if (count > 1 && sent->epoch != t->epoch)
         return; /* the newer content may be better: as it was */
     uint32_t first = ++t->groups, second = ++t->groups;

@@ -35,7 +35,7 @@ struct options {
     const char *target, *state_dir, *trust_domain, *server_name, *proxies, *form, *server_pid,
         *changes, *singles, *connecting, *record, *serve, *output, *timeout_s, *quiet_ms;
     const char *programs[OSM_OPTION_VALUES_MAX + 1], *swaps[OSM_OPTION_VALUES_MAX + 1];
-    bool self_test, help;
+    bool self_test, stay, help;
 };
 
 static struct options options = {.trust_domain = "cluster.local",
@@ -314,6 +314,8 @@ static void parse(int argc, char **argv)
          &options.quiet_ms, NULL, false},
         {"self-test", 0, NULL, "also against the transport alone, side by side", NULL,
          &options.self_test, false},
+        {"stay", 0, NULL, "connect all, and do as the lines of stdin say (steps.h)", NULL,
+         &options.stay, false},
         {"record", 0, "FILE", "what one is sent goes there; needed by --self-test", &options.record,
          NULL, false},
         {"serve", 0, "HOST:PORT",
@@ -370,6 +372,16 @@ static void make_room(void)
     }
 }
 
+static void run_steps(struct steps_config config, const char *server_name)
+{
+    struct results server = steps_run(&config), floor;
+    if (options.self_test) {
+        config.server_name = server_name;
+        floor = run_floor(config);
+    }
+    tell(&server, options.self_test ? &floor : NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct osm_err err = {0};
@@ -391,12 +403,10 @@ int main(int argc, char **argv)
     config.tls = ca ? client_tls() : NULL;
     config.server_name = options.server_name ? options.server_name : server_name;
     config.record = options.record;
-    struct results server = steps_run(&config), floor;
-    if (options.self_test) {
-        config.server_name = server_name;
-        floor = run_floor(config);
-    }
-    tell(&server, options.self_test ? &floor : NULL);
+    if (options.stay)
+        steps_stay(&config);
+    else
+        run_steps(config, server_name);
     for (size_t i = 0; i < count; i++) {
         sidecar_free(&sidecars[i]);
         osm_free((void *)(uintptr_t)sidecars[i].uuid);

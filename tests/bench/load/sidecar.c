@@ -43,6 +43,17 @@ static void put_text(struct osm_buf *out, uint32_t field, const char *text)
         osm_wire_put_bytes(out, field, text, strlen(text));
 }
 
+/* google.rpc.Status */
+static void put_refusal(struct load_type *t, struct osm_buf *out, uint32_t field)
+{
+    if (!t->refuses)
+        return;
+    t->refuses = false;
+    size_t mark = osm_wire_open(out, field);
+    put_text(out, 2, "refused on purpose");
+    osm_wire_close(out, mark);
+}
+
 static void put_node(struct sidecar *s, struct osm_buf *out, uint32_t field)
 {
     if (s->sent_node)
@@ -65,6 +76,7 @@ static void put_sotw(struct sidecar *s, int type, struct osm_buf *out)
                 put_text(out, 3, e->key);
     put_text(out, 4, urls[type]);
     put_text(out, 5, t->nonce);
+    put_refusal(t, out, 6);
 }
 
 static void put_delta(struct sidecar *s, int type, struct osm_buf *out)
@@ -89,6 +101,7 @@ static void put_delta(struct sidecar *s, int type, struct osm_buf *out)
             osm_wire_close(out, mark);
         }
     put_text(out, 6, t->nonce);
+    put_refusal(t, out, 7);
 }
 
 static void request(struct sidecar *s, int type)
@@ -198,6 +211,17 @@ static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
         return;
     }
     struct load_type *t = &s->types[type];
+    known_set_text(&t->nonce, nonce.data, nonce.len);
+    s->load->responses++;
+    s->load->bytes += len;
+    if (s->load->refuse && memmem(data, len, s->load->refuse, strlen(s->load->refuse))) {
+        t->refuses = true;
+        s->load->refused++;
+        if (!s->load->first_refusal_us)
+            s->load->first_refusal_us = osm_now_us();
+        ask(s, type);
+        return;
+    }
     t->sweep++;
     r = (struct osm_wire_reader){data, data + len};
     while (osm_wire_next(&r, &f) == 1) {
@@ -218,10 +242,7 @@ static void take_response(struct sidecar *s, const uint8_t *data, size_t len)
     drop_what_went(s, type, data, len);
     known_set_text(&t->version, version.len ? (const char *)version.data : "-",
                    version.len ? version.len : 1);
-    known_set_text(&t->nonce, nonce.data, nonce.len);
     s->unacked++;
-    s->load->responses++;
-    s->load->bytes += len;
     if (s->load->record && s->uuid == s->load->recorded) {
         struct load_record head = {(uint32_t)s->load->round, (uint32_t)type, (uint32_t)len};
         (void)fwrite(&head, sizeof head, 1, s->load->record);

@@ -1,8 +1,8 @@
 /* A simulated sidecar: one connection, one stream of the aggregated discovery service, subscribing
  * as Envoy does. CDS and LDS for everything; EDS for the clusters that want it, RDS for the tables
  * that listeners name, SDS for the secrets that both name; what nothing names any more is given up;
- * every response is accepted. In delta it keeps the versions of what it has, and says so when it
- * comes again.
+ * every response is accepted, unless it holds a text that is to be refused. In delta it keeps the
+ * versions of what it has, and says so when it comes again.
  *
  * HTTP/2 is nghttp2's, TLS OpenSSL's, on one epoll loop: ten thousand of these cost less than the
  * server that they measure. Errors that end a sidecar are counted and the first is told. */
@@ -21,11 +21,13 @@ enum { LOAD_MESSAGE_MAX_BYTES = 64 << 20 };
 
 struct load {
     int epoll_fd;
+    bool words; /* stdin, the event without a sidecar, has something */
     struct sockaddr_storage address;
     socklen_t address_len;
     SSL_CTX *tls; /* NULL: plain */
     const char *server_name;
     bool delta;
+    const char *refuse;   /* NULL; else responses that hold this text are refused */
     FILE *record;         /* NULL; else what one sidecar is sent goes there, as canned.c reads it */
     const char *recorded; /* the uuid of that one */
     /* figures, of all sidecars together */
@@ -35,6 +37,7 @@ struct load {
     /* the round: 0 until the first change, then its number; who has accepted something in it */
     size_t round, heard;
     uint64_t first_ack_us, last_ack_us; /* handed to the kernel; first: of the round, 0 = none */
+    uint64_t refused, first_refusal_us; /* first: of the round, 0 = none */
     char first_error[256];
 };
 
@@ -45,6 +48,7 @@ struct load_type {
     uint32_t sweep;       /* of the last response in the state of the world */
     char *version, *nonce;
     bool asked, dirty; /* dirty: names have come or gone since the last request */
+    bool refuses;      /* the next request refuses the last response */
 };
 
 struct sidecar {

@@ -39,7 +39,10 @@ static void turn(struct load *l, int wait_ms)
     struct epoll_event events[EVENTS];
     int n = epoll_wait(l->epoll_fd, events, EVENTS, wait_ms);
     for (int i = 0; i < n; i++)
-        sidecar_event(events[i].data.ptr, events[i].events);
+        if (events[i].data.ptr)
+            sidecar_event(events[i].data.ptr, events[i].events);
+        else
+            l->words = true;
 }
 
 static double seconds_since(uint64_t start_us)
@@ -208,9 +211,8 @@ static void run_changes(const struct steps_config *c, struct load *l, struct kin
     osm_free(all_s);
 }
 
-struct results steps_run(const struct steps_config *c)
+static struct load load_of(const struct steps_config *c)
 {
-    struct results r = {0};
     struct load l = {.epoll_fd = epoll_create1(EPOLL_CLOEXEC),
                      .delta = c->delta,
                      .server_name = c->server_name,
@@ -218,6 +220,84 @@ struct results steps_run(const struct steps_config *c)
     set_target(&l, c->target);
     if (l.epoll_fd < 0)
         give_up("epoll", strerror(errno));
+    return l;
+}
+
+/* --- as they are told --- */
+
+static void tell_counts(const struct load *l)
+{
+    (void)printf("{\"configured\": %zu, \"responses\": %llu, \"acked\": %llu, \"refused\": %llu, "
+                 "\"first_ack_us\": %llu, \"last_ack_us\": %llu, \"first_refusal_us\": %llu}\n",
+                 l->configured, (unsigned long long)l->responses, (unsigned long long)l->acked,
+                 (unsigned long long)l->refused, (unsigned long long)l->first_ack_us,
+                 (unsigned long long)l->last_ack_us, (unsigned long long)l->first_refusal_us);
+}
+
+static void obey(const struct steps_config *c, struct load *l, char *line)
+{
+    static char refuse[LINE_MAX_BYTES];
+    line[strcspn(line, "\n")] = '\0';
+    if (!strncmp(line, "singles ", 8)) {
+        double p50_ms = 0, p99_ms = 0;
+        run_singles(c, l, strtoul(line + 8, NULL, 10), true, &p50_ms, &p99_ms);
+        (void)printf("{\"p50_ms\": %.3f, \"p99_ms\": %.3f}\n", p50_ms, p99_ms);
+        return;
+    }
+    if (!strncmp(line, "refuse", 6)) {
+        (void)snprintf(refuse, sizeof refuse, "%s", line[6] ? line + 7 : "");
+        l->refuse = refuse[0] ? refuse : NULL;
+    } else if (!strcmp(line, "round")) {
+        l->first_ack_us = l->last_ack_us = l->first_refusal_us = 0;
+    } else if (strcmp(line, "count") != 0) {
+        give_up(line, "expected count, round, refuse or singles");
+    }
+    tell_counts(l);
+}
+
+void steps_stay(const struct steps_config *c)
+{
+    char line[LINE_MAX_BYTES];
+    size_t len = 0;
+    struct load l = load_of(c);
+    (void)start_all(c, &l, &l.configured, "all sidecars");
+    quiet(c, &l);
+    struct epoll_event words = {.events = EPOLLIN, .data.ptr = NULL};
+    if (epoll_ctl(l.epoll_fd, EPOLL_CTL_ADD, STDIN_FILENO, &words))
+        give_up("stdin", strerror(errno));
+    tell_counts(&l);
+    (void)fflush(stdout);
+    for (;;) {
+        l.words = false;
+        turn(&l, TURN_MS);
+        if (l.failed)
+            give_up("a sidecar", l.first_error);
+        if (!l.words)
+            continue;
+        ssize_t n = read(STDIN_FILENO, line + len, sizeof line - 1 - len);
+        if (n <= 0)
+            break;
+        len += (size_t)n;
+        line[len] = '\0';
+        if (!strchr(line, '\n'))
+            continue;
+        len = 0; /* who asks waits for the answer: there is one line at a time */
+        obey(c, &l, line);
+        (void)fflush(stdout);
+    }
+    for (size_t i = 0; i < c->count; i++) {
+        sidecar_forget(&c->sidecars[i]);
+        c->sidecars[i].load = NULL;
+    }
+    (void)close(l.epoll_fd);
+}
+
+/* --- as a whole --- */
+
+struct results steps_run(const struct steps_config *c)
+{
+    struct results r = {0};
+    struct load l = load_of(c);
     if (c->record && !(l.record = fopen(c->record, "wb")))
         give_up(c->record, strerror(errno));
     if (c->record) {

@@ -37,3 +37,10 @@ struct results {
 
 /** Ends the process where anything fails, or anybody was left with what is out of date. */
 struct results steps_run(const struct steps_config *config);
+/** Connects all, says so by a line, and goes on as they are told by the lines of stdin, to its end:
+ *   "count"        answers with what has come so far
+ *   "round"        forgets the times
+ *   "refuse TEXT"  from now on responses that hold TEXT are refused; without a TEXT: none
+ *   "singles N"    N times one comes as if for the first time
+ * Each line is answered by one line of JSON. Times are of CLOCK_MONOTONIC. */
+void steps_stay(const struct steps_config *config);

@@ -82,17 +82,22 @@ static bool says(const struct rig *rig, const char *table, const char *text)
     return holds(routes->body, (const unsigned char *)text, strlen(text));
 }
 
-static void refuse(const struct rig *rig)
+static void refuse_these(const struct rig *rig, const struct osm_resource *const *list, size_t len)
 {
-    const struct osm_resource *cluster = served(rig, OSM_XDS_CDS, "c");
-    osm_reload_refused(rig->reload, &(struct osm_reload_refusal){
+    osm_reload_refused(rig->reload, &(struct osm_refusal){
                                         .proxy = rig->served->proxies[0].key,
                                         .type = OSM_XDS_CDS,
-                                        .name = cluster->name,
-                                        .version = cluster->version,
+                                        .resources = list,
+                                        .len = len,
                                         .error = "does not please",
                                         .since = rig->served->number,
                                     });
+}
+
+static void refuse(const struct rig *rig)
+{
+    const struct osm_resource *cluster = served(rig, OSM_XDS_CDS, "c");
+    refuse_these(rig, &cluster, 1);
 }
 
 static bool first_cluster_serves(struct rig *rig)
@@ -139,6 +144,44 @@ static void test_the_ones_before_serve_on_the_objects_of_now(void **state)
     assert_true(says(rig, "in", "two"));
     assert_true(says(rig, "out", "any"));
     assert_true(text_of_status(rig, "rolled back"));
+}
+
+/* Of several that are refused together it is told soon which it was. */
+static void test_a_refusal_of_several_speaks_where_all_are_new(void **state)
+{
+    struct rig *rig = *state;
+    begin(rig);
+    const struct osm_resource *old = osm_resource_ref(
+                                  (struct osm_resource *)(uintptr_t)served(rig, OSM_XDS_CDS, "c")),
+                              *list[2];
+    assert_true(reload(rig, 2, -1));
+    list[0] = served(rig, OSM_XDS_CDS, "c");
+    list[1] = old; /* what the ones before say, too: perhaps it is to blame */
+    refuse_these(rig, list, 2);
+    list[1] = list[0];
+    size_t published = rig->published;
+    assert_true(ask(rig)); /* the loop has turned, and nothing has come of it */
+    assert_string_equal(rig->state, "active");
+    assert_int_equal(rig->published, published);
+    refuse_these(rig, list, 2);
+    assert_true(turn(rig, first_cluster_serves));
+    assert_true(text_of_status(rig, "\\\"c\\\" or another of the same response"));
+    osm_resource_unref((struct osm_resource *)(uintptr_t)old);
+    assert_true(turn(rig, is_settled));
+}
+
+static void test_the_one_that_is_found_meanwhile_is_named(void **state)
+{
+    struct rig *rig = *state;
+    begin(rig);
+    assert_true(reload(rig, 2, -1));
+    const struct osm_resource *list[2] = {served(rig, OSM_XDS_CDS, "c"),
+                                          served(rig, OSM_XDS_CDS, "c")};
+    refuse_these(rig, list, 2);
+    refuse(rig);
+    assert_true(turn(rig, first_cluster_serves));
+    assert_true(text_of_status(rig, "refuse CDS \\\"c\\\": does not please"));
+    assert_true(turn(rig, is_settled));
 }
 
 /* There is one roll-back, not a to and fro: what the ones before say is not sent again either until
@@ -257,6 +300,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_the_ones_before_serve_on_the_objects_of_now, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_refusal_of_several_speaks_where_all_are_new, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_the_one_that_is_found_meanwhile_is_named, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_refusing_the_ones_before_too_changes_nothing, set_up,
                                         tear_down),
