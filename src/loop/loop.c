@@ -271,3 +271,46 @@ void osm_timer_free(struct osm_timer *timer)
     if (timer)
         uv_close((uv_handle_t *)&timer->uv, timer_closed);
 }
+
+/* ---- turns ---- */
+
+struct osm_turns {
+    uv_idle_t uv; /* while it is active the loop does not wait for sockets */
+    osm_task_fn *fn;
+    void *ud;
+};
+
+static void on_turn(uv_idle_t *handle)
+{
+    const struct osm_turns *turns = handle->data;
+    (void)uv_idle_stop(handle);
+    turns->fn(turns->ud);
+}
+
+struct osm_turns *osm_turns_new(struct osm_loop *loop, osm_task_fn *fn, void *ud)
+{
+    struct osm_turns *turns = osm_alloc(sizeof *turns);
+    if (!turns)
+        return NULL;
+    turns->uv.data = turns;
+    turns->fn = fn;
+    turns->ud = ud;
+    (void)uv_idle_init(&loop->uv, &turns->uv);
+    return turns;
+}
+
+void osm_turns_ask(struct osm_turns *turns)
+{
+    (void)uv_idle_start(&turns->uv, on_turn);
+}
+
+static void turns_closed(uv_handle_t *handle)
+{
+    osm_free(handle->data);
+}
+
+void osm_turns_free(struct osm_turns *turns)
+{
+    if (turns)
+        uv_close((uv_handle_t *)&turns->uv, turns_closed);
+}

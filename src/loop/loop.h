@@ -38,6 +38,17 @@ OSM_MUST_USE int osm_loop_work(struct osm_loop *loop, osm_task_fn *work, osm_tas
 /** Calls fn(ud) on the loop when the process gets SIGTERM or SIGINT. At most one per loop. */
 OSM_MUST_USE int osm_loop_on_terminate(struct osm_loop *loop, osm_task_fn *fn, void *ud);
 
+/* Work that goes on in slices: one in each turn of the loop, between which sockets, posts and
+ * timers have theirs. A timer of 0 ms that starts itself again is no such thing: libuv before 1.48
+ * runs it again in the same turn. */
+struct osm_turns;
+/** Not running yet. Thread: loop. */
+OSM_MUST_USE struct osm_turns *osm_turns_new(struct osm_loop *loop, osm_task_fn *fn, void *ud);
+/** fn(ud) runs once in the next turn; it may ask for another. */
+void osm_turns_ask(struct osm_turns *turns);
+/** Stops and frees, as osm_timer_free. NULL is accepted. */
+void osm_turns_free(struct osm_turns *turns);
+
 struct osm_timer;
 /** Not running yet. Thread: loop. */
 OSM_MUST_USE struct osm_timer *osm_timer_new(struct osm_loop *loop, osm_task_fn *fn, void *ud);

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100, OVERDUE_MS = 100, FIND_MS = 50 };
+enum { REFUSALS_MIN = 2, PROXIES_PER_REFUSAL = 100, OVERDUE_MS = 100, FIND_MS = 30 };
 
 void osm__reload_publish(struct osm_reload *r)
 {

@@ -124,7 +124,8 @@ static void on_stream(struct osm__op *op, bool ok)
         stop_step(ads);
 }
 
-/* ---- serving in slices ---- */
+/* ---- serving in slices: answers are heard between two, so that a refusal comes before the next
+ * hundred proxies are told the same ---- */
 
 static void serve_slice(void *ud)
 {
@@ -138,7 +139,7 @@ static void serve_slice(void *ud)
         osm__conn_serve(conn);
     }
     if (ads->dirty_first)
-        osm_timer_start(ads->serve_timer, 0, 0);
+        osm_turns_ask(ads->serving);
 }
 
 static void say_changed(void *ud)
@@ -234,7 +235,7 @@ static void ads_free(struct osm_ads *ads)
         osm__counts_free(e->value);
     osm_map_clear(&ads->counts);
     osm_snapshot_unref(ads->snapshot);
-    osm_timer_free(ads->serve_timer);
+    osm_turns_free(ads->serving);
     osm_timer_free(ads->sweep_timer);
     osm_timer_free(ads->changed_timer);
     osm_timer_free(ads->stop_timer);
@@ -281,11 +282,11 @@ static int make(struct osm_ads **out, struct osm_loop *loop, const struct osm_ad
     int rc = osm__ads_tls_init(&ads->tls);
     ads->trust_domain = osm_strdup(config->trust_domain);
     ads->listen = osm_strdup(config->listen);
-    ads->serve_timer = osm_timer_new(loop, serve_slice, ads);
+    ads->serving = osm_turns_new(loop, serve_slice, ads);
     ads->sweep_timer = osm_timer_new(loop, sweep, ads);
     ads->changed_timer = osm_timer_new(loop, say_changed, ads);
     ads->stop_timer = osm_timer_new(loop, stop_tick, ads);
-    if (rc || !ads->trust_domain || !ads->listen || !ads->serve_timer || !ads->sweep_timer ||
+    if (rc || !ads->trust_domain || !ads->listen || !ads->serving || !ads->sweep_timer ||
         !ads->changed_timer || !ads->stop_timer)
         rc = osm_fail(err, OSM_ENOMEM, "ADS server");
     if (!rc)
@@ -574,7 +575,7 @@ static void stop_tick(void *ud)
         pthread_mutex_lock(&ads->done_lock);
         ads->done_posted = true; /* for good: the loop may go */
         pthread_mutex_unlock(&ads->done_lock);
-        osm_timer_free(ads->serve_timer);
+        osm_turns_free(ads->serving);
         osm_timer_free(ads->sweep_timer);
         osm_timer_free(ads->changed_timer);
         osm_timer_free(ads->stop_timer);

@@ -134,7 +134,22 @@ void osm__conn_mark(struct osm__conn *conn)
     conn->dirty_next = NULL;
     *ads->dirty_last = conn;
     ads->dirty_last = &conn->dirty_next;
-    osm_timer_start(ads->serve_timer, 0, 0);
+    osm_turns_ask(ads->serving);
+}
+
+/* Before all others: what it has refused may be what they are about to be told, and what comes next
+ * finds out. */
+static void mark_first(struct osm__conn *conn)
+{
+    struct osm_ads *ads = conn->ads;
+    if (conn->dirty || conn->ended)
+        return;
+    conn->dirty = true;
+    conn->dirty_next = ads->dirty_first;
+    if (!ads->dirty_first)
+        ads->dirty_last = &conn->dirty_next;
+    ads->dirty_first = conn;
+    osm_turns_ask(ads->serving);
 }
 
 /* ---- sending ---- */
@@ -433,8 +448,13 @@ static int take_request(struct osm__conn *conn, const void *data, size_t len, st
     note_node(conn, &w);
     note_coming(conn, &w.request);
     rc = osm_stream_request(conn->stream, &w.request, &verdict, err);
-    if (!rc)
+    if (!rc) {
         note_verdict(conn, &w.request, verdict);
+        if (verdict == OSM_STREAM_NACK)
+            mark_first(conn);
+        else
+            osm__conn_mark(conn);
+    }
     osm_discovery_request_clear(&w);
     return rc;
 }
@@ -451,10 +471,8 @@ static void take_message(struct osm__conn *conn)
     int rc = take_request(conn, GRPC_SLICE_START_PTR(all), GRPC_SLICE_LENGTH(all), &err);
     grpc_slice_unref(all);
     grpc_byte_buffer_reader_destroy(&reader);
-    if (!rc) {
-        osm__conn_mark(conn);
+    if (!rc)
         return;
-    }
     osm_log(OSM_LOG_XDS, OSM_LOG_WARN, "bad request, stream ended",
             OSM_S("node", conn->peer.id.uuid), OSM_S("error", err.msg));
     osm__conn_finish(

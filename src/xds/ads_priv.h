@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 
 enum {
-    OSM__ADS_SLICE = 64,            /* streams served per loop turn */
+    OSM__ADS_SLICE = 16,            /* streams served per loop turn */
     OSM__ADS_SLOTS = 16,            /* new streams that gRPC may hand over at once */
     OSM__ADS_STREAMS_PER_PROXY = 2, /* newest win */
     OSM__ADS_SWEEP_MS = 1000,
@@ -143,7 +143,8 @@ struct osm_ads {
     struct osm_map counts; /* osm_proxy_key -> struct osm__counts */
     uint64_t counts_looked_ms;
     struct osm__conn *dirty_first, **dirty_last;
-    struct osm_timer *serve_timer, *sweep_timer, *changed_timer;
+    struct osm_turns *serving;
+    struct osm_timer *sweep_timer, *changed_timer;
     uint64_t last_close_ms, next_tag;
     struct osm_snapshot *snapshot;
     uint32_t proxies_max;                  /* 0: any number */

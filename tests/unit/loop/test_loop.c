@@ -227,10 +227,49 @@ static void test_sigterm_is_told_once_asked_for(void **state)
     assert_true(f->terminated);
 }
 
+struct slices {
+    struct osm_turns *turns;
+    int made;
+    bool posted;
+};
+
+static void make_slice(void *ud)
+{
+    struct slices *slices = ud;
+    slices->made++;
+    if (slices->posted || slices->made == 1000)
+        osm_loop_stop(fixture->loop);
+    else
+        osm_turns_ask(slices->turns);
+}
+
+static void note_posted(void *ud)
+{
+    ((struct slices *)ud)->posted = true;
+}
+
+/* Work in slices holds up nothing else by more than one. */
+static void test_between_two_turns_posts_run(void **state)
+{
+    struct fixture *f = *state;
+    struct slices slices = {0};
+    slices.turns = osm_turns_new(f->loop, make_slice, &slices);
+    assert_non_null(slices.turns);
+    osm_turns_ask(slices.turns);
+    osm_turns_ask(slices.turns); /* once all the same */
+    assert_int_equal(osm_loop_post(f->loop, note_posted, &slices), 0);
+    (void)osm_loop_run(f->loop);
+    assert_true(slices.posted);
+    assert_in_range(slices.made, 1, 2);
+    osm_turns_free(slices.turns);
+    osm_turns_free(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_posts_run_in_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_between_two_turns_posts_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_task_may_post, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_any_thread_may_post, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_was_posted_runs_even_at_the_end, set_up,
