@@ -90,6 +90,11 @@ local function matches_of(mesh, target, index)
       .. object.quote(id.name(namespace, rule.name)) .. ": the rule grants nothing")
     return {}
   end
+  if #all == 0 then
+    mesh.reject(target, { "spec", "rules", index, "name" }, "HTTPRouteGroup " .. object.quote(id.name(namespace, rule.name))
+      .. " has no matches: the rule grants nothing")
+    return {}
+  end
   local names = rule.matches or {}
   local matches, found = {}, {}
   for _, entry in ipairs(all) do

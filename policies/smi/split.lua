@@ -55,7 +55,8 @@ M.kinds = {
         local path = { "spec", "matches", index }
         local group = match.apiGroup or ""
         if match.kind ~= "HTTPRouteGroup" or group ~= "" and str.split(group, "/")[1] ~= "specs.smi-spec.io" then
-          reject({ "spec", "matches", index, "kind" }, object.quote(match.kind or "") .. " is not HTTPRouteGroup of "
+          local wrong = match.kind ~= "HTTPRouteGroup" and "kind" or "apiGroup"
+          reject({ "spec", "matches", index, wrong }, object.quote(match[wrong] or "") .. " is not that of HTTPRouteGroup of "
             .. "specs.smi-spec.io; the split has no effect")
         elseif not object.is_name(match.name or "") then
           reject(path, object.quote(match.name or "") .. " is not the name of an HTTPRouteGroup; the split has no effect")
