@@ -104,6 +104,7 @@ M.emit = {
               audience = common.audience(group.callers),
               service_port = { namespace, service, at.numbers[1] },
               accounts = group.accounts,
+              targets = at.targets, -- a port that is somebody else's, in this pod or that, is none of this cluster's
             }
           end
         end

@@ -203,12 +203,15 @@ M.emit = {
   inbound_hosts = {
     each = "workloads",
     run = function(mesh, out, namespace, service, account)
-      local mine = {}
+      local mine, rules, routes = {}, {}, {} -- one account's host names differ in little else than their names
       for _, at in ipairs(mesh.pod_targets(namespace, service)) do mine[at.target] = common.is_http(at.protocol) end
       for _, host in ipairs(mesh.hosts_at(namespace, service)) do
         for _, at in ipairs(mesh.inbound_hosts(namespace, account, host)) do
           if mine[at.target] then
             local policy = mesh.inbound_policy(namespace, account, at.target)
+            local cluster = id.local_cluster(namespace, at.service, at.target)
+            routes[cluster] = routes[cluster] or inbound_routes(policy, cluster)
+            rules[at.target] = rules[at.target] or rbac.requests(mesh, policy.grants)
             out.virtual_host {
               route_configuration = "rds-inbound." .. at.target,
               name = "inbound_virtual-host|" .. id.fqdn(namespace, host),
@@ -224,11 +227,11 @@ M.emit = {
               },
               message = {
                 domains = inbound_domains(mesh, namespace, host, at.numbers),
-                routes = inbound_routes(policy, id.local_cluster(namespace, at.service, at.target)),
+                routes = routes[cluster],
                 typed_per_filter_config = not policy.open and {
                   ["envoy.filters.http.rbac"] = {
                     ["@type"] = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
-                    rbac = { rules = rbac.requests(mesh, policy.grants) },
+                    rbac = { rules = rules[at.target] },
                   },
                 } or nil,
               },

@@ -25,6 +25,7 @@ local M = { api = 1 }
 ---@field protocol string    one for all of them
 ---@field numbers integer[]  the Service's ports, ascending
 ---@field cluster string?    as in services.Port; nil for a server
+---@field targets integer[]?  as in services.Port; nil for a server
 
 --- A pod of a headless Service that has a name of its own, as those of a StatefulSet have. Clients reach it by
 --- "pod-0.db" in the place of a Service's name.
@@ -34,6 +35,8 @@ local M = { api = 1 }
 ---@field address string   IPv4
 
 local PREFIXES = { "tcp-server-first", "http", "tcp", "grpc" } -- in the order in which they are tried
+-- "" is how an absent one may be written out; of these only TCP is carried
+local TRANSPORTS = { [""] = "TCP", TCP = "TCP", UDP = "UDP", SCTP = "SCTP" }
 local PROTOCOLS = { ["http"] = true, ["grpc"] = true, ["tcp"] = true, ["tcp-server-first"] = true }
 
 ---@param port table  element of spec.ports
@@ -100,7 +103,7 @@ M.indexes = {
     ---@param service mesh.kind.Service
     ---@return [string][] # address
     keys = function(service)
-      local address = cluster_ip(service.spec)
+      local address = service.spec.type ~= "ExternalName" and cluster_ip(service.spec)
       return address and { { address } } or {}
     end,
   },
@@ -172,7 +175,11 @@ function M.rules.ports(mesh, namespace, name)
   local taken, spoken, meant, ports = {}, {}, {}, {}
   for _, index in ipairs(indexes) do
     local port = service.spec.ports[index]
-    if (port.protocol or "TCP") == "TCP" then
+    local transport = TRANSPORTS[port.protocol or ""]
+    if not transport then
+      mesh.reject(service, { "spec", "ports", index, "protocol" }, object.quote(port.protocol) .. " is not TCP, UDP or SCTP: "
+        .. "the port is not carried")
+    elseif transport == "TCP" then
       local protocol, field = protocol_of(port)
       local path = { "spec", "ports", index, field }
       local targets, other = not_of_sidecars(mesh, service, index, mesh.target_ports(namespace, name, port.port)), nil
@@ -196,6 +203,10 @@ function M.rules.ports(mesh, namespace, name)
           for _, target in ipairs(free) do spoken[target] = protocol end
           meant[port.port] = selects and (port.targetPort or port.port) or "port " .. port.port
           ports[#ports + 1] = { number = port.port, target = free[1] or 0, targets = free, protocol = protocol }
+          if #free == 0 and #mesh.accounts_behind(namespace, name) > 0 then
+            mesh.reject(service, { "spec", "ports", index, "targetPort" }, "no pod of the Service has a port named "
+              .. object.quote(tostring(port.targetPort)) .. ": this port leads nowhere")
+          end
         end
       end
     end
@@ -217,7 +228,7 @@ function M.rules.ports_by_number(mesh, namespace, name)
 end
 
 ---@param ports services.Port[]
----@param targets_of fun(port: services.Port): { target: integer, cluster: string? }[]  what it leads to
+---@param targets_of fun(port: services.Port): { target: integer, cluster: string?, targets: integer[]? }[]  what it leads to
 ---@return services.Target[]  by target and cluster
 local function grouped(ports, targets_of)
   local by_key, targets = {}, {}
@@ -226,7 +237,13 @@ local function grouped(ports, targets_of)
       local key = to.cluster or to.target
       local target = by_key[key]
       if not target then
-        target = { target = to.target, cluster = to.cluster, protocol = port.protocol, numbers = {} }
+        target = {
+          target = to.target,
+          cluster = to.cluster,
+          targets = to.targets,
+          protocol = port.protocol,
+          numbers = {},
+        }
         by_key[key] = target
         targets[#targets + 1] = target
       end

@@ -1,14 +1,15 @@
 --- MeshConfig: the switches of the whole mesh. Only the one named osm-mesh-config in the mesh's own namespace counts.
 ---
---- Without it, or while it is rejected, every switch is at its closed position: traffic needs a TrafficTarget. One bad
---- field is taken out and reported, and the others count; where it belongs to what protects, that is closed until the field
---- is put right.
+--- Without it every switch is at its closed position: traffic needs a TrafficTarget. One bad field is taken out and
+--- reported, and the others count; where it belongs to what protects, that is closed until the field is put right.
 local list = require("mesh.list")
 local duration = require("osm.duration")
 local object = require("kubernetes.object")
 local str = require("mesh.str")
 
 local M = { api = 1 }
+
+local NAME <const> = "osm-mesh-config"
 
 M.kinds = {
   --- The switches of the whole mesh.
@@ -17,6 +18,11 @@ M.kinds = {
     versions = { "v1alpha2", "v1alpha1" },
     schema = "crds/meshconfig.yaml",
     tolerant = true,
+    accept = function(config, reject)
+      if config.metadata.name ~= NAME then
+        reject({ "metadata", "name" }, "is not " .. object.quote(NAME) .. ", the only one that counts: it has no effect")
+      end
+    end,
     -- It has fewer fields. The newer ones count in it too: an API server would have dropped them in silence.
     from = { v1alpha1 = function(config) return { spec = config.spec, refused = config.refused } end },
   },
@@ -179,12 +185,14 @@ end
 
 M.rules = {}
 
---- Whether a field of the MeshConfig, something in it, or what it is in, was bad and taken out.
+--- Whether a field of the MeshConfig, something in it, or what it is in, was bad and taken out. All of one without spec is:
+--- who indents a line too little must not switch off what protects.
 ---@param mesh mesh.Reader
 ---@param path string  "spec.traffic.inboundExternalAuthorization"
 ---@return boolean
 function M.rules.is_refused(mesh, path)
   local config = mesh.mesh_config_object()
+  if config and not config.spec then return true end
   for _, refused in ipairs(list.keys(config and config.refused or {})) do
     if refused == path or str.starts_with(refused, path .. ".") or str.starts_with(path, refused .. ".") then return true end
   end
@@ -195,7 +203,7 @@ end
 ---@param mesh mesh.Reader
 ---@return table?
 function M.rules.mesh_config_object(mesh)
-  return mesh.MeshConfig(mesh.settings().osm_namespace, "osm-mesh-config")
+  return mesh.MeshConfig(mesh.settings().osm_namespace, NAME)
 end
 
 --- The switches that are honoured.
@@ -204,6 +212,7 @@ end
 function M.rules.mesh_config(mesh)
   local config = mesh.mesh_config_object()
   local spec = config and config.spec or {}
+  if config and not config.spec and not (config.refused or {}).spec then mesh.reject(config, { "spec" }, "is required") end
   report_redirection(mesh, config, spec.traffic or {})
   report_unknown(mesh, config, spec, FIELDS, { "spec" })
   for _, field in ipairs(NOT_YET) do

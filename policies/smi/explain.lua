@@ -68,15 +68,9 @@ function M.rules.grant_explained(mesh, name)
   local target = #parts == 2 and mesh.TrafficTarget(parts[1], parts[2])
   if not target then return nil end
   local told = {}
-  for index, rule in ipairs(target.spec.rules) do
-    if rule.kind == "HTTPRouteGroup" then
-      for _, entry in ipairs(mesh.http_matches(parts[1], rule.name) or {}) do
-        if #(rule.matches or {}) == 0 or list.contains(rule.matches, entry.name) then
-          told[#told + 1] = "spec.rules[" .. index - 1 .. "]: match " .. object.quote(entry.name) .. " of HTTPRouteGroup "
-            .. object.quote(rule.name)
-        end
-      end
-    end
+  for _, granted in ipairs(mesh.granted_matches(parts[1], parts[2])) do
+    told[#told + 1] = "spec.rules[" .. granted.rule - 1 .. "]: match " .. object.quote(granted.name) .. " of HTTPRouteGroup "
+      .. object.quote(target.spec.rules[granted.rule].name)
   end
   return { kind = "TrafficTarget", namespace = parts[1], name = parts[2], parts = told }
 end

@@ -140,6 +140,21 @@ function M.rules.http_matches(mesh, namespace, name)
   end)
 end
 
+--- The same for who looks for some: a group may have ten thousand.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param name string
+---@return table<string, routes.Match[]>  of one name, in the group's order; {} where there is no such group
+function M.rules.http_matches_by_name(mesh, namespace, name)
+  local by_name = {}
+  for _, entry in ipairs(mesh.http_matches(namespace, name) or {}) do
+    local matches = by_name[entry.name] or {}
+    matches[#matches + 1] = entry.match
+    by_name[entry.name] = matches
+  end
+  return by_name
+end
+
 --- The ports that a TCPRoute lists.
 ---@param mesh mesh.Reader
 ---@param namespace string

@@ -12,6 +12,7 @@ local str = require("mesh.str")
 local M = { api = 1 }
 
 local MAX_TOTAL = 4294967295 -- the proxy adds weights up in 32 bits
+local MOST_MATCHES <const> = 10000 -- of one Service: each is a route of every caller
 
 --- One share.
 ---@class split.Backend
@@ -55,7 +56,8 @@ M.kinds = {
         local path = { "spec", "matches", index }
         local group = match.apiGroup or ""
         if match.kind ~= "HTTPRouteGroup" or group ~= "" and str.split(group, "/")[1] ~= "specs.smi-spec.io" then
-          reject({ "spec", "matches", index, "kind" }, object.quote(match.kind or "") .. " is not HTTPRouteGroup of "
+          local wrong = match.kind ~= "HTTPRouteGroup" and "kind" or "apiGroup"
+          reject({ "spec", "matches", index, wrong }, object.quote(match[wrong] or "") .. " is not that of HTTPRouteGroup of "
             .. "specs.smi-spec.io; the split has no effect")
         elseif not object.is_name(match.name or "") then
           reject(path, object.quote(match.name or "") .. " is not the name of an HTTPRouteGroup; the split has no effect")
@@ -152,18 +154,27 @@ end
 ---@param name string
 ---@return split.Exception[]  the first that describes a request takes it
 function M.rules.split_exceptions(mesh, namespace, name)
-  local exceptions = {}
+  local exceptions, total = {}, 0
   for _, split in ipairs(list.sorted(mesh.splits_of(namespace, name), object.elder)) do
-    local matches = {}
+    local matches, seen = {}, {}
     for index, reference in ipairs(split.spec.matches or {}) do
       local described = mesh.http_matches(namespace, reference.name)
       if not described or #described == 0 then
         mesh.reject(split, { "spec", "matches", index, "name" }, (described and "HTTPRouteGroup "
           .. object.quote(id.name(namespace, reference.name)) .. " has no matches" or "there is no HTTPRouteGroup "
           .. object.quote(id.name(namespace, reference.name))) .. ": it describes no request")
+      elseif not seen[reference.name] and total + #matches + #described > MOST_MATCHES then
+        mesh.reject(split, { "spec", "matches", index, "name" }, "with this the splits of "
+          .. object.quote(id.name(namespace, name)) .. " describe more than " .. MOST_MATCHES .. " kinds of requests: this "
+          .. "split takes none")
+        matches = {}
+        break
+      elseif not seen[reference.name] then
+        seen[reference.name] = true
+        for _, entry in ipairs(described) do matches[#matches + 1] = entry.match end
       end
-      for _, entry in ipairs(described or {}) do matches[#matches + 1] = entry.match end
     end
+    total = total + #matches
     if #matches > 0 then exceptions[#exceptions + 1] = { matches = matches, backends = backends_of(split) } end
   end
   return exceptions
@@ -200,27 +211,36 @@ function M.rules.apexes_of(mesh, namespace, name)
   return list.unique(list.sorted(apexes))
 end
 
+--- The ports of a Service that another one has not.
+---@param mesh mesh.Reader
+---@param namespace string
+---@param service string
+---@param other string
+---@return integer[]  ascending
+function M.rules.ports_missing(mesh, namespace, service, other)
+  local has = mesh.ports_by_number(namespace, other)
+  return list.map(mesh.ports(namespace, service), function(port)
+    return not has[tostring(port.number)] and port.number or nil
+  end)
+end
+
 --- Says so on a split that names what is not there.
 ---@param mesh mesh.Reader
 ---@param split table
 ---@param namespace string
 ---@param apex string
 local function report_missing(mesh, split, namespace, apex)
-  local wanted = mesh.ports(namespace, apex)
-  if #wanted == 0 then
+  if #mesh.ports(namespace, apex) == 0 then
     mesh.reject(split, { "spec", "service" }, "there is no Service " .. object.quote(id.name(namespace, apex))
       .. " with a port that the mesh carries: the split has no effect")
   end
   for index, backend in ipairs(split.spec.backends) do
     local service = local_service(backend.service, namespace)
-    local has = {}
-    for _, port in ipairs(mesh.ports(namespace, service)) do has[port.number] = true end
-    for _, port in ipairs(wanted) do
-      if not has[port.number] then
-        mesh.reject(split, { "spec", "backends", index, "service" }, "Service "
-          .. object.quote(id.name(namespace, service)) .. " has no port " .. port.number .. ", which "
-          .. object.quote(apex) .. " has: it is left out there")
-      end
+    local missing = mesh.ports_missing(namespace, apex, service)
+    if #missing > 0 then
+      mesh.reject(split, { "spec", "backends", index, "service" }, "Service " .. object.quote(id.name(namespace, service))
+        .. " has no port " .. missing[1] .. (#missing > 1 and " (nor " .. #missing - 1 .. " others)" or "") .. ", which "
+        .. object.quote(apex) .. " has: it is left out there")
     end
   end
 end

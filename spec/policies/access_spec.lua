@@ -227,6 +227,16 @@ spec: {matches: [{name: all, pathRegex: "/.*"}]}
       .. "the rule grants nothing" }, mesh:rejects())
   end)
 
+  it("has nothing for a target whose only group is empty, and says so", function()
+    local empty = "apiVersion: specs.smi-spec.io/v1alpha4\nkind: HTTPRouteGroup\nmetadata: {name: none, namespace: blue}\nspec: "
+    for _, spec in ipairs({ "{}", "{matches: []}", "{matches: null}" }) do
+      local mesh = w1.world(empty .. spec, target("t1", "shop", CALLER, "[{kind: HTTPRouteGroup, name: none}]"))
+      assert.same({}, mesh:allowed("blue/shop-1"))
+      assert.same({ 'TrafficTarget blue/t1 spec.rules[0].name: HTTPRouteGroup "blue/none" has no matches: the rule grants '
+        .. "nothing" }, mesh:rejects())
+    end
+  end)
+
   it("has nothing for a target with a rule of an unknown kind, whatever else it grants", function()
     local mesh = w1.world(GROUP, target("t1", "shop", CALLER,
       "[{kind: HTTPRouteGroup, name: g1}, {kind: UDPRoute, name: g1}]"))

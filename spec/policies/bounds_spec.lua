@@ -121,6 +121,90 @@ describe("at the limits", function()
     take_out({ "TrafficTarget", "wide" })
   end)
 
+  -- What it took to say so much more was over a budget, and with it went what other targets grant.
+  it("a target that is more than a proxy can be told grants nothing, and takes nothing from the others", function()
+    local matches, rules, names, mixed = {}, {}, {}, {}
+    for index = 1, 40000 do matches[index] = "{name: m" .. index .. ", pathRegex: /p" .. index .. "}" end
+    for index = 1, 10001 do names[index] = "x" .. index end
+    for index = 1, 1001 do rules[index] = "{kind: HTTPRouteGroup, name: good}" end
+    for index = 1, 9000 do mixed[index] = "m" .. 9001 - index end
+    mesh:apply(group("many", matches))
+    mesh:apply(grant("elder", "{kind: HTTPRouteGroup, name: good}"))
+    for listed, why in pairs({
+      ["{kind: HTTPRouteGroup, name: many}"] = "spec.rules[0]: describe more requests than a proxy can be told",
+      ["{kind: HTTPRouteGroup, name: good, matches: [" .. table.concat(names, ", ") .. "]}"] = "spec.rules: name more than 10000",
+      [table.concat(rules, ", ")] = "spec.rules: must have at most 1000 items",
+    }) do
+      mesh:apply(grant("wide", listed))
+      expect_alone()
+      assert.same({ "red/caller2 -> 8080 GET /buy" }, mesh:allowed("blue/v1-1"))
+      assert.matches(why, table.concat(mesh:rejects(), "\n"), 1, true)
+    end
+    mesh:apply(grant("wide", "{kind: HTTPRouteGroup, name: gone}, {kind: HTTPRouteGroup, name: good, matches: [x, y, all, z]}"))
+    assert.same({
+      'TrafficTarget blue/wide spec.rules[0].name: there is no HTTPRouteGroup "blue/gone": the rule grants nothing',
+      'TrafficTarget blue/wide spec.rules[1].matches[0]: HTTPRouteGroup "blue/good" has no match "x", nor 2 others that are named',
+    }, mesh:rejects())
+    mesh:apply(grant("wide", "{kind: HTTPRouteGroup, name: many, matches: [" .. table.concat(mixed, ", ") .. "]}"))
+    expect_alone()
+    assert.equal(9001, #mesh:allowed("blue/v1-1"))
+    take_out({ "TrafficTarget", "wide" }, { "TrafficTarget", "elder" }, { "HTTPRouteGroup", "many" })
+  end)
+
+  it("targets that together are more than a proxy can be told: what the elder ones grant stays", function()
+    local function of(number, born)
+      local sources = {}
+      for index = 1, 4000 do sources[index] = "{kind: ServiceAccount, name: a" .. number .. "-" .. index .. ", namespace: red}" end
+      local text = grant("t" .. number, "{kind: HTTPRouteGroup, name: good}", table.concat(sources, ", "))
+      return (string.gsub(text, "name: t" .. number .. ",", "%0 creationTimestamp: '" .. born .. "',"))
+    end
+    mesh:apply(of(1, "2024-01-03T00:00:00Z"))
+    mesh:apply(of(2, "2024-01-01T00:00:00Z"))
+    mesh:apply(of(3, "2024-01-02T00:00:00Z"))
+    expect_alone()
+    local allowed = table.concat(mesh:allowed("blue/v1-1"), "\n")
+    assert.equal(8000, #mesh:allowed("blue/v1-1"))
+    assert.is_nil(string.find(allowed, "a1-7", 1, true))
+    assert.is_not_nil(string.find(allowed, "a2-7", 1, true))
+    assert.same({ "TrafficTarget blue/t1 spec.destination: is granted to more callers, or for more requests, than proxies can be "
+      .. "told: this target grants nothing" }, mesh:rejects())
+    mesh:delete("TrafficTarget", "blue", "t2")
+    assert.equal(8000, #mesh:allowed("blue/v1-1"))
+    assert.same({}, mesh:rejects())
+    mesh:apply((string.gsub(of(2, "x"), "'x'", "7")))
+    assert.same({ "TrafficTarget blue/t2 metadata.creationTimestamp: must be a date as text" }, mesh:rejects())
+    expect_alone()
+    take_out({ "TrafficTarget", "t1" }, { "TrafficTarget", "t2" }, { "TrafficTarget", "t3" })
+  end)
+
+  it("a split of a thousand ports says of each backend once that it is missing", function()
+    local ports, backends = {}, {}
+    for index = 1, 1000 do ports[index] = "{name: p" .. index .. ", port: " .. 1000 + index .. "}" end
+    for index = 1, 300 do backends[index] = "{service: gone-" .. index .. ", weight: 1}" end
+    local function split(more)
+      return "apiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {name: s, namespace: blue}\nspec: {service: "
+        .. "wide, backends: [" .. table.concat(backends, ", ") .. "]" .. more .. "}\n"
+    end
+    mesh:apply(w1.service("wide", "10.96.2.66", "version: v1", table.concat(ports, ", ")))
+    mesh:apply(split(""))
+    expect_alone()
+    assert.equal(300, #mesh:rejects())
+    assert.equal('TrafficSplit blue/s spec.backends[0].service: Service "blue/gone-1" has no port 1001 (nor 999 others), which '
+      .. '"wide" has: it is left out there', mesh:rejects()[1])
+    local matches = {}
+    for index = 1, 6000 do matches[index] = "{name: m" .. index .. ", pathRegex: /p" .. index .. "}" end
+    mesh:apply(group("g1", matches) .. "---\n" .. group("g2", matches))
+    backends = { "{service: shop-v1, weight: 1}" }
+    mesh:apply(split(", matches: [{kind: HTTPRouteGroup, name: g1}, {kind: HTTPRouteGroup, name: g1}]"))
+    assert.equal(6000, #mesh.at:ask("split_exceptions", "blue", "wide")[1].matches)
+    mesh:apply(split(", matches: [{kind: HTTPRouteGroup, name: g1}, {kind: HTTPRouteGroup, name: g2}]"))
+    assert.same({}, mesh.at:ask("split_exceptions", "blue", "wide"))
+    assert.matches("spec.matches[1].name: with this the splits of \"blue/wide\" describe more than 10000 kinds of requests",
+      table.concat(mesh:rejects(), "\n"), 1, true)
+    expect_alone()
+    take_out({ "TrafficSplit", "s" }, { "Service", "wide" }, { "HTTPRouteGroup", "g1" }, { "HTTPRouteGroup", "g2" })
+  end)
+
   it("names of 253 characters with dots name accounts and objects; longer ones name nothing", function()
     local long = string.rep("a.", 126) .. "b" -- 253
     mesh:apply(group(long, { "{name: all, pathRegex: /long}" }))

@@ -162,5 +162,7 @@ spec:
       assert.matches("^TrafficSplit blue/s spec%.matches%[0%]", mesh:rejects()[1])
       assert.same({ ".* :method=.* blue/shop|8080" }, routes(mesh, "shop"), wrong)
     end
+    mesh = w1.world(GRANTED, split("s", "shop", "shop-v2", ", matches: [{kind: HTTPRouteGroup, name: testers, apiGroup: x.io}]"))
+    assert.matches('spec.matches[0].apiGroup: "x.io" is not that of HTTPRouteGroup', mesh:rejects()[1], 1, true)
   end)
 end)

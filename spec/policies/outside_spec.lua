@@ -94,6 +94,47 @@ describe("external authorization", function()
     end
   end)
 
+  -- Without spec the whole object was as if it were absent, and nobody was asked any more.
+  it("lets nothing in while the MeshConfig has no spec that can be read, as when its fields are outdented", function()
+    local granted = [[
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: TCPRoute
+metadata: {name: any, namespace: blue}
+spec: {matches: {}}
+---
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {name: t, namespace: blue}
+spec:
+  destination: {kind: ServiceAccount, name: shop, namespace: blue}
+  sources: [{kind: ServiceAccount, name: caller, namespace: red}]
+  rules: [{kind: TCPRoute, name: any}]
+]]
+    for spec, why in pairs({
+      ["\ntraffic: {inboundExternalAuthorization: {enable: true, address: a, port: 1}}"] = "spec: is required",
+      ["[]"] = "spec: expected object, got array", ["'x'"] = "spec: expected object, got string", ["7"] = "spec: expected object",
+    }) do
+      for _, version in ipairs({ "v1alpha2", "v1alpha1", "v9" }) do
+        local mesh = w1.world(granted, (string.gsub(config(spec), "v1alpha2", version)))
+        assert.same({ "envoy.filters.http.rbac", "inbound_ext_authz_unreachable", "http_router" }, (http_filters(mesh)), spec)
+        assert.equal("TLSv1_3", mesh.at:ask("host_settings").tls.minimum)
+        assert.matches(why, table.concat(mesh:rejects(), "\n"), 1, true)
+        assert.same({}, mesh:errors())
+        mesh:delete("MeshConfig", "osm-system", "osm-mesh-config")
+        assert.same({ "envoy.filters.http.rbac", "http_router" }, (http_filters(mesh)))
+        assert.same({}, mesh:rejects())
+      end
+    end
+  end)
+
+  it("is not closed by what a manifest itself says of refused fields", function()
+    for _, refused in ipairs({ "x", "[1]", "{spec.traffic: x}" }) do
+      local mesh = w1.world(config(FULL) .. "refused: " .. refused .. "\n")
+      assert.same({ "envoy.filters.http.rbac", "http_external_authz", "http_router" }, (http_filters(mesh)), refused)
+      assert.same({}, mesh:errors())
+    end
+  end)
+
   it("is asked by a MeshConfig of a version that nobody knows", function()
     local mesh = w1.world((string.gsub(config(FULL), "v1alpha2", "v9")))
     assert.same({ "envoy.filters.http.rbac", "http_external_authz", "http_router" }, (http_filters(mesh)))

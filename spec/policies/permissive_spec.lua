@@ -77,6 +77,8 @@ spec:
   it("is only what the MeshConfig of the mesh says", function()
     local mesh = w1.world((string.gsub(ON, "name: osm%-mesh%-config", "name: another")))
     assert.same({}, mesh:allowed("blue/shop-1"))
+    assert.same({ 'MeshConfig osm-system/another metadata.name: is not "osm-mesh-config", the only one that counts: it has no '
+      .. "effect" }, mesh:rejects())
     mesh = w1.world((string.gsub(ON, "osm%-system", "blue")))
     assert.same({}, mesh:allowed("blue/shop-1"))
   end)

@@ -220,12 +220,25 @@ describe("a target port", function()
     assert.same({ 'Service blue/named spec.ports[2].appProtocol: "http" cannot share target port 8081 with "tcp"; the '
       .. "first by name is used" }, mesh:rejects())
     assert.is_not_nil(mesh:clusters("blue/bb")["blue/named|8080|local"])
-    assert.is_not_nil(mesh:endpoints("red/caller-1", "blue/named|8080"))
+    assert.equal("10.244.2.92:8080", table.concat(mesh:endpoints("red/caller-1", "blue/named|8080"), " "))
   end)
 
   local function endpoints(mesh, cluster) return table.concat(mesh:endpoints("red/caller-1", cluster), " ") end
 
   local A, B = "10.244.2.91", "10.244.2.92" -- of pods "a" and "bb"
+
+  it("that no pod has is reported as soon as there is a pod, and leads nowhere", function()
+    local service = w1.service("named", "10.96.2.77", "app: named", "{name: x, port: 80, targetPort: '8081'}")
+    local mesh = w1.world(w1.PERMISSIVE, service)
+    assert.same({}, mesh:rejects())
+    mesh:apply(pod("a", 8081))
+    assert.same({ 'Service blue/named spec.ports[0].targetPort: no pod of the Service has a port named "8081": this port '
+      .. "leads nowhere" }, mesh:rejects())
+    assert.equal("", endpoints(mesh, "blue/named|0"))
+    mesh:apply((string.gsub(service, "'8081'", "web")))
+    assert.same({}, mesh:rejects())
+    assert.equal(A .. ":8081", endpoints(mesh, "blue/named|8081"))
+  end)
 
   it("that is a number does not lead to what another port means by a name", function()
     for _, numbers in ipairs({ { 80, 81 }, { 81, 80 } }) do
@@ -324,6 +337,51 @@ describe("a port of the sidecar itself", function()
       assert.equal(1, #mesh:rejects())
     end
   end)
+
+  -- Clients sent their share of the requests to that pod, where nothing lets them in.
+  it("that one pod has by a name is not among those that clients are led to", function()
+    local function pod(name, address, port)
+      return (string.gsub(w1.pod("blue", name, "adm", address, "app: adm"), "{name: app}",
+        "{name: app, ports: [{name: web, containerPort: " .. port .. "}]}"))
+    end
+    local mesh = w1.world(w1.PERMISSIVE, pod("a", "10.244.2.91", 15000), pod("b", "10.244.2.92", 8080),
+      w1.service("adm", "10.96.2.92", "app: adm", "{port: 80, targetPort: web}"))
+    assert.same({ "10.244.2.92:8080" }, mesh:endpoints("red/caller-1", "blue/adm|8080"))
+    assert.equal(1, #mesh:rejects())
+    mesh:apply(pod("a", "10.244.2.91", 8081))
+    assert.same({ "10.244.2.91:8081", "10.244.2.92:8080" }, mesh:endpoints("red/caller-1", "blue/adm|8080"))
+  end)
+end)
+
+describe("the transport of a port", function()
+  it("is TCP where it is absent or empty; one that is none is reported, and the other ports count", function()
+    local mesh = w1.world(w1.PERMISSIVE, w1.service("mixed", "10.96.2.93", "app: shop", "{name: a, port: 80, targetPort: 8080, "
+      .. 'protocol: ""}, {name: b, port: 81, targetPort: 8081, protocol: tcp}, {name: c, port: 82, protocol: SCTP}'))
+    assert.same({ 'Service blue/mixed spec.ports[1].protocol: "tcp" is not TCP, UDP or SCTP: the port is not carried' },
+      mesh:rejects())
+    assert.same({ "10.244.2.21:8080", "10.244.2.22:8080" }, mesh:endpoints("red/caller-1", "blue/mixed|8080"))
+    assert.is_nil(mesh:endpoints("red/caller-1", "blue/mixed|8081"))
+  end)
+end)
+
+describe("an EndpointSlice", function()
+  local function slice(name, kind, address)
+    return "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: " .. name .. ", namespace: blue, labels: "
+      .. "{kubernetes.io/service-name: shop}}\naddressType: " .. kind .. "\nports: [{name: http, port: 8080}]\nendpoints: "
+      .. "[{addresses: ['" .. address .. "']}]\n"
+  end
+
+  it("of another family is no error: each Service of a cluster of two families has one", function()
+    local mesh = w1.world(w1.PERMISSIVE, slice("six", "IPv6", "fd00::1"), slice("name", "FQDN", "shop.example.org"))
+    assert.same({}, mesh:rejects())
+    assert.same({ "10.244.2.21:8080", "10.244.2.22:8080" }, mesh:endpoints("red/caller-1", "blue/shop|8080"))
+    mesh:apply(slice("four", "IPv4", "10.244.2.22"))
+    assert.same({ "10.244.2.22:8080" }, mesh:endpoints("red/caller-1", "blue/shop|8080"))
+    mesh:apply(slice("four", "IPv6", "fd00::2"))
+    assert.same({ "10.244.2.21:8080", "10.244.2.22:8080" }, mesh:endpoints("red/caller-1", "blue/shop|8080"))
+    mesh:apply(slice("four", "IPv5", "10.244.2.22"))
+    assert.equal(1, #mesh:rejects())
+  end)
 end)
 
 describe("a ClusterIP that two Services have", function()
@@ -341,6 +399,13 @@ describe("a ClusterIP that two Services have", function()
     assert.same({ 'Service blue/s1 spec.clusterIP: 10.96.2.91 is the address of Service "blue/s0", which is older or '
       .. "lesser by name: no client can be led to this one" }, mesh:rejects())
     assert.same({}, mesh:errors())
+  end)
+
+  it("is not held by a name for something outside", function()
+    local outside = w1.service("a0", "10.96.2.91", "app: shop", "{port: 80}") .. "  type: ExternalName\n  externalName: a.example\n"
+    local mesh = w1.world(w1.PERMISSIVE, outside, w1.service("s1", "10.96.2.91", "app: shop", "{port: 80}"))
+    assert.is_not_nil(mesh:chain("red/caller-1", "outbound-listener", "outbound_blue/s1_80_http"))
+    assert.same({}, mesh:rejects())
   end)
 
   it("may be the second address of one of them", function()

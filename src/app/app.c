@@ -244,12 +244,12 @@ static int admit(void *ud, const struct osm_proxy_id *id, struct osm_err *err)
                                      "no pod of namespace %s (or more than one) has the label "
                                      "osm-proxy-uuid=%s",
                                      id->ns, id->uuid));
-    const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
-    if (strcmp(account ? account : "default", id->account) != 0)
-        return not_admitted(
-            "E5010",
-            osm_fail(err, OSM_EACCES, "certificate is for service account %s, pod %s/%s has %s",
-                     id->account, pod->ns, pod->name, account ? account : "default"));
+    const char *account = osm_pod_account(pod);
+    if (strcmp(account, id->account) != 0)
+        return not_admitted("E5010",
+                            osm_fail(err, OSM_EACCES,
+                                     "certificate is for service account %s, pod %s/%s has %s",
+                                     id->account, pod->ns, pod->name, account));
     return 0;
 }
 

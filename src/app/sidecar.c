@@ -82,9 +82,7 @@ static int add_iptables(const struct osm_app *app, json_t *files, const struct o
 static int identify(struct osm_proxy_id *id, const struct osm_object *pod, struct osm_err *err)
 {
     const char *uuid = osm_json_str_at(pod->body, "metadata", "labels", "osm-proxy-uuid", NULL);
-    const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
-    if (!account)
-        account = "default";
+    const char *account = osm_pod_account(pod);
     if (!uuid || !osm_uuid_valid(uuid))
         return osm_fail(err, OSM_EINVAL, "pod %s/%s: its label osm-proxy-uuid %s", pod->ns,
                         pod->name,

@@ -242,6 +242,7 @@ static const char *field_type(const char *field, const char *message)
         {"audience", "mesh.Audience"},
         {"service_port", "[string, string, integer]"},
         {"accounts", "string[]|\"any\""},
+        {"targets", "integer[]?"},
         {"header_rule", "string?"},
         {"alone", "boolean?"},
         {"at", "mesh.At?"},

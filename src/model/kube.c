@@ -83,7 +83,7 @@ static int is_tcp(const json_t *port, bool *out)
 {
     const char *protocol = "TCP";
     int rc = get_text(port, "protocol", &protocol);
-    *out = !rc && !strcmp(protocol, "TCP");
+    *out = !rc && (!*protocol || !strcmp(protocol, "TCP")); /* "" is the default, too */
     return rc;
 }
 
@@ -233,10 +233,10 @@ static int read_pod_spec(struct osm__pod *pod, const json_t *spec)
     size_t i;
     json_t *each;
     const char *account = "";
-    int rc = get_text(spec, "serviceAccount", &account); /* the old name of the field */
+    int rc = get_text(spec, "serviceAccount", &account);
     if (!rc)
         rc = get_text(spec, "serviceAccountName", &account);
-    pod->account = *account ? account : "default";
+    pod->account = osm_pod_account(pod->object);
     if (!rc && !osm_account_valid(pod->account))
         rc = OSM_EINVAL;
     if (!rc)
@@ -473,6 +473,10 @@ int osm__endpoint_slice_read(struct osm__slices **out, struct osm_object *object
     if (rc)
         return rc;
     rc = get_text(object->body, "addressType", &type);
+    if (!rc && (!strcmp(type, "IPv6") || !strcmp(type, "FQDN"))) {
+        *out = slices; /* the other half of a cluster of two families: no error, and nobody's */
+        return 0;
+    }
     if (!rc && strcmp(type, "IPv4") != 0)
         rc = OSM_EINVAL;
     if (!rc)

@@ -44,6 +44,14 @@ const char *osm_json_str_at(const json_t *value, ...)
     return json_string_value(found);
 }
 
+const char *osm_pod_account(const struct osm_object *pod)
+{
+    const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
+    if (!account || !*account)
+        account = osm_json_str_at(pod->body, "spec", "serviceAccount", NULL);
+    return account && *account ? account : "default";
+}
+
 /* --- canonical form --- */
 
 static void add_size(struct osm_buf *out, size_t n)

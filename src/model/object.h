@@ -57,6 +57,10 @@ const json_t *osm_json_at(const json_t *value, ...) __attribute__((sentinel));
 /** The same, as text; NULL unless it is a string. */
 const char *osm_json_str_at(const json_t *value, ...) __attribute__((sentinel));
 
+/** The service account that a Pod runs as: spec.serviceAccountName, else serviceAccount, the
+ * field's old name, else "default". Borrowed. */
+const char *osm_pod_account(const struct osm_object *pod);
+
 /* One change of the store: the object that now has this key, or NULL with `gone` (the last object
  * that had it). */
 struct osm_change {

@@ -85,18 +85,13 @@ static const struct osm_snapshot_proxy *proxy_of(const struct osm__why_not *a, c
     return NULL;
 }
 
-static const char *account_of(const struct osm_object *pod)
-{
-    const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
-    return account && *account ? account : "default";
-}
-
 /* A pod of the account, with a sidecar or without. */
 static const struct osm_object *pod_of_account(const struct osm__why_not *a, const char *account)
 {
     for (size_t i = 0; i < a->q->objects->len; i++) {
         const struct osm_object *o = a->q->objects->list[i].now;
-        if (osm_object_is(o, "", "Pod") && !strcmp(o->ns, a->ns) && !strcmp(account_of(o), account))
+        if (osm_object_is(o, "", "Pod") && !strcmp(o->ns, a->ns) &&
+            !strcmp(osm_pod_account(o), account))
             return o;
     }
     return NULL;
@@ -118,7 +113,7 @@ static int find_caller(struct osm__why_not *a)
         return osm_fail(a->err, OSM_ENOENT,
                         "%.200s: there is no such pod, and no pod runs as such an account",
                         a->q->caller);
-    (void)snprintf(a->account, sizeof a->account, "%s", pod ? account_of(pod) : name);
+    (void)snprintf(a->account, sizeof a->account, "%s", pod ? osm_pod_account(pod) : name);
     (void)snprintf(a->pod, sizeof a->pod, "%s", pod ? pod->name : "");
     return 0;
 }

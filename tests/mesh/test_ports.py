@@ -55,6 +55,24 @@ def test_a_number_and_a_name_that_moves(cast: Cast, named: int, numbered: int) -
     o_clean(world)
 
 
+def test_a_pod_whose_port_is_the_sidecars_own_costs_no_request(cast: Cast) -> None:
+    """It calls the administration of its sidecar "web": nobody is led there, and the other pod answers all requests."""
+    world, name = cast.world, cast.names.name()
+    for number, web in enumerate((15000, 8081), 1):
+        ports = [{"name": "web", "containerPort": web}]
+        world.pod(cast.servers, f"{name}-{number}", account=name, labels={"app": name}, app="http=8081", ports=ports)
+    world.service(cast.servers, name, [{"name": "http", "port": 80, "targetPort": "web"}], {"app": name})
+    cast.grant(name)
+    world.wait()
+    url = f"http://{name}.{cast.servers}/"
+    o_allowed(cast.caller, url)
+    assert cast.caller.tally(url, 20) == {f"{name}-2": 20}
+    assert [f"{each['object']} {each['path']}" for each in world.status()["rejects"]] == [
+        f"Service {cast.servers}/{name} spec.ports[0].targetPort"
+    ]
+    o_clean(world)
+
+
 def _slice(ns: str, service: str, port: int, *addresses: str) -> Object:
     return {
         "apiVersion": "discovery.k8s.io/v1",

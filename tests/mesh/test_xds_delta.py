@@ -237,3 +237,26 @@ def test_endpoints_of_a_cluster_that_was_sent_are_sent_whatever_is_claimed_later
         client.ack(warm)
         client.ack(clusters)
         client.silent()
+
+
+@pytest.mark.parametrize(
+    ("spec", "account"),
+    [
+        ({"serviceAccount": "billing"}, "billing"),
+        ({"serviceAccountName": "", "serviceAccount": "billing"}, "billing"),
+        ({"serviceAccountName": ""}, "default"),
+        ({}, "default"),
+    ],
+)
+def test_an_account_by_the_fields_old_name_is_one(plain: World, spec: dict[str, str], account: str) -> None:
+    """The certificate, who is let in, and the configuration are of the same account, however the Pod says it."""
+    pod = plain.pod("blue", "old-1", account=account, labels={"app": "old"})
+    manifest = pod.manifest()
+    del manifest["spec"]["serviceAccountName"]
+    manifest["spec"].update(spec)
+    plain.apply(manifest)
+    plain.service("blue", "old", HTTP_8080, {"app": "old"})
+    plain.wait()
+    with Delta(plain, pod) as client:
+        assert "inbound_blue/old_8080_http" in str(client.fetch(LDS, ["*"]).resources)
+    assert plain.status()["rejects"] == []

@@ -119,6 +119,9 @@ static struct osm_hash hash_emitted(const struct osm_emitted *m)
     h = fold_number(fold_number(h, (uint64_t)m->port), m->names_len);
     for (size_t i = 0; i < m->names_len; i++)
         h = fold_text(h, m->names[i]);
+    h = fold_number(h, m->ports ? m->ports_len + 1 : 0);
+    for (size_t i = 0; m->ports && i < m->ports_len; i++)
+        h = fold_number(h, m->ports[i]);
     return item->body ? osm_hash_fold(h, osm_bytes_hash(item->body)) : h;
 }
 

@@ -24,6 +24,8 @@ struct osm_emitted {
     bool any_account;
     char **names; /* endpoints: accounts, sorted; roots: sans. NULL-terminated */
     size_t names_len;
+    uint16_t *ports; /* endpoints: of the pods, ascending; NULL: any */
+    size_t ports_len;
 };
 
 struct osm_emission {

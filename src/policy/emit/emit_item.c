@@ -284,6 +284,35 @@ static void take_message(lua_State *L, const struct osm__form *form, struct osm_
 
 /* --- an item --- */
 
+static int by_number(const void *a, const void *b)
+{
+    const uint16_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Ports of pods, which the item owns from the first moment. */
+static void take_targets(lua_State *L, struct osm_emitted *m)
+{
+    int type = lua_getfield(L, 1, "targets");
+    if (type != LUA_TNIL && type != LUA_TTABLE)
+        luaL_error(L, "targets: expected a list of ports, got %s", luaL_typename(L, -1));
+    lua_Unsigned n = type == LUA_TTABLE ? lua_rawlen(L, -1) : 0;
+    if (n > UINT16_MAX)
+        luaL_error(L, "targets: more than %d", UINT16_MAX);
+    if (type == LUA_TTABLE && !(m->ports = osm_alloc_array((size_t)n + 1, sizeof *m->ports)))
+        luaL_error(L, "out of memory");
+    for (lua_Unsigned i = 0; i < n; i++) {
+        if (lua_rawgeti(L, -1, (lua_Integer)i + 1) != LUA_TNUMBER || !lua_isinteger(L, -1) ||
+            lua_tointeger(L, -1) < 1 || lua_tointeger(L, -1) > UINT16_MAX)
+            luaL_error(L, "targets[%d]: expected a port from 1 to 65535", (int)i + 1);
+        m->ports[m->ports_len++] = (uint16_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    if (m->ports_len)
+        qsort(m->ports, m->ports_len, sizeof *m->ports, by_number);
+}
+
 static void take_assignment(lua_State *L, struct osm_emitted *m)
 {
     if (lua_getfield(L, 1, "service_port") != LUA_TTABLE)
@@ -308,6 +337,7 @@ static void take_assignment(lua_State *L, struct osm_emitted *m)
         qsort(m->names, m->names_len, sizeof *m->names, by_text);
     }
     lua_pop(L, 1);
+    take_targets(L, m);
 }
 
 static void take_header(lua_State *L, const struct osm__form *form, struct osm_item *item)

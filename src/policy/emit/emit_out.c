@@ -30,9 +30,10 @@ static const struct osm__form forms[] = {
      NULL,
      NULL,
      OSM_FILL_ENDPOINTS,
-     {"cluster", "audience", "service_port", "accounts"},
+     {"cluster", "audience", "service_port", "accounts", "targets"},
      "A whole load assignment: the host fills in the addresses of the ready endpoints of the "
-     "Service port whose account is listed (plain names, in the namespace of the Service)."},
+     "Service port whose account is listed (plain names, in the namespace of the Service), and "
+     "whose own port is, where `targets` lists ports of pods."},
     {"listener",
      OSM_XDS_LDS,
      OSM_ITEM_HEADER,
@@ -107,6 +108,7 @@ void osm_emitted_clear(struct osm_emitted *m)
     osm_free(m->ns);
     osm_free(m->service);
     free_texts(m->names);
+    osm_free(m->ports);
     *m = (struct osm_emitted){0};
 }
 

@@ -28,10 +28,19 @@ static int by_text(const void *key, const void *slot)
     return strcmp(key, *(char *const *)slot);
 }
 
-static bool allowed(const struct osm_emitted *m, const char *account)
+static int by_number(const void *a, const void *b)
 {
-    return m->any_account ||
-           (m->names_len && bsearch(account, m->names, m->names_len, sizeof *m->names, by_text));
+    const uint16_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static bool allowed(const struct osm_emitted *m, const struct osm_endpoint *endpoint)
+{
+    if (m->ports && (!m->ports_len || !bsearch(&endpoint->port, m->ports, m->ports_len,
+                                               sizeof *m->ports, by_number)))
+        return false;
+    return m->any_account || (m->names_len && bsearch(endpoint->account, m->names, m->names_len,
+                                                      sizeof *m->names, by_text));
 }
 
 static void put_endpoint(struct osm_buf *out, const struct osm_endpoint *endpoint)
@@ -49,9 +58,9 @@ static void put_endpoint(struct osm_buf *out, const struct osm_endpoint *endpoin
     osm_wire_close(out, lb);
 }
 
-/* One locality (zone "local", priority 0) with the ready endpoints of the accounts that are
- * allowed; without any, an assignment without endpoints, never none at all: Envoy would wait for
- * it. */
+/* One locality (zone "local", priority 0) with the ready endpoints of the accounts and at the ports
+ * that are allowed; without any, an assignment without endpoints, never none at all: Envoy would
+ * wait for it. */
 static struct osm_bytes *fill_endpoints(struct osm_engine *e, const struct osm_emitted *m)
 {
     struct osm_endpoint *endpoints = NULL;
@@ -64,7 +73,7 @@ static struct osm_bytes *fill_endpoints(struct osm_engine *e, const struct osm_e
     bool any = false;
     osm_wire_put_bytes(&out, CLA_CLUSTER_NAME, m->item->resource, strlen(m->item->resource));
     for (size_t i = 0; i < n; i++) {
-        if (!allowed(m, endpoints[i].account))
+        if (!allowed(m, &endpoints[i]))
             continue;
         if (!any) {
             locality = osm_wire_open(&out, CLA_ENDPOINTS);

@@ -303,6 +303,8 @@ static json_t *visible_body(const struct osm_decl *kind, const struct osm_object
     }
     if (!kind->status)
         (void)json_object_del(body, "status");
+    if (kind->tolerant)
+        (void)json_object_del(body, "refused"); /* ours to say */
     (void)json_object_del(metadata, "managedFields");
     (void)json_object_del(metadata, "resourceVersion");
     (void)json_object_del(metadata, "generation");

@@ -107,6 +107,12 @@ static void test_mistakes_are_errors_of_their_line(void **state)
          "80 }, accounts = 'all' })",
          "m.lua:6: load_assignment \"c\": accounts: expected a list of account names or \"any\", "
          "got string"},
+        {"out.load_assignment({ cluster = 'c', audience = 'everyone', service_port = { 'a', 's', "
+         "80 }, accounts = 'any', targets = 80 })",
+         "m.lua:6: load_assignment \"c\": targets: expected a list of ports, got number"},
+        {"out.load_assignment({ cluster = 'c', audience = 'everyone', service_port = { 'a', 's', "
+         "80 }, accounts = 'any', targets = { 80, 65536 } })",
+         "m.lua:6: load_assignment \"c\": targets[2]: expected a port from 1 to 65535"},
         {"out.cluster = print", "m.lua:6: out is read-only"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -168,6 +174,27 @@ static void test_an_assignment_names_only_the_accounts_that_are_allowed(void **s
         "\"socket_address\":{"
         "\"address\":\"10.0.0.2\",\"port_value\":80}}}}],\"locality\":{\"zone\":\"local\"}}]}");
     assert_string_equal(bench_resource(b, UUID_A, OSM_XDS_EDS, "d"), "{\"cluster_name\":\"d\"}");
+}
+
+static void test_an_assignment_names_only_endpoints_at_the_targets(void **state)
+{
+    static const struct {
+        const char *targets;
+        bool served;
+    } cases[] = {{"{ 81, 80, 79 }", true}, {"{ 81 }", false}, {"{}", false}, {"nil", true}};
+    struct bench *b = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *body = osm_strf("out.cluster({ name = 'c', audience = 'everyone', message = { type = "
+                              "'EDS', connect_timeout = '1s', eds_cluster_config = EDS } })\n"
+                              "out.load_assignment({ cluster = 'c', audience = 'everyone', "
+                              "service_port = { 'a', 's', 80 }, accounts = 'any', targets = %s })",
+                              cases[i].targets);
+        emit(b, body);
+        osm_free(body);
+        assert_int_equal(json_array_size(b->snapshot->errors), 0);
+        bool found = strstr(bench_resource(b, UUID_A, OSM_XDS_EDS, "c"), "\"port_value\":80");
+        assert_int_equal(found, cases[i].served);
+    }
 }
 
 static void test_a_header_follows_the_tags_of_its_chains(void **state)
@@ -286,6 +313,7 @@ int main(void)
         BENCH_TEST(test_the_most_specific_audience_wins),
         BENCH_TEST(test_equal_rank_with_other_bytes_is_reported),
         BENCH_TEST(test_an_assignment_names_only_the_accounts_that_are_allowed),
+        BENCH_TEST(test_an_assignment_names_only_endpoints_at_the_targets),
         BENCH_TEST(test_a_header_follows_the_tags_of_its_chains),
         BENCH_TEST(test_a_header_rule_that_fails_is_reported),
         BENCH_TEST(test_chains_with_one_match_are_reported),
