@@ -118,9 +118,7 @@ class Pod:
     def prepare(self) -> None:
         """Files of the sidecar from the command line; network with the redirection."""
         if self.sidecar:
-            self.world.daemon.osm(
-                "proxy", "bootstrap", f"{self.ns}/{self.name}", "--out", str(self.etc), "--mount-path", str(self.etc)
-            )
+            self.world.bootstrap(self, self.etc)
             if self.sotw:
                 self._speak_state_of_the_world()
         if not self.real:
