@@ -264,6 +264,7 @@ def test_kube_server_comes_back_with_its_objects(second: Kube, how: str) -> None
 def test_kube_server_can_be_frozen(second: Kube) -> None:
     """Frozen, it takes connections and answers nothing; thawed, it answers."""
     impatient = Api(second.url, str(second.ca), token=second.admin_token, timeout=0.5)
+    assert impatient.raw("GET", "/readyz")[0] == 200
     second.freeze_apiserver()
     try:
         with pytest.raises(TimeoutError):

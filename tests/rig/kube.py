@@ -162,6 +162,7 @@ class Kube:
             f"--service-account-signing-key-file={accounts}",
             f"--service-account-key-file={public_key(accounts, pki / 'accounts.pub')}",
             "--allow-privileged=true",
+            "--shutdown-watch-termination-grace-period=2s",  # else watches over HTTP/1.1 hold its end up for a minute
             *(self._audit_flags() if audit else ()),
             *flags,
         )

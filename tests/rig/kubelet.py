@@ -299,6 +299,7 @@ class Kubelet:
             self._say(pod, address, ready)
         elif uid in self._real and uid not in self._told and self._conditions(pod).get("Ready") == "False":
             if uid not in self._ran:
+                self._ran[uid] = False  # once, even where it fails
                 self._ran[uid] = self._real[uid].run(pod)
             if self._ran[uid]:
                 self._say(pod, status["podIP"], True)

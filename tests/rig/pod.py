@@ -80,6 +80,7 @@ class Pod:
         self._sidecar: subprocess.Popen[bytes] | None = None
         self._app: subprocess.Popen[str] | None = None
         self.started = False
+        self.adopted = False  # its object was made elsewhere, and whoever plays its kubelet starts it
 
     def __repr__(self) -> str:
         return f"{self.ns}/{self.name}"

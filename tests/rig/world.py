@@ -405,7 +405,7 @@ class World:
 
     def start(self) -> None:
         """Starts the pods that are new, side by side, and waits until they serve."""
-        new = [pod for pod in self.pods.values() if not pod.started]
+        new = [pod for pod in self.pods.values() if not pod.started and not pod.adopted]
         if not new:
             return
         with ThreadPoolExecutor(4) as pool:
