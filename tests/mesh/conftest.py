@@ -20,6 +20,7 @@ from rig import World, isolate, net, o_clean
 from rig.kube import Kube
 from rig.kubelet import Kubelet
 from rig.objects import HTTP_8080
+from rig.world_kube import KubeWorld
 from worlds import WORLDS, tracked
 
 _ROOT = os.geteuid() == 0
@@ -69,9 +70,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 
 @pytest.fixture(scope="session")
-def w1() -> Iterator[World]:
-    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider."""
-    with tracked(World()) as world:
+def w1(request: pytest.FixtureRequest) -> Iterator[World]:
+    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider. With OSM_SOURCE=kube
+    its objects are in an API server, for whichever of the tests do not ask for files."""
+    if os.environ.get("OSM_SOURCE") == "kube":
+        kube = request.getfixturevalue("kube")
+        made: World = KubeWorld(kube, kube.kubelet)
+    else:
+        made = World()
+    with tracked(made) as world:
         world.namespace("red")
         world.namespace("blue")
         world.namespace("grey", monitored=False)

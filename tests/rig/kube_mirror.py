@@ -19,8 +19,10 @@ Key = tuple[str, str]  # namespace, name
 class _Kind:
     """The objects of one kind."""
 
-    def __init__(self, api: Api, api_version: str, kind: str, put: Callable[[str, str, str, Object | None], None])
-    -> None: self.api, self.api_version, self.kind, self._put = api, api_version, kind, put
+    def __init__(
+        self, api: Api, api_version: str, kind: str, put: Callable[[str, str, str, Object | None], None]
+    ) -> None:
+        self.api, self.api_version, self.kind, self._put = api, api_version, kind, put
         self.seen: dict[Key, str] = {}  # resource versions
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -87,8 +89,9 @@ class _Kind:
         """Whether everything that the server has now has been told, and nothing else."""
         listed = self.api.list(self.api_version, self.kind)
         return self.seen == {
-            (o["metadata"].get("namespace", ""), o["metadata"]["name"]): o["metadata"]["resourceVersion"] for o in
-            listed }
+            (o["metadata"].get("namespace", ""), o["metadata"]["name"]): o["metadata"]["resourceVersion"]
+            for o in listed
+        }
 
 
 class Mirror:
