@@ -1,4 +1,5 @@
-"""Isolation of the mesh tests, the worlds that they share, and what every test of the live mesh asserts at its end.
+"""Isolation of the mesh tests, the worlds and the API server that they share, and what every test of the live mesh
+asserts at its end.
 
 The whole pytest run moves into namespaces of its own (rig/isolate.py); each worker of pytest-xdist gets a further
 network, so that several meshes run side by side under the same addresses. Without root, tests that need a network
@@ -7,6 +8,7 @@ are skipped.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,10 @@ from typing import Any
 import pytest
 from cast import Cast, seed_of_run
 from rig import World, isolate, net, o_clean
+from rig.kube import Kube
+from rig.kubelet import Kubelet
 from rig.objects import HTTP_8080
+from rig.world_kube import KubeWorld
 from worlds import WORLDS, tracked
 
 _ROOT = os.geteuid() == 0
@@ -37,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not _ROOT and item.get_closest_marker("mesh"):
             item.add_marker(pytest.mark.skip(reason="needs root: network namespaces"))
+        if "kube" in getattr(item, "fixturenames", ()):
+            item.add_marker("kube")
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +70,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 
 @pytest.fixture(scope="session")
-def w1() -> Iterator[World]:
-    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider."""
-    with tracked(World()) as world:
+def w1(request: pytest.FixtureRequest) -> Iterator[World]:
+    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider. With OSM_SOURCE=kube
+    its objects are in an API server, for whichever of the tests do not ask for files."""
+    if os.environ.get("OSM_SOURCE") == "kube":
+        kube = request.getfixturevalue("kube")
+        made: World = KubeWorld(kube, kube.kubelet)
+    else:
+        made = World()
+    with tracked(made) as world:
         world.namespace("red")
         world.namespace("blue")
         world.namespace("grey", monitored=False)
@@ -142,6 +155,33 @@ def cast(request: pytest.FixtureRequest) -> Iterator[Cast]:
         yield players
         o_clean(world, before)
     world.wait()
+
+
+@pytest.fixture(scope="session")
+def kube(run_folder: Path) -> Iterator[Kube]:
+    """The API server of all tests that leave it as it is but for their own namespaces and kinds."""
+    with Kube(run_folder) as server, Kubelet(server) as kubelet:
+        server.kubelet = kubelet
+        yield server
+
+
+@pytest.fixture
+def kubelet(kube: Kube) -> Kubelet:
+    """Its scheduler and kubelet: all pods are of paper."""
+    assert kube.kubelet
+    return kube.kubelet
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def ns(kube: Kube) -> Iterator[str]:
+    """A namespace of a test's own in it. It goes while the next tests run: that takes some seconds."""
+    name = f"test-{next(_numbers)}"
+    kube.namespace(name)
+    yield name
+    kube.forget_namespace(name)
 
 
 @pytest.fixture

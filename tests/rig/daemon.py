@@ -38,12 +38,13 @@ def directories(policies: Path | Sequence[Path] | None) -> Sequence[Path]:
 
 
 class Daemon:
-    """One osm-controller. Its folder keeps log and, unless told otherwise, state and socket."""
+    """One osm-controller. Its folder keeps log and, unless told otherwise, state and socket. `source`: the directory of
+    its objects, or the flags that say where else they are."""
 
     def __init__(
         self,
         folder: Path,
-        source: Path,
+        source: Path | Sequence[str],
         *,
         ads: str,
         mesh_name: str = "osm",
@@ -59,8 +60,7 @@ class Daemon:
         self.log_path = folder / "controller.log"
         self.command = [
             str(build_dir() / "osm-controller"),
-            "--source",
-            f"dir:{source}",
+            *(["--source", f"dir:{source}"] if isinstance(source, Path) else source),
             "--state-dir",
             str(self.state),
             *[f"--policies={each}" for each in directories(policies)],

@@ -105,6 +105,7 @@ class Addresses:
 
     def __init__(self) -> None:
         self._taken: set[str] = {GATEWAY}
+        self._lock = threading.Lock()
 
     def pod(self, wanted: str | None = None) -> str:
         """A free pod address, or the wanted one."""
@@ -115,11 +116,12 @@ class Addresses:
         return self._take("10.96.100.0/22", wanted)
 
     def _take(self, network: str, wanted: str | None) -> str:
-        address = wanted or next(str(h) for h in ipaddress.ip_network(network).hosts() if str(h) not in self._taken)
-        if address in self._taken:
-            raise ValueError(f"address {address} is taken")
-        self._taken.add(address)
-        return address
+        with self._lock:
+            address = wanted or next(str(h) for h in ipaddress.ip_network(network).hosts() if str(h) not in self._taken)
+            if address in self._taken:
+                raise ValueError(f"address {address} is taken")
+            self._taken.add(address)
+            return address
 
     def release(self, address: str) -> None:
         """Gives an address back."""

@@ -80,6 +80,7 @@ class Pod:
         self._sidecar: subprocess.Popen[bytes] | None = None
         self._app: subprocess.Popen[str] | None = None
         self.started = False
+        self.adopted = False  # its object was made elsewhere, and whoever plays its kubelet starts it
 
     def __repr__(self) -> str:
         return f"{self.ns}/{self.name}"
@@ -118,9 +119,7 @@ class Pod:
     def prepare(self) -> None:
         """Files of the sidecar from the command line; network with the redirection."""
         if self.sidecar:
-            self.world.daemon.osm(
-                "proxy", "bootstrap", f"{self.ns}/{self.name}", "--out", str(self.etc), "--mount-path", str(self.etc)
-            )
+            self.world.bootstrap(self, self.etc)
             if self.sotw:
                 self._speak_state_of_the_world()
         if not self.real:

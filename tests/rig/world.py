@@ -97,7 +97,8 @@ def free_port(address: str) -> int:
 class World:
     """One mesh. With real=False there is no network of its own: objects, daemon and raw clients on loopback only. With
     bare=True no object is written for it: neither its own namespace nor its MeshConfig. `flags`: more of the
-    daemon's. `drain_time_s`: how long sidecars keep connections of a chain that has gone, where 45 s are too long."""
+    daemon's. `drain_time_s`: how long sidecars keep connections of a chain that has gone, where 45 s are too long.
+    `source`: flags for another source of objects than the directory (world_kube.py)."""
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class World:
         bare: bool = False,
         flags: Sequence[str] = (),
         drain_time_s: int | None = None,
+        source: Sequence[str] | None = None,
     ) -> None:
         if folder is None:
             base = isolate.run_folder() if isolate.inside() else Path(tempfile.mkdtemp(prefix="osm-world-"))
@@ -136,7 +138,7 @@ class World:
         self._config = {"permissive": permissive, "egress": egress}
         self.daemon = Daemon(
             folder / "controller",
-            self.files,
+            source or self.files,
             ads=f"{self.gateway}:{self.ads_port}",
             mesh_name=mesh_name,
             osm_namespace=osm_namespace,
@@ -233,6 +235,10 @@ class World:
         self.path(kind, ns, name).unlink()
         del self.objects[kind, ns, name]
 
+    def exists(self, kind: str, ns: str, name: str) -> bool:
+        """Whether the source has an object."""
+        return self.path(kind, ns, name).exists()
+
     @contextlib.contextmanager
     def scratch(self):
         """Within, objects may be added, changed and deleted; after, everything is as before and applied. Pods made
@@ -247,7 +253,7 @@ class World:
             for key in [k for k in self.objects if k not in before]:
                 self.delete(*key)
             for key, o in before.items():
-                if self.objects.get(key) != o or not self.path(*key).exists():
+                if self.objects.get(key) != o or not self.exists(*key):
                     self.apply(o)
             self._config = config
 
@@ -269,6 +275,10 @@ class World:
         spec = {"traffic": traffic, **sections}
         kind = {"apiVersion": "config.openservicemesh.io/v1alpha2", "kind": "MeshConfig"}
         self.apply({**kind, "metadata": metadata, "spec": spec})
+
+    def find(self, kind: str, ns: str, name: str) -> Object | None:
+        """An object as it is now, if it is there."""
+        return self.objects.get((kind, ns, name))
 
     def account(self, ns: str, name: str) -> None:
         """A ServiceAccount."""
@@ -304,7 +314,7 @@ class World:
         if "." in rest:  # pod-0.db.shop
             service, _, ns = rest.partition(".")
             return self._behind(ns, service, first)
-        o = self.objects.get(("Service", rest, first))
+        o = self.find("Service", rest, first)
         if o is None:
             return None
         ip = o["spec"]["clusterIP"]
@@ -312,7 +322,7 @@ class World:
 
     def _behind(self, ns: str, service: str, hostname: str = "") -> list[str] | None:
         """The addresses of a headless Service's pods, or of the one that is called so."""
-        o = self.objects.get(("Service", ns, service))
+        o = self.find("Service", ns, service)
         if o is None or o["spec"]["clusterIP"] != "None":
             return None
         selector = o["spec"].get("selector", {})
@@ -388,9 +398,14 @@ class World:
         self.addresses.release(pod.address)
         del self.pods[f"{pod.ns}/{pod.name}"]
 
+    def bootstrap(self, pod: Pod, folder: Path) -> None:
+        """Writes the files of a pod's sidecar."""
+        out = str(folder)
+        self.daemon.osm("proxy", "bootstrap", f"{pod.ns}/{pod.name}", "--out", out, "--mount-path", out)
+
     def start(self) -> None:
         """Starts the pods that are new, side by side, and waits until they serve."""
-        new = [pod for pod in self.pods.values() if not pod.started]
+        new = [pod for pod in self.pods.values() if not pod.started and not pod.adopted]
         if not new:
             return
         with ThreadPoolExecutor(4) as pool:
