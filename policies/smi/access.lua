@@ -244,7 +244,8 @@ end
 ---@param account string
 ---@return access.Grant[]  by name
 function M.rules.grants(mesh, namespace, account)
-  local grants, weight, callers, known = {}, 0, 0, {}
+  local grants = {}
+  local weight, callers, known = 0, 0, {}
   for _, target in ipairs(list.sorted(mesh.targets_to(namespace, account), object.elder)) do
     local grant = mesh.target(object.namespace(target), target.metadata.name)
     local all, new = weight + (grant and grant.weight or 0), 0
