@@ -195,6 +195,13 @@ void osm__conn_sweep(struct osm__conn *conn, uint64_t now_ms, int64_t now_s);
 bool osm__conn_counts(const struct osm__conn *conn);
 bool osm__conn_has_secrets(const struct osm__conn *conn);
 bool osm__conn_due(const struct osm__conn *conn);
+/** The client has accepted all of the current snapshot. */
+bool osm__conn_whole(const struct osm__conn *conn);
+
+/* --- ads_answers.c --- */
+/** A request has been taken in, and was that. */
+void osm__conn_answered(struct osm__conn *conn, const struct osm_stream_request *request,
+                        enum osm_stream_verdict verdict);
 json_t *osm__conn_status(const struct osm__conn *conn);
 
 /* ads_account.c */

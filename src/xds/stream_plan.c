@@ -19,6 +19,7 @@ struct step {
     const char *name;
     struct osm_resource *resource; /* of the view; NULL: absent, or to come */
     struct osm__entry *entry;      /* NULL: none yet */
+    uint32_t group;                /* of a suspect */
     enum judgement what;
 };
 
@@ -79,7 +80,7 @@ static bool walk_next(struct walk *w, struct step *out)
         if (order >= 0)
             w->at++;
         if (order > 0) {
-            *out = (struct step){e->resource->name, NULL, e, judge_absent(w, e)};
+            *out = (struct step){e->resource->name, NULL, e, 0, judge_absent(w, e)};
             return true;
         }
         if (order < 0)
@@ -87,10 +88,10 @@ static bool walk_next(struct walk *w, struct step *out)
         if (!(e && e->named) && !(w->t->wildcard && !item.by_name_only)) {
             if (!e)
                 continue;
-            *out = (struct step){e->resource->name, NULL, e, judge_absent(w, e)};
+            *out = (struct step){e->resource->name, NULL, e, 0, judge_absent(w, e)};
             return true;
         }
-        *out = (struct step){item.name, item.resource, e, WAITING};
+        *out = (struct step){item.name, item.resource, e, e ? e->group : 0, WAITING};
         if (item.resource)
             out->what = judge_present(e, item.resource);
         else if (e && !lacks(e))
@@ -113,8 +114,8 @@ static void plan(struct osm_stream *stream, enum osm_xds_type type)
     for (struct step s; walk_next(&w, &s);) {
         t->adds += s.what == ADD;
         t->urgent += s.what == ADD && (!s.entry || s.entry->ask || lacks(s.entry));
-        if (s.what == SUSPECT && (!t->next_group || s.entry->group < t->next_group))
-            t->next_group = s.entry->group;
+        if (s.what == SUSPECT && (!t->next_group || s.group < t->next_group))
+            t->next_group = s.group;
         t->gone += s.what == GONE;
         t->tell += s.what == TELL;
         t->waiting += s.what == WAITING;
@@ -245,7 +246,7 @@ static struct osm_resource *carried(const struct osm_stream *stream, const struc
                                     struct selection pick)
 {
     if (stream->mode == OSM_STREAM_DELTA)
-        return (pick.group ? s->what == SUSPECT && s->entry->group == pick.group : s->what == ADD)
+        return (pick.group ? s->what == SUSPECT && s->group == pick.group : s->what == ADD)
                    ? s->resource
                    : NULL;
     if (s->what == GONE)
@@ -297,12 +298,12 @@ static int collect(const struct osm_stream *stream, enum osm_xds_type type, stru
 static bool entry_after(const struct osm_stream *stream, const struct step *s,
                         struct selection pick, uint64_t seq, struct osm__entry *out)
 {
-    const struct osm_resource *body = carried(stream, s, pick);
+    struct osm_resource *body = carried(stream, s, pick);
     *out = s->entry ? *s->entry : (struct osm__entry){0};
     if (body) {
         if (out->resource != body) {
             osm_resource_unref(out->resource);
-            out->resource = osm_resource_ref(s->resource ? s->resource : s->entry->resource);
+            out->resource = osm_resource_ref(body);
         }
         out->seq = seq;
         out->group = pick.group;

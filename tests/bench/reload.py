@@ -3,12 +3,12 @@
 N services, each with an account, a pod with a simulated sidecar (tests/bench/load, mTLS, delta) and a target that lets
 the next account call it. An overlay of one extension is saved again and again while all sidecars are connected:
 
-* saved -> in force: the quiet window of 200 ms, reading, loading, one translation from scratch, the comparison with what
-  is served; beside it what the first translation of a daemon that starts on the same objects takes;
+* saved -> in force: the quiet window of 200 ms, reading, loading, one translation from scratch, the comparison with
+  what is served; beside it what the first translation of a daemon that starts on the same objects takes;
 * in force -> live: until the last sidecar's ACK of what has changed (a timeout of every cluster) is with the kernel;
 * a save that changes no output: how many responses come;
-* roll-back: every sidecar refuses what the overlay says; from the first refusal to the publication of what was before, and
-  to the last ACK of it;
+* roll-back: every sidecar refuses what the overlay says; from the first refusal to the publication of what was before,
+  and to the last ACK of it;
 * a rule that loops, allocates or backtracks for ever whenever a certain object changes, which happens 20 times a
   second: how long a sidecar that comes anew takes, beside the same changes with a rule that does nothing.
 
@@ -43,7 +43,9 @@ TOUCH_S = 0.05
 SINGLES = 200
 
 TIMEOUT = """
-return {{ api = 1, extends = {{ cluster = {{ run = function(_, cluster) cluster.connect_timeout = "{seconds}s" end }} }} }}
+return {{ api = 1, extends = {{ cluster = {{ run = function(_, cluster)
+  cluster.connect_timeout = "{seconds}s"
+end }} }} }}
 """
 COMMENT = "-- {n}\n"
 REFUSED = (
@@ -285,7 +287,7 @@ def main() -> None:
                 if len(scratch) < 3:
                     world.daemon.stop()
             print(
-                f"{machine()}; {options.services} services and sidecars, {options.runs} runs, the load on the same machine"
+                f"{machine()}; {options.services} services and sidecars, {options.runs} runs, load on the same machine"
             )
             _row("the first translation of a daemon that starts", scratch, "ms")
             load = Load(world, proxies)

@@ -71,8 +71,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 @pytest.fixture(scope="session")
 def w1(request: pytest.FixtureRequest) -> Iterator[World]:
-    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider. With OSM_SOURCE=kube
-    its objects are in an API server, for whichever of the tests do not ask for files."""
+    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider. With
+    OSM_SOURCE=kube its objects are in an API server, for whichever of the tests do not ask for files."""
     if os.environ.get("OSM_SOURCE") == "kube":
         kube = request.getfixturevalue("kube")
         made: World = KubeWorld(kube, kube.kubelet)
