@@ -59,15 +59,31 @@ static int64_t version_not_after(const char *version)
     return dot && !*end ? (int64_t)value : 0;
 }
 
+/* What stands behind the root's fingerprint in a version; NULL: it is of another root. */
+static const char *after_root(const struct osm_ads *ads, const char *version)
+{
+    const char *root = ads->tls.root_fingerprint;
+    size_t n = strlen(root);
+    return n && !strncmp(version, root, n) && version[n] == '.' ? version + n + 1 : NULL;
+}
+
+static bool of_kind(const struct osm_ads *ads, const char *rest)
+{
+    const char *kind = ads->leaf_kind;
+    size_t n = kind ? strlen(kind) : 0;
+    return !kind || (!strncmp(rest, kind, n) && rest[n] == '.');
+}
+
+bool osm__leaf_of_other_kind(const struct osm_ads *ads, const char *version)
+{
+    const char *rest = after_root(ads, version);
+    return rest && !of_kind(ads, rest);
+}
+
 bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t now_s)
 {
-    const char *root = ads->tls.root_fingerprint, *kind = ads->leaf_kind;
-    size_t n = strlen(root), kind_len = kind ? strlen(kind) : 0;
-    if (!n || strncmp(version, root, n) != 0 || version[n] != '.')
-        return false;
-    const char *rest = version + n + 1;
-    return (!kind || (!strncmp(rest, kind, kind_len) && rest[kind_len] == '.')) &&
-           version_not_after(version) - now_s > ads->leaf_lead_s;
+    const char *rest = after_root(ads, version);
+    return rest && of_kind(ads, rest) && version_not_after(version) - now_s > ads->leaf_lead_s;
 }
 
 void osm__account_want(struct osm_ads *ads, struct osm__account *account)

@@ -604,9 +604,17 @@ bool osm__conn_has_secrets(const struct osm__conn *conn)
            !osm_stream_type_state(conn->stream, OSM_XDS_SDS).due;
 }
 
+/* The leaf that it asks for is being signed with a key of another kind. */
+static bool awaits_other_key(const struct osm__conn *conn)
+{
+    const struct osm_resource *leaf = conn->account->leaf;
+    return leaf && osm__leaf_of_other_kind(conn->ads, leaf->version) && needs_leaf(conn);
+}
+
 bool osm__conn_due(const struct osm__conn *conn)
 {
     const struct osm_snapshot *snapshot = conn->ads->snapshot;
     return !snapshot || conn->view_number != snapshot->number ||
-           conn->leaf_generation != conn->account->generation || osm_stream_due(conn->stream);
+           conn->leaf_generation != conn->account->generation || awaits_other_key(conn) ||
+           osm_stream_due(conn->stream);
 }

@@ -210,7 +210,9 @@ void osm__account_free(struct osm__account *account);
 void osm__account_sweep(struct osm_ads *ads, int64_t now_s);
 /** Asks for the account's leaf, unless there is one or the question is open. */
 void osm__account_want(struct osm_ads *ads, struct osm__account *account);
-/** Is a leaf with this version from today's root, with time left? */
+/** Is a leaf with this version from today's root, but of keys that are not asked for any more? */
+bool osm__leaf_of_other_kind(const struct osm_ads *ads, const char *version);
+/** Is a leaf with this version from today's root, of today's kind, with time left? */
 bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t now_s);
 
 /* ads_past.c */

@@ -189,6 +189,22 @@ def test_keys_are_of_the_kind_that_is_asked_for(flags: tuple[str, ...], bits: in
         assert expected in _openssl("x509", "-noout", "-text", data=_leaf(world, pod))
 
 
+def test_the_barrier_waits_for_keys_of_another_kind() -> None:
+    """The MeshConfig asks for larger ones: when everything is applied, a connected proxy has its own."""
+    with World(real=False) as world:
+        world.namespace("red")
+        pod = world.pod("red", "caller-1", account="caller")
+        world.wait()
+        with Sotw(world, pod) as client:
+            client.fetch_all(SDS, ["service-cert"])
+            answers = client.record()
+            for bits, expected in ((4096, "(4096 bit)"), (2048, "id-ecPublicKey")):
+                world.mesh_config(certificate={"certKeyBitSize": bits})
+                world.wait()
+                leaf = answers[-1].resources["service-cert"].tls_certificate.certificate_chain.inline_bytes
+                assert expected in _openssl("x509", "-noout", "-text", data=leaf)
+
+
 def _server_serial(world: World, pod: Pod) -> str:
     """The serial number of what the control plane shows to a proxy that connects now."""
     context = ssl.create_default_context(cafile=str(pod.etc / "cacert.pem"))
