@@ -8,6 +8,7 @@ are skipped.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not _ROOT and item.get_closest_marker("mesh"):
             item.add_marker(pytest.mark.skip(reason="needs root: network namespaces"))
+        if os.environ.get("OSM_SOURCE") == "kube" and item.get_closest_marker("files"):
+            item.add_marker(pytest.mark.skip(reason="an API server refuses its objects"))
         if "kube" in getattr(item, "fixturenames", ()):
             item.add_marker("kube")
 
@@ -69,16 +72,23 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     return report
 
 
-@pytest.fixture(scope="session")
-def w1(request: pytest.FixtureRequest) -> Iterator[World]:
-    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider. With
-    OSM_SOURCE=kube its objects are in an API server, for whichever of the tests do not ask for files."""
+@contextlib.contextmanager
+def new_world(run_folder: Path, **options: Any) -> Iterator[World]:
+    """A World with its objects in files, or, with OSM_SOURCE=kube, in an API server of its own: for whichever tests
+    do not ask for the files."""
     if os.environ.get("OSM_SOURCE") == "kube":
-        kube = request.getfixturevalue("kube")
-        made: World = KubeWorld(kube, kube.kubelet)
+        with Kube(run_folder) as server, Kubelet(server) as kubelet:
+            with tracked(KubeWorld(server, kubelet, **options)) as world:
+                yield world
     else:
-        made = World()
-    with tracked(made) as world:
+        with tracked(World(**options)) as world:
+            yield world
+
+
+@pytest.fixture(scope="session")
+def w1(run_folder: Path) -> Iterator[World]:
+    """The base world: callers in red, the shop in blue (two replicas, two versions, an apex), an outsider."""
+    with new_world(run_folder) as world:
         world.namespace("red")
         world.namespace("blue")
         world.namespace("grey", monitored=False)
@@ -110,9 +120,9 @@ def mesh(w1: World) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def raw() -> Iterator[World]:
+def raw(run_folder: Path) -> Iterator[World]:
     """A world without a data plane, in permissive mode: raw clients stand for the sidecars."""
-    with tracked(World(real=False, permissive=True)) as world:
+    with new_world(run_folder, real=False, permissive=True) as world:
         world.namespace("red")
         world.namespace("blue")
         world.pod("red", "caller-1", account="caller")
@@ -132,10 +142,10 @@ def plain(raw: World) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def drawn() -> Iterator[Cast]:
+def drawn(run_folder: Path) -> Iterator[Cast]:
     """A world of the same shape as the base world, whose names, ports and replicas are drawn."""
     seed = seed_of_run()
-    with tracked(World()) as world:
+    with new_world(run_folder) as world:
         cast = Cast(world, seed)
         cast.build()
         world.wait()
@@ -160,8 +170,7 @@ def cast(request: pytest.FixtureRequest) -> Iterator[Cast]:
 @pytest.fixture(scope="session")
 def kube(run_folder: Path) -> Iterator[Kube]:
     """The API server of all tests that leave it as it is but for their own namespaces and kinds."""
-    with Kube(run_folder) as server, Kubelet(server) as kubelet:
-        server.kubelet = kubelet
+    with Kube(run_folder) as server, Kubelet(server) as server.kubelet:
         yield server
 
 

@@ -291,6 +291,7 @@ def test_source_directory_that_is_gone_holds_what_was_there(plain: World) -> Non
 
 
 @pytest.mark.mesh
+@pytest.mark.files
 def test_all_wrong_objects_at_once_leave_real_proxies_alone(mesh: World) -> None:
     """Every wrong value above in the live mesh: allowed stays allowed, denied stays denied; nothing is refused (the
     fixture asserts it)."""

@@ -172,12 +172,19 @@ def _come_and_go(cast: Cast, objects: list[Object]) -> None:
     o_blocked(cast.other, cast.url(), "no outbound", times=1)
 
 
-@pytest.mark.parametrize("extreme", EXTREMES, ids=[f.__name__.lstrip("_") for f in EXTREMES])
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        pytest.param(f, id=f.__name__.lstrip("_"), marks=[pytest.mark.files] if f in (_ports, _same_address) else [])
+        for f in EXTREMES
+    ],
+)
 def test_extreme_objects_beside_a_healthy_pair(cast: Cast, healthy: Any, extreme: Any) -> None:
     """Come, are applied by every Envoy, and go."""
     _come_and_go(cast, extreme(cast))
 
 
+@pytest.mark.files
 def test_all_extremes_at_once_beside_a_healthy_pair(cast: Cast, healthy: Any) -> None:
     """All of them, with permissive mode switched over them. Without the thousands of callers: times hundreds of
     ports they are over what a rule may take, which is reported of that one Service."""

@@ -273,6 +273,7 @@ def test_a_rte_11_applications_that_are_bound_to_one_address(cast: Cast, mode: s
     assert not rejected
 
 
+@pytest.mark.files
 def test_a_service_of_two_families_is_reached_at_its_ipv4_address(cast: Cast) -> None:
     """Also where the IPv6 one is the first, and by a MeshConfig of the older version."""
     world, name = cast.world, f"{cast.shop}.{cast.servers}"

@@ -227,7 +227,7 @@ def test_kube_tells_what_was_asked(run_folder: Path) -> None:
 @pytest.fixture(scope="module")
 def second(run_folder: Path) -> Iterator[Kube]:
     """A server that a test may treat badly."""
-    with Kube(run_folder) as server, Kubelet(server):
+    with Kube(run_folder) as server, Kubelet(server) as server.kubelet:
         yield server
 
 
@@ -245,8 +245,8 @@ def test_kube_server_comes_back_with_its_objects(second: Kube, how: str) -> None
     ns = f"back-{how}"
     second.namespace(ns)
     second.api.create(deployment(ns, "shop", 1))
-    kubelet_view = Kubelet(second)  # only to look: not started
-    kubelet_view.until_running(ns, 1)
+    assert second.kubelet
+    second.kubelet.until_running(ns, 1)
     watch = second.api.watch("v1", "Pod", ns)
     ended = threading.Thread(target=lambda: list(watch), daemon=True)
     ended.start()
@@ -258,7 +258,7 @@ def test_kube_server_comes_back_with_its_objects(second: Kube, how: str) -> None
     second.start_apiserver()
     assert second.api.get("apps/v1", "Deployment", ns, "shop")
     second.kubectl("scale", "deployment/shop", "-n", ns, "--replicas=3")
-    kubelet_view.until_running(ns, 3, timeout=90.0)
+    second.kubelet.until_running(ns, 3, timeout=90.0)
 
 
 def test_kube_server_can_be_frozen(second: Kube) -> None:

@@ -162,9 +162,17 @@ class Api:
         """Makes an object be as given, whoever has had a field before: server-side apply."""
         return self.request("PATCH", self.path_of(o), o, content_type=APPLY, fieldManager=MANAGER, force="true")
 
-    def replace(self, o: Object) -> Object:
-        """PUT."""
-        return self.request("PUT", self.path_of(o), o)
+    def store(self, o: Object) -> Object:
+        """Makes an object be as given, to the last empty map: creates it, or replaces it. For custom resources:
+        those of the server's own kinds have fields that have to stay."""
+        try:
+            return self.create(o)
+        except ApiError as error:
+            if error.code != 409:
+                raise
+        there = self.request("GET", self.path_of(o))["metadata"]
+        metadata = {**o["metadata"], "resourceVersion": there["resourceVersion"]}
+        return self.request("PUT", self.path_of(o), {**o, "metadata": metadata})
 
     def patch(
         self, api_version: str, kind: str, ns: str, name: str, change: Any, *, how: str = MERGE, sub: str = ""

@@ -12,7 +12,7 @@ KINDS = [
     ("specs.smi-spec.io", "HTTPRouteGroup", "httproutegroups", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"]),
     ("specs.smi-spec.io", "TCPRoute", "tcproutes", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"]),
     ("specs.smi-spec.io", "UDPRoute", "udproutes", ["v1alpha4"]),
-    ("split.smi-spec.io", "TrafficSplit", "trafficsplits", ["v1alpha2", "v1alpha4", "v1alpha3", "v1alpha1"]),
+    ("split.smi-spec.io", "TrafficSplit", "trafficsplits", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"]),
     ("config.openservicemesh.io", "MeshConfig", "meshconfigs", ["v1alpha2", "v1alpha1"]),
     ("config.openservicemesh.io", "MeshRootCertificate", "meshrootcertificates", ["v1alpha2"]),
     ("policy.openservicemesh.io", "Egress", "egresses", ["v1alpha1"]),

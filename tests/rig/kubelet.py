@@ -173,17 +173,25 @@ class Kubelet:
                 self._enqueue(uid)
 
     def until_running(self, ns: str, count: int, timeout: float = 60.0) -> list[Object]:
-        """Waits until so many pods of a namespace are ready; the pods."""
+        """Waits until a namespace has so many pods and all are ready; the pods. For a kubelet that is at work."""
 
-        def ready() -> list[Object]:
-            pods = self.kube.api.list("v1", "Pod", ns)
-            done = [p for p in pods if {"Ready": "True"}.items() <= self._conditions(p).items()]
-            return pods if len(done) == len(pods) == count else []
+        def are_ready(pods: list[Object]) -> bool:
+            return len(pods) == count and all(self._conditions(pod).get("Ready") == "True" for pod in pods)
 
-        if count == 0:
-            until(lambda: not self.kube.api.list("v1", "Pod", ns), f"no pod is left in {ns}", timeout)
-            return []
-        return until(ready, f"{count} pods of {ns} are ready", timeout, poll=0.05)
+        def seen() -> list[Object]:  # asking for thousands of pods all the time would keep the server from its work
+            with self._lock:
+                return [pod for pod in self._latest.values() if pod["metadata"]["namespace"] == ns]
+
+        found: list[Object] = []
+
+        def done() -> bool:
+            if not are_ready(seen()):
+                return False
+            found[:] = self.kube.api.list("v1", "Pod", ns)
+            return are_ready(found)
+
+        until(done, f"{count} pods of {ns} are ready", timeout)
+        return found
 
     @staticmethod
     def _conditions(pod: Object) -> dict[str, str]:

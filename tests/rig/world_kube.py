@@ -142,12 +142,13 @@ class KubeWorld(World):
             self._claim(name)
         if kind == "Pod":
             self._say_ready(o)
-        written = self.kube.api.apply(wanted)
+        custom = o["apiVersion"].partition("/")[0] in {group for group, *_ in KINDS}
+        written = (self.kube.api.store if custom else self.kube.api.apply)(wanted)
         if kind == "Namespace":
             until(lambda: self.kube.api.get("v1", "ServiceAccount", name, "default"), f"{name} has its account", 60.0)
         if kind == "Service":
             o = copy.deepcopy(o)
-            o["spec"]["clusterIP"] = written["spec"]["clusterIP"]
+            o["spec"]["clusterIP"] = written["spec"].get("clusterIP", "None")  # an ExternalName has none
         self.objects[kind, ns, name] = o
 
     def _claim(self, ns: str) -> None:
