@@ -99,7 +99,8 @@ static int material_read(struct material *m, size_t max, struct osm_err *err)
     int rc = osm_buf_read_file(&text, m->path, err);
     if (!rc && memchr(text.data ? text.data : "", '\0', text.len))
         rc = osm_fail(err, OSM_EPARSE, "%s: is no text", m->path);
-    while (!rc && text.len && (text.data[text.len - 1] == '\n' || text.data[text.len - 1] == '\r'))
+    while (!rc && text.data && text.len &&
+           (text.data[text.len - 1] == '\n' || text.data[text.len - 1] == '\r'))
         text.data[--text.len] = '\0';
     if (!rc && !text.len)
         rc = osm_fail(err, OSM_EPARSE, "%s: is empty", m->path);

@@ -123,8 +123,9 @@ def test_kube_server_that_is_away_leaves_what_was_known_and_says_so_A_K8S_14(fak
     """status, /health/ready and metrics say since when and why; what was deleted meanwhile is gone afterwards."""
     assert metric(daemon, "osm_source_up") == 1
     fake.close()
-    failed = until_state(daemon, "failed")
-    assert "Couldn't connect to server" in failed["reason"]
+    until_state(daemon, "failed")
+    until(lambda: "Couldn't connect to server" in source(daemon)["reason"], "it says why")
+    failed = source(daemon)
     assert failed["since"] > 1_700_000_000
     assert granted(daemon, "blue")
     ready = http(daemon, "/health/ready?verbose")
