@@ -385,8 +385,8 @@ static int find_cluster(struct osm_kube_config *out, const struct osm_app_config
 {
     const char *named = config->kubeconfig, *home = getenv("HOME");
     bool is_pod = getenv("KUBERNETES_SERVICE_HOST") != NULL;
-    if (!named && !config->kube_context && is_pod)
-        return osm_kube_config_in_cluster(out, NULL, err);
+    if (config->kube_account_dir || (!named && !config->kube_context && is_pod))
+        return osm_kube_config_in_cluster(out, config->kube_account_dir, err);
     if (!named)
         named = getenv("KUBECONFIG");
     if (named && *named)

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    OPTIONS = 30,
+    OPTIONS = 31,
     RSA_BITS = 2048,
     ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
     DRAIN_TIME_MAX_S = 3600
@@ -29,6 +29,10 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          "of --source kubernetes (default: in a pod its service account, else $KUBECONFIG, else "
          "~/.kube/config)",
          &at->kubeconfig, NULL, false},
+        {"kube-account-dir", 0, "DIR",
+         "where a pod finds token and ca.crt of its service account (default "
+         "/var/run/secrets/kubernetes.io/serviceaccount)",
+         &at->kube_account_dir, NULL, false},
         {"kube-context", 0, "NAME", "which context of the kubeconfig (default: its current one)",
          &at->kube_context, NULL, false},
         {"state-dir", 0, "DIR", "root certificate and key; created 0700", &at->state_dir, NULL,
@@ -265,9 +269,13 @@ static int check_source(const struct osm_app_config *c, struct osm_err *err)
     bool is_cluster = !strcmp(c->source, "kubernetes");
     if (!is_cluster && strncmp(c->source, "dir:", 4) != 0)
         return osm_fail(err, OSM_EINVAL, "--source %s: expected dir:PATH or kubernetes", c->source);
-    if (!is_cluster && (c->kubeconfig || c->kube_context))
+    if (!is_cluster && (c->kubeconfig || c->kube_context || c->kube_account_dir))
         return osm_fail(err, OSM_EINVAL, "--%s is for --source kubernetes",
-                        c->kubeconfig ? "kubeconfig" : "kube-context");
+                        c->kubeconfig     ? "kubeconfig"
+                        : c->kube_context ? "kube-context"
+                                          : "kube-account-dir");
+    if (c->kube_account_dir && (c->kubeconfig || c->kube_context))
+        return osm_fail(err, OSM_EINVAL, "--kube-account-dir is for a pod, without a kubeconfig");
     return 0;
 }
 
