@@ -7,13 +7,12 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from kube_meshes import (
-    Object,
     granted,
     kind,
     kube_daemon,
@@ -249,7 +248,7 @@ def test_kube_kubeconfig_with_a_certificate_and_with_a_plugin(kube: Kube, meshed
     config["users"][0]["user"] = {"exec": {"apiVersion": credential["apiVersion"], "command": "./plugin"}}
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
     for each in (kube.user("root", "system:masters"), tmp_path / "kubeconfig"):
-        with running(tmp_path / each.stem, each, meshed) as daemon:
+        with running(tmp_path / f"as-{each.stem}", each, meshed) as daemon:
             daemon.applied()
             assert granted(daemon, meshed)
 

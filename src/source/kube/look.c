@@ -245,6 +245,8 @@ static void on_time(void *ud)
 
 void osm__look_hurry(struct osm__kube_look *look)
 {
+    if (look->source->stopping)
+        return;
     if (!look->hurries && !look->under_way)
         osm_timer_start(look->timer, SOON_MS, 0);
     look->hurries = HURRIES;
