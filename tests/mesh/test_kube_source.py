@@ -131,13 +131,13 @@ def test_kube_kind_that_is_installed_later_and_removed(kube: Kube, meshed: str, 
     (overlay / "widgets.lua").write_text(
         f"""
 local M = {{ api = 1 }}
-M.kinds = {{ Widget = {{ group = "{group}", versions = {{ "v1" }} }} }}
-M.rules = {{ size = function(mesh, namespace, name)
-  local widget = mesh.Widget(namespace, name)
+M.kinds = {{ ["acme.Widget"] = {{ group = "{group}", versions = {{ "v1" }} }} }}
+M.rules = {{ ["acme.size"] = function(mesh, namespace, name)
+  local widget = mesh.acme.Widget(namespace, name)
   return widget and widget.spec.size or 0
 end }}
 M.extends = {{ cluster = {{ run = function(mesh, cluster, at)
-  local size = mesh.size("{meshed}", "w")
+  local size = mesh.acme.size("{meshed}", "w")
   if size > 0 and at.direction == "outbound" then cluster.connect_timeout = size .. "s" end
 end }} }}
 return M
@@ -175,6 +175,7 @@ def may_read(kube: Kube, ns: str, name: str, *, without: str = "") -> None:
     rules = [
         {"apiGroups": [group], "resources": [r for r in names if r != without], "verbs": ["list", "watch"]}
         for group, names in resources.items()
+        if names != [without]
     ]
     rbac = "rbac.authorization.k8s.io"
     kube.api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": ns}})
