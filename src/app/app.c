@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "debug/profile.h"
+#include "source/kube.h"
 #include "whatif/scratch.h"
 
 #include <ctype.h>
@@ -173,6 +174,12 @@ static const char *roots_pem(void *ud)
     return osm_ca_roots_pem(app->ca);
 }
 
+static bool want_kinds(void *ud, const json_t *kinds)
+{
+    const struct osm_app *app = ud;
+    return app->source ? osm_source_want(app->source, kinds) : true;
+}
+
 static bool is_connected(void *ud, const char *proxy)
 {
     const struct osm_app *app = ud;
@@ -203,8 +210,8 @@ static int start_policies(struct osm_app *app, struct osm_err *err)
                    .trust_domain = config->trust_domain,
                    .memory_max_bytes = config->policy_memory_bytes},
     };
-    const struct osm_reload_callbacks callbacks = {app,       publish,      policies_changed,
-                                                   roots_pem, is_connected, version_of};
+    const struct osm_reload_callbacks callbacks = {
+        app, publish, policies_changed, roots_pem, want_kinds, is_connected, version_of};
     return osm_reload_start(&app->reload, &reload, &callbacks, err);
 }
 
@@ -372,6 +379,39 @@ static int listen_port(const char *listen, int *port, struct osm_err *err)
     return 0;
 }
 
+/* Who we are to the API server: what was named, else as a pod, else as kubectl finds it. */
+static int find_cluster(struct osm_kube_config *out, const struct osm_app_config *config,
+                        struct osm_err *err)
+{
+    const char *named = config->kubeconfig, *home = getenv("HOME");
+    bool is_pod = getenv("KUBERNETES_SERVICE_HOST") != NULL;
+    if (config->kube_account_dir || (!named && !config->kube_context && is_pod))
+        return osm_kube_config_in_cluster(out, config->kube_account_dir, err);
+    if (!named)
+        named = getenv("KUBECONFIG");
+    if (named && *named)
+        return osm_kube_config_load(out, named, config->kube_context, err);
+    char *path = osm_strf("%s/.kube/config", home ? home : "");
+    int rc = path ? osm_kube_config_load(out, path, config->kube_context, err)
+                  : osm_fail(err, OSM_ENOMEM, "start");
+    osm_free(path);
+    return rc;
+}
+
+static int start_source(struct osm_app *app, struct osm_err *err)
+{
+    const struct osm_source_sink sink = {app, source_put, source_gone, source_synced};
+    const char *source = app->config.source;
+    if (!strncmp(source, "dir:", 4))
+        return osm_source_dir_start(&app->source, app->loop, source + 4, &sink, err);
+    struct osm_kube_config cluster = {0};
+    int rc = find_cluster(&cluster, &app->config, err);
+    if (!rc)
+        rc = osm_source_kube_start(&app->source, app->loop, &cluster, &sink, err);
+    osm_kube_config_clear(&cluster);
+    return rc;
+}
+
 static int start(struct osm_app *app, struct osm_err *err)
 {
     const struct osm_app_config *config = &app->config;
@@ -413,11 +453,7 @@ static int start(struct osm_app *app, struct osm_err *err)
             &(struct osm_ads_callbacks){app, admit, want_leaf, refused, restarted, proxies_changed},
             err);
     }
-    if (!rc)
-        rc = osm_source_dir_start(
-            &app->source, app->loop, config->source + strlen("dir:"),
-            &(struct osm_source_sink){app, source_put, source_gone, source_synced}, err);
-    return rc;
+    return rc ? rc : start_source(app, err);
 }
 
 static void part_stopped(void *ud)

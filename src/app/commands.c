@@ -16,6 +16,7 @@
 #include "base/map.h"
 #include "policy/encode/proto.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { WAIT_DEFAULT_MS = 30 * 1000, WAIT_MAX_MS = 3600 * 1000, CONTROL_SESSIONS_MAX = 16 };
@@ -89,6 +90,7 @@ struct osm_waiter {
     struct osm_control_request *request;
     struct osm_timer *deadline;
     bool connected; /* also until every pod with a sidecar has a stream */
+    bool refreshed; /* the source has told all that was in it when the question came */
 };
 
 static void waiter_remove(struct osm_waiter *w)
@@ -97,6 +99,8 @@ static void waiter_remove(struct osm_waiter *w)
     while (*at != w)
         at = &(*at)->next;
     *at = w->next;
+    if (w->app->source)
+        osm_source_forget(w->app->source, w);
     osm_timer_free(w->deadline);
     osm_free(w);
 }
@@ -110,7 +114,7 @@ static size_t source_errors(const struct osm_app *app)
     return n;
 }
 
-static void answer(struct osm_waiter *w, const char *why_not)
+static void answer(struct osm_waiter *w, int code, const char *why_not)
 {
     struct osm_app *app = w->app;
     struct osm_control_request *request = w->request;
@@ -119,7 +123,7 @@ static void answer(struct osm_waiter *w, const char *why_not)
     waiter_remove(w);
     if (why_not) {
         struct osm_err err;
-        osm_control_fail(request, (osm_fail(&err, OSM_ETIMEDOUT, "%s", why_not), &err));
+        osm_control_fail(request, (osm_fail(&err, code, "%s", why_not), &err));
         return;
     }
     osm_control_reply(request,
@@ -135,13 +139,20 @@ static void waiter_deadline(void *ud)
     struct osm_app *app = w->app;
     size_t streams = 0, nacked = 0;
     if (app->reload && osm_reload_error(app->reload))
-        answer(w, "not applied in time: the policy run fails; `osm status` says why");
+        answer(w, OSM_ETIMEDOUT,
+               "not applied in time: the policy run fails; `osm status` says why");
+    else if (!w->refreshed)
+        answer(w, OSM_ETIMEDOUT,
+               "not applied in time: not everything that is in the source is known yet; `osm "
+               "status` says more");
     else if (!osm_app_settled(app))
-        answer(w, "not applied in time: the change has not been translated yet");
+        answer(w, OSM_ETIMEDOUT, "not applied in time: the change has not been translated yet");
     else if (!osm_ads_applied(app->ads, &streams, &nacked))
-        answer(w, "not applied in time: a proxy has not answered; `osm status` lists them");
+        answer(w, OSM_ETIMEDOUT,
+               "not applied in time: a proxy has not answered; `osm status` lists them");
     else
-        answer(w, "not all proxies have connected in time; `osm status` lists the missing ones");
+        answer(w, OSM_ETIMEDOUT,
+               "not all proxies have connected in time; `osm status` lists the missing ones");
 }
 
 static bool all_connected(const struct osm_app *app)
@@ -161,9 +172,25 @@ void osm_app_wake_waiters(struct osm_app *app)
                 osm_ads_applied(app->ads, &streams, &nacked);
     for (struct osm_waiter *w = app->waiters, *next; w; w = next) {
         next = w->next;
-        if (!osm_control_alive(w->request) || (done && (!w->connected || all_connected(app))))
-            answer(w, NULL);
+        if (!osm_control_alive(w->request) ||
+            (done && w->refreshed && (!w->connected || all_connected(app))))
+            answer(w, 0, NULL);
     }
+}
+
+static void waiter_refreshed(void *ud, const char *failure)
+{
+    struct osm_waiter *w = ud;
+    struct osm_app *app = w->app;
+    if (failure) {
+        char text[600];
+        (void)snprintf(text, sizeof text, "not applied: the source has failed: %s", failure);
+        answer(w, OSM_EIO, text);
+        return;
+    }
+    w->refreshed = true;
+    osm_reload_flush(app->reload);
+    osm_app_wake_waiters(app);
 }
 
 static void wait_applied(void *ud, struct osm_control_request *request, const json_t *args)
@@ -183,23 +210,13 @@ static void wait_applied(void *ud, struct osm_control_request *request, const js
         osm_control_fail(request, &err);
         return;
     }
-    osm_source_refresh(app->source); /* what was written before the call counts */
-    const char *failure = osm_source_failure(app->source);
-    if (failure) {
-        (void)osm_fail(&err, OSM_EIO, "not applied: the source has failed: %s", failure);
-        osm_timer_free(w->deadline);
-        osm_free(w);
-        osm_control_fail(request, &err);
-        return;
-    }
     w->app = app;
     w->request = request;
     w->connected = json_is_true(json_object_get(args, "connected"));
     w->next = app->waiters;
     app->waiters = w;
     osm_timer_start(w->deadline, (uint64_t)timeout_ms, 0);
-    osm_reload_flush(app->reload);
-    osm_app_wake_waiters(app);
+    osm_source_refresh(app->source, waiter_refreshed, w); /* what was written before counts */
 }
 
 /* --- proxies --- */
@@ -221,20 +238,45 @@ static struct osm_object *find_pod(const struct osm_app *app, const char *name, 
     return pod;
 }
 
+struct bootstrap {
+    struct osm_app *app;
+    struct osm_control_request *request;
+    json_t *args;
+};
+
+static void bootstrap_refreshed(void *ud, const char *failure)
+{
+    struct bootstrap *b = ud;
+    struct osm_err err = {0};
+    json_t *files = NULL;
+    (void)failure; /* then what is known counts */
+    const struct osm_object *pod =
+        find_pod(b->app, json_string_value(json_object_get(b->args, "pod")), &err);
+    if (!pod ||
+        osm_sidecar_files(b->app, pod, json_string_value(json_object_get(b->args, "mount_path")),
+                          &files, &err))
+        osm_control_fail(b->request, &err);
+    else
+        osm_control_reply(b->request, files);
+    json_decref(b->args);
+    osm_free(b);
+}
+
 static void proxy_bootstrap(void *ud, struct osm_control_request *request, const json_t *args)
 {
     struct osm_app *app = ud;
     struct osm_err err = {0};
-    json_t *files = NULL;
-    if (app->source)
-        osm_source_refresh(app->source); /* a pod written just now counts */
-    const struct osm_object *pod =
-        find_pod(app, json_string_value(json_object_get(args, "pod")), &err);
-    if (!pod || osm_sidecar_files(app, pod, json_string_value(json_object_get(args, "mount_path")),
-                                  &files, &err))
+    struct bootstrap *b = osm_alloc(sizeof *b);
+    if (!b) {
+        (void)osm_fail(&err, OSM_ENOMEM, "bootstrap");
         osm_control_fail(request, &err);
+        return;
+    }
+    *b = (struct bootstrap){app, request, json_incref((json_t *)(uintptr_t)args)};
+    if (app->source)
+        osm_source_refresh(app->source, bootstrap_refreshed, b); /* a pod written just now counts */
     else
-        osm_control_reply(request, files);
+        bootstrap_refreshed(b, NULL);
 }
 
 static int decode_into(json_t *list, enum osm_xds_type type, const struct osm_resource *resource,
@@ -414,7 +456,7 @@ int osm_app_control_start(struct osm_app *app, struct osm_err *err)
 void osm_app_control_stop(struct osm_app *app)
 {
     while (app->waiters)
-        answer(app->waiters, "the daemon is stopping");
+        answer(app->waiters, OSM_ETIMEDOUT, "the daemon is stopping");
     osm_app_consoles_stop(app);
     osm_policy_profile_stop(app);
     osm_control_stop(osm_take_ptr(&app->control));

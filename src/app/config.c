@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    OPTIONS = 28,
+    OPTIONS = 31,
     RSA_BITS = 2048,
     ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
     DRAIN_TIME_MAX_S = 3600
@@ -21,8 +21,20 @@ enum {
 static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
 {
     const struct osm_option options[OPTIONS] = {
-        {"source", 0, "dir:PATH", "where objects come from: a directory of manifests, watched",
+        {"source", 0, "SOURCE",
+         "where objects come from: dir:PATH, a directory of manifests, watched; kubernetes, an API "
+         "server",
          &at->source, NULL, true},
+        {"kubeconfig", 0, "FILE",
+         "of --source kubernetes (default: in a pod its service account, else $KUBECONFIG, else "
+         "~/.kube/config)",
+         &at->kubeconfig, NULL, false},
+        {"kube-account-dir", 0, "DIR",
+         "where a pod finds token and ca.crt of its service account (default "
+         "/var/run/secrets/kubernetes.io/serviceaccount)",
+         &at->kube_account_dir, NULL, false},
+        {"kube-context", 0, "NAME", "which context of the kubeconfig (default: its current one)",
+         &at->kube_context, NULL, false},
         {"state-dir", 0, "DIR", "root certificate and key; created 0700", &at->state_dir, NULL,
          true},
         {"policies", 0, "DIR...",
@@ -252,6 +264,21 @@ static int check_debug(const struct osm_app_config *c, struct osm_err *err)
     return 0;
 }
 
+static int check_source(const struct osm_app_config *c, struct osm_err *err)
+{
+    bool is_cluster = !strcmp(c->source, "kubernetes");
+    if (!is_cluster && strncmp(c->source, "dir:", 4) != 0)
+        return osm_fail(err, OSM_EINVAL, "--source %s: expected dir:PATH or kubernetes", c->source);
+    if (!is_cluster && (c->kubeconfig || c->kube_context || c->kube_account_dir))
+        return osm_fail(err, OSM_EINVAL, "--%s is for --source kubernetes",
+                        c->kubeconfig     ? "kubeconfig"
+                        : c->kube_context ? "kube-context"
+                                          : "kube-account-dir");
+    if (c->kube_account_dir && (c->kubeconfig || c->kube_context))
+        return osm_fail(err, OSM_EINVAL, "--kube-account-dir is for a pod, without a kubeconfig");
+    return 0;
+}
+
 int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
 {
     struct osm_app_config config = {
@@ -281,8 +308,8 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         return rc;
     if (!config.help && !config.version) {
         rc = osm_options_require(options, err);
-        if (!rc && strncmp(config.source, "dir:", 4) != 0)
-            rc = osm_fail(err, OSM_EINVAL, "--source %s: expected dir:PATH", config.source);
+        if (!rc)
+            rc = check_source(&config, err);
         if (!rc)
             rc = check_label("mesh-name", config.mesh_name, err);
         if (!rc)
@@ -318,9 +345,10 @@ void osm_app_config_help(void)
     struct osm_app_config unused = {0};
     struct osm_option options[OPTIONS];
     describe(options, &unused);
-    (void)printf("osm-controller: the control plane of Open Service Mesh (%s)\n\n"
-                 "  osm-controller --source dir:PATH --state-dir DIR --policies DIR [--policies "
-                 "YOURS] [flags]\n\n",
-                 OSM_VERSION);
+    (void)printf(
+        "osm-controller: the control plane of Open Service Mesh (%s)\n\n"
+        "  osm-controller --source dir:PATH|kubernetes --state-dir DIR --policies DIR [--policies "
+        "YOURS] [flags]\n\n",
+        OSM_VERSION);
     osm_options_help(options, stdout);
 }

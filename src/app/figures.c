@@ -133,10 +133,31 @@ static void add_flags(struct osm_buf *out, const struct osm_app *app)
     json_decref(flags);
 }
 
+static void add_source(struct osm_buf *out, const struct osm_app *app)
+{
+    json_t *status = app->source ? osm_source_status(app->source) : NULL, *kind;
+    size_t i;
+    sample(out, OSM_METRIC_SOURCE_UP, app->synced && !osm_source_failure(app->source));
+    osm_metrics_begin(out, OSM_METRIC_SOURCE_KIND_UP);
+    json_array_foreach (json_object_get(status, "kinds"), i, kind) {
+        const char *state = osm_json_text(kind, "state");
+        char *name =
+            osm_strf("%s%s%s", osm_json_text(kind, "kind"),
+                     *osm_json_text(kind, "group") ? "." : "", osm_json_text(kind, "group"));
+        if (name)
+            osm_metrics_sample(out, OSM_METRIC_SOURCE_KIND_UP, OSM_LABELS(name, state),
+                               !strcmp(state, "watched"));
+        osm_free(name);
+    }
+    json_decref(status);
+}
+
 static void add_state(struct osm_buf *out, const struct osm_app *app)
 {
     const struct osm_snapshot *s = app->snapshot;
     json_t *namespaces = osm_app_namespaces(app);
+    if (app->source)
+        add_source(out, app);
     sample(out, OSM_METRIC_NAMESPACES, (double)json_array_size(namespaces));
     json_decref(namespaces);
     sample(out, OSM_METRIC_PROXIES, app->ads ? (double)osm_ads_proxies(app->ads) : 0);

@@ -7,6 +7,7 @@
 #include "base/json.h"
 
 #include <string.h>
+#include <time.h>
 
 enum { REPORT_MAX_BYTES = 256 * 1024 };
 
@@ -67,13 +68,60 @@ static void report_numbers(struct osm_buf *out, const struct osm_app *app)
     osm_free(text);
 }
 
-static void report(struct osm_buf *out, const struct osm_app *app)
+/* "2026-01-31T23:59:59Z"; "" for 0. */
+static const char *time_text(json_int_t at_s, char out[32])
 {
+    time_t at = (time_t)at_s;
+    struct tm tm;
+    out[0] = '\0';
+    if (at && gmtime_r(&at, &tm))
+        (void)strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return out;
+}
+
+/* Of an API server: each kind that is not as it should be, since when and why. */
+static void report_kinds(struct osm_buf *out, const json_t *status)
+{
+    size_t i;
+    json_t *kind;
+    char since[32];
+    json_array_foreach (json_object_get(status, "kinds"), i, kind) {
+        const char *state = osm_json_text(kind, "state"), *reason = osm_json_text(kind, "reason");
+        bool good = !strcmp(state, "watched") || !strcmp(state, "absent");
+        const char *at = time_text(json_integer_value(json_object_get(kind, "since")), since);
+        char *text =
+            osm_strf("%s%s%s%s%s", state, *at ? " since " : "", at, *reason ? ": " : "", reason);
+        char *name =
+            osm_strf("kind %s%s%s", osm_json_text(kind, "kind"),
+                     *osm_json_text(kind, "group") ? "." : "", osm_json_text(kind, "group"));
+        if (strcmp(state, "watched") != 0)
+            line(out, good, name ? name : "kind", text);
+        osm_free(name);
+        osm_free(text);
+    }
+}
+
+static void report_source(struct osm_buf *out, const struct osm_app *app)
+{
+    json_t *status = app->source ? osm_source_status(app->source) : NULL;
     const char *failure = app->source ? osm_source_failure(app->source) : NULL;
+    char since[32];
+    const char *at = time_text(json_integer_value(json_object_get(status, "since")), since);
+    char *text = failure ? osm_strf("%s%s%s%s; what it last gave serves", failure,
+                                    *at ? " (since " : "", at, *at ? ")" : "")
+                         : NULL;
     line(out, app->synced && !failure, "source",
-         failure        ? failure
+         text           ? text
          : !app->synced ? "not read yet"
                         : app->config.source);
+    report_kinds(out, status);
+    osm_free(text);
+    json_decref(status);
+}
+
+static void report(struct osm_buf *out, const struct osm_app *app)
+{
+    report_source(out, app);
     report_policies(out, app);
     report_numbers(out, app);
 }

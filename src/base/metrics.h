@@ -12,6 +12,12 @@
 #define OSM_METRICS(X)                                                                             \
     X(OBJECT_EVENTS, COUNTER, "osm_k8s_api_event_count", "type,namespace",                         \
       "Objects that the source has added, updated or deleted.")                                    \
+    X(SOURCE_UP, GAUGE, "osm_source_up", "",                                                       \
+      "1 where the source of the objects can be read, 0 where what it last gave serves.")          \
+    X(SOURCE_KIND_UP, GAUGE, "osm_source_kind_up", "kind,state",                                   \
+      "Kinds of objects that an API server is asked for: 1 where all of them are known.")          \
+    X(KUBE_REQUESTS, COUNTER, "osm_kube_request_total", "verb,resource,code",                      \
+      "Requests to the API server, by what it answered.")                                          \
     X(NAMESPACES, GAUGE, "osm_resource_namespace_count", "", "Namespaces that are monitored.")     \
     X(PROXIES, GAUGE, "osm_proxy_connect_count", "", "Proxies that are connected.")                \
     X(PROXIES_MISSING, GAUGE, "osm_proxies_missing", "",                                           \

@@ -29,7 +29,7 @@ static int read_all(struct osm__objects *o, const char *dir, struct osm_err *err
         rc = osm_source_dir_start(&source, loop, dir,
                                   &(struct osm_source_sink){o, put, gone, synced}, err);
     if (!rc) {
-        osm_source_refresh(source);
+        osm_source_refresh(source, NULL, NULL); /* a directory: at once */
         const char *failure = osm_source_failure(source);
         json_t *status = osm_source_status(source);
         if (failure)

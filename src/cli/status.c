@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { ASK_TIMEOUT_MS = 10 * 1000, TABLE_MAX_BYTES = 64 * 1024 * 1024 };
 
@@ -17,9 +18,53 @@ static json_int_t number_at(const json_t *object, const char *key)
     return json_integer_value(json_object_get(object, key));
 }
 
+/* "since 2026-01-31T23:59:59Z: why". */
+static void print_trouble(const json_t *of)
+{
+    time_t since = (time_t)number_at(of, "since");
+    struct tm tm;
+    char at[32] = "";
+    if (since && gmtime_r(&since, &tm))
+        (void)strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    (void)printf("%s%s%s%s", *at ? " since " : "", at, *osm_json_text(of, "reason") ? ": " : "",
+                 osm_json_text(of, "reason"));
+}
+
+static void print_cluster(const json_t *source)
+{
+    const json_t *kinds = json_object_get(source, "kinds"), *errors, *item;
+    size_t i, watched = 0;
+    json_array_foreach ((json_t *)(uintptr_t)kinds, i, item)
+        watched += !strcmp(osm_json_text(item, "state"), "watched");
+    (void)printf("SOURCE    kubernetes:%s  %s", osm_json_text(source, "path"),
+                 osm_json_text(source, "state"));
+    print_trouble(source);
+    (void)printf("  %s, %zu kinds watched, %" JSON_INTEGER_FORMAT " objects\n",
+                 *osm_json_text(source, "server") ? osm_json_text(source, "server") : "not reached",
+                 watched, number_at(source, "objects"));
+    json_array_foreach ((json_t *)(uintptr_t)kinds, i, item) {
+        if (!strcmp(osm_json_text(item, "state"), "watched"))
+            continue;
+        (void)printf("  %s%s%s: %s", osm_json_text(item, "kind"),
+                     *osm_json_text(item, "group") ? "." : "", osm_json_text(item, "group"),
+                     osm_json_text(item, "state"));
+        print_trouble(item);
+        (void)putchar('\n');
+    }
+    errors = json_object_get(source, "errors");
+    json_array_foreach ((json_t *)(uintptr_t)errors, i, item)
+        (void)printf("  %s: %s%s\n", osm_json_text(item, "file"), osm_json_text(item, "message"),
+                     json_is_true(json_object_get(item, "kept")) ? " (what is known of it serves)"
+                                                                 : "");
+}
+
 static void print_source(const json_t *source)
 {
     const json_t *errors = json_object_get(source, "errors");
+    if (!strcmp(osm_json_text(source, "kind"), "kubernetes")) {
+        print_cluster(source);
+        return;
+    }
     (void)printf("SOURCE    %s:%s  %s%s%s  %" JSON_INTEGER_FORMAT " files, %" JSON_INTEGER_FORMAT
                  " objects\n",
                  osm_json_text(source, "kind"), osm_json_text(source, "path"),

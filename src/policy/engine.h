@@ -125,8 +125,8 @@ OSM_MUST_USE int osm_engine_steps(struct osm_engine *engine, const struct osm_ch
  * are the doc comments of the source. Caller: json_decref. Errors: OSM_ENOMEM; OSM_ELUA the state
  * is lost. */
 OSM_MUST_USE int osm_engine_describe(struct osm_engine *engine, json_t **out, struct osm_err *err);
-/** The kinds that the bundle reads: [{"kind", "group", "versions": [preferred first]}]. NULL: no
- * memory. Owns: caller. */
+/** The kinds that the bundle reads, as manifests name them: [{"kind", "group", "versions":
+ * [preferred first]}]. NULL: no memory. Owns: caller. */
 OSM_MUST_USE json_t *osm_engine_kinds(const struct osm_engine *engine);
 /** What rules and emitters have cost since the engine began: {"us": how long that is,
  * "rules": [{"name", "emitter": bool, "module", "line", "runs", "hits": answers from the memo,

@@ -250,6 +250,12 @@ int osm_policy_watch_status(const struct osm_policy *p, struct osm_store_reader 
     return osm_engine_watch_status(p->engine, reader);
 }
 
+json_t *osm_policy_kinds(const struct osm_policy *p)
+{
+    OSM_REQUIRE(!p->busy);
+    return osm_engine_kinds(p->engine);
+}
+
 /* The thread cleans up at most, which does not look at them; a batch brings them over. */
 int osm_policy_set_roots(struct osm_policy *p, const char *roots_pem)
 {

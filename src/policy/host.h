@@ -26,6 +26,8 @@ OSM_MUST_USE int osm_policy_start(struct osm_policy **out, struct osm_loop *loop
 /** As osm_engine_watch_status. Only while not busy. */
 OSM_MUST_USE int osm_policy_watch_status(const struct osm_policy *policy,
                                          struct osm_store_reader *reader);
+/** As osm_engine_kinds. Only while not busy. */
+OSM_MUST_USE json_t *osm_policy_kinds(const struct osm_policy *policy);
 /** Roots for validation contexts, from the next batch on. Only while not busy. Errors: OSM_ENOMEM.
  */
 OSM_MUST_USE int osm_policy_set_roots(struct osm_policy *policy, const char *roots_pem);

@@ -86,6 +86,48 @@ static const char *roots_pem(void *ud)
     return r->callbacks.roots_pem(r->callbacks.ud);
 }
 
+/* Adds what @p kinds has; of one kind, the versions that are new. */
+static int add_kinds(json_t *all, const json_t *kinds)
+{
+    size_t i, n;
+    json_t *kind, *known, *version;
+    int rc = 0;
+    json_array_foreach ((json_t *)(uintptr_t)kinds, i, kind) {
+        json_t *same = NULL;
+        json_array_foreach (all, n, known)
+            if (json_equal(json_object_get(known, "kind"), json_object_get(kind, "kind")) &&
+                json_equal(json_object_get(known, "group"), json_object_get(kind, "group")))
+                same = json_object_get(known, "versions");
+        if (!same) {
+            rc |= json_array_append_new(all, json_deep_copy(kind));
+            continue;
+        }
+        json_array_foreach (json_object_get(kind, "versions"), n, version) {
+            bool has = false;
+            for (size_t k = 0; k < json_array_size(same); k++)
+                has = has || json_equal(json_array_get(same, k), version);
+            if (!has)
+                rc |= json_array_append(same, version);
+        }
+    }
+    return rc;
+}
+
+/* A candidate is looked at on all objects of the kinds that it reads, or not yet. */
+static bool loaded(void *ud, struct osm_generation *g)
+{
+    struct osm_reload *r = ud;
+    struct osm_generation *all[] = {r->active, r->previous, r->candidate};
+    json_t *kinds = json_array();
+    int rc = kinds ? 0 : -1;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] && osm_generation_kinds(all[i]))
+            rc |= add_kinds(kinds, osm_generation_kinds(all[i]));
+    bool has_all = !rc && r->callbacks.kinds(r->callbacks.ud, kinds);
+    json_decref(kinds);
+    return g != r->candidate || (has_all && r->synced);
+}
+
 static void take_trial(struct osm_reload *r, const struct osm_reload_canary *canary)
 {
     osm_free((char *)(uintptr_t)r->trial.label);
@@ -106,6 +148,7 @@ void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files,
                                                  .files = files,
                                                  .engine = r->config.engine,
                                                  .roots_pem = roots_pem,
+                                                 .loaded = loaded,
                                                  .failed = failed,
                                                  .ran = ran,
                                                  .ud = r};

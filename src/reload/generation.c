@@ -14,6 +14,7 @@ struct osm_generation {
     struct osm_timer *restart;
     struct osm_timer *again; /* what there is to send was not sent for want of memory */
     char *error;
+    json_t *kinds;
     unsigned failures;    /* in a row: sets how long to wait for a fresh engine */
     uint64_t sent, cover; /* revisions of the store */
     bool loaded, submitted, on_hold;
@@ -74,11 +75,15 @@ static void loaded(void *ud, const char *error)
         return;
     }
     g->loaded = true;
-    if (osm_policy_watch_status(g->policy, g->reader)) {
+    json_decref(g->kinds);
+    g->kinds = osm_policy_kinds(g->policy);
+    if (!g->kinds || osm_policy_watch_status(g->policy, g->reader)) {
         g->loaded = false;
         fail(g, false, "out of memory");
         return;
     }
+    if (!g->config.loaded(g->config.ud, g))
+        g->on_hold = true;
     osm_generation_flush(g);
 }
 
@@ -176,6 +181,7 @@ static void clear(struct osm_generation *g)
     osm_snapshot_unref(g->snapshot);
     osm_policy_files_unref(g->config.files);
     osm_free(g->error);
+    json_decref(g->kinds);
     osm_free(g);
 }
 
@@ -231,6 +237,11 @@ bool osm_generation_keeps_up(const struct osm_generation *g, const struct osm_ge
 {
     return g->snapshot && (g->cover >= other->cover || osm_generation_settled(g)) &&
            (!osm_generation_roots_due(g) || osm_generation_roots_due(other));
+}
+
+const json_t *osm_generation_kinds(const struct osm_generation *g)
+{
+    return g->kinds;
 }
 
 const char *osm_generation_error(const struct osm_generation *g)

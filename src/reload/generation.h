@@ -17,6 +17,9 @@ struct osm_generation_config {
     struct osm_policy_files *files;  /* a reference is taken */
     struct osm_engine_config engine; /* but for the files and the roots; borrowed for its life */
     const char *(*roots_pem)(void *ud);
+    /** Its engine is loaded, and osm_generation_kinds says what it reads. True: the store has all
+     * of it, and it begins; else it is held. */
+    bool (*loaded)(void *ud, struct osm_generation *generation);
     /** The bundle does not load (@p at_load), or a run has lost the engine's state; a fresh engine
      * follows by itself after the latter. The owner may end the generation in it. */
     void (*failed)(void *ud, struct osm_generation *generation, bool at_load, const char *error);
@@ -58,5 +61,7 @@ bool osm_generation_keeps_up(const struct osm_generation *generation,
                              const struct osm_generation *other);
 /** All objects and roots of now are in the snapshot. */
 bool osm_generation_settled(const struct osm_generation *generation);
+/** As osm_engine_kinds, of the bundle; borrowed; NULL before it is loaded. */
+const json_t *osm_generation_kinds(const struct osm_generation *generation);
 /** Why its last run failed, with what happens next; NULL: it did not. Borrowed. */
 const char *osm_generation_error(const struct osm_generation *generation);

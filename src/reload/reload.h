@@ -40,6 +40,9 @@ struct osm_reload_callbacks {
     /** Something about the generations has changed: whoever waits may look again. */
     void (*changed)(void *ud);
     const char *(*roots_pem)(void *ud);
+    /** The kinds that the generations read, all together: [{"kind", "group", "versions"}]. True:
+     * the store has all objects of them; else osm_reload_synced follows. */
+    bool (*kinds)(void *ud, const json_t *kinds);
     /** Whether the proxy is connected. */
     bool (*connected)(void *ud, const char *proxy);
     /** Its version, "1.36.4"; "" unknown; borrowed for the moment. *like_it (may be NULL): how many

@@ -1,5 +1,4 @@
-/* A source of objects: a directory of manifests now, an API server beside it later. It tells a sink
- * what exists. */
+/* A source of objects: a directory of manifests, or an API server. It tells a sink what exists. */
 #pragma once
 
 #include "loop/loop.h"
@@ -14,7 +13,8 @@ struct osm_source_sink {
     void (*put)(void *ud, struct osm_object *object);
     /** The object with this key is gone. */
     void (*gone)(void *ud, const char *key);
-    /** Everything that existed at the start has been told. Once. */
+    /** Everything that existed at the start, of the kinds that are wanted, has been told. Again,
+     * after osm_source_want has said that there is more to come. */
     void (*synced)(void *ud);
 };
 
@@ -31,14 +31,27 @@ OSM_MUST_USE int osm_source_dir_start(struct osm_source **out, struct osm_loop *
                                       struct osm_err *err);
 /** Loop thread, not from the sink; the sink is not called any more. NULL is accepted. */
 void osm_source_stop(struct osm_source *source);
-/** {"kind": "dir", "path": ..., "state": "ok"|"degraded"|"failed", "reason": ..., "files": n,
- *   "objects": n, "generation": n, "errors": [{"file": ..., "line": n, "column": n, "message": ...,
- *   "kept": true|false}]}. degraded: something is in error, or nothing has been read yet; line and
- *  column are 0 where unknown. Caller: json_decref. NULL: no memory. */
+/** Of a directory: {"kind": "dir", "path": ..., "state": "ok"|"degraded"|"failed", "reason": ...,
+ * "files": n, "objects": n, "generation": n, "errors": [{"file": ..., "line": n, "column": n,
+ * "message": ..., "kept": true|false}]}. degraded: something is in error, or nothing has been read
+ * yet; line and column are 0 where unknown. Of an API server: {"kind": "kubernetes", "path": its
+ * URL, "as": whose credentials, "server": its version, "state", "reason", "since": when it failed,
+ * seconds since 1970 or 0, "objects", "generation", "errors", "kinds": [{"kind", "group",
+ * "version", "state": "watched"|"listing"|"failing"|"denied"|"absent"|"unknown", "reason", "since",
+ * "objects", "resource_version", "lists", "watches"}]}; an error's file is "Kind.group
+ * namespace/name". Caller: json_decref. NULL: no memory. */
 json_t *osm_source_status(const struct osm_source *source);
 /** Why the source as a whole cannot be read at present (what it held is held); NULL: it can.
  * Borrowed until the next read. */
 const char *osm_source_failure(const struct osm_source *source);
-/** Reads everything again now, whatever inotify said; when it returns, the sink has been told all
- * that is in the files. */
-void osm_source_refresh(struct osm_source *source);
+/** Calls back once the sink has been told all that is in the source at this moment; @p failure:
+ * NULL, or why that cannot be said. Once, now (always, of a directory) or later; borrowed.
+ * @p done may be NULL. */
+typedef void osm_source_refreshed_fn(void *ud, const char *failure);
+void osm_source_refresh(struct osm_source *source, osm_source_refreshed_fn *done, void *ud);
+/** Whoever asked with this @p ud is not called back. */
+void osm_source_forget(struct osm_source *source, void *ud);
+/** The kinds that somebody reads, beside those that the host needs: [{"kind", "group", "versions":
+ * [preferred first]}], instead of those that were wanted before. A source may tell of others too.
+ * True: the sink knows all of them already; else its synced() follows. */
+bool osm_source_want(struct osm_source *source, const json_t *kinds);

@@ -28,6 +28,7 @@ LAYERS = {
     "ca": 25,
     "inject": 26,
     "validate": 26,
+    "kube": 28,
     "source": 30,
     "policy": 30,
     "reload": 35,

@@ -318,12 +318,14 @@ json_t *osm_engine_kinds(const struct osm_engine *e)
     json_t *kinds = json_array();
     for (size_t i = 0; kinds && i < e->decls_len; i++) {
         const struct osm_decl *d = e->decls[i];
+        const char *dot = strchr(d->name, '.'); /* acme.Quota: a Quota in the manifests */
         json_t *versions = d->type == OSM_DECL_KIND ? json_array() : NULL;
         for (size_t n = 0; versions && d->versions[n]; n++)
             (void)json_array_append_new(versions, json_string(d->versions[n]));
         if (versions)
-            (void)json_array_append_new(kinds, json_pack("{s:s, s:s, s:o}", "kind", d->name,
-                                                         "group", d->group, "versions", versions));
+            (void)json_array_append_new(kinds, json_pack("{s:s, s:s, s:o}", "kind",
+                                                         dot ? dot + 1 : d->name, "group", d->group,
+                                                         "versions", versions));
     }
     return kinds;
 }

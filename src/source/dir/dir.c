@@ -406,12 +406,15 @@ static void on_event(void *ud, enum osm_watch_event event, const char *rel)
     osm_timer_start(d->quiet, delay_ms, 0);
 }
 
-static void dir_refresh(struct osm_source *source)
+/* Everything is read again, whatever inotify said. */
+static void dir_refresh(struct osm_source *source, osm_source_refreshed_fn *done, void *ud)
 {
     struct dir *d = (struct dir *)source;
     if (d->watch)
         osm_watch_drain(d->watch);
     scan(d, true);
+    if (done)
+        done(ud, *d->failure ? d->failure : NULL);
 }
 
 /* --- status and life --- */

@@ -97,6 +97,13 @@ static inline const char *on_version(void *ud, const char *proxy, size_t *like_i
     return "";
 }
 
+static inline bool on_kinds(void *ud, const json_t *kinds)
+{
+    (void)ud;
+    (void)kinds;
+    return true;
+}
+
 static inline bool on_connected(void *ud, const char *uuid)
 {
     (void)ud;
@@ -197,8 +204,8 @@ static inline void start(struct rig *rig)
                    .osm_namespace = "osm-system",
                    .trust_domain = "cluster.local"},
     };
-    const struct osm_reload_callbacks callbacks = {rig,      on_publish,   on_changed,
-                                                   on_roots, on_connected, on_version};
+    const struct osm_reload_callbacks callbacks = {rig,      on_publish,   on_changed, on_roots,
+                                                   on_kinds, on_connected, on_version};
     if (osm_reload_start(&rig->reload, &config, &callbacks, &err))
         fail_msg("%s", err.msg);
     osm_reload_synced(rig->reload);

@@ -196,7 +196,7 @@ static inline void rename_file(struct fixture *f, const char *from, const char *
 static inline void started(struct fixture *f)
 {
     start(f);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
 }
 
 static inline void expect_origin(struct fixture *f, const char *key, const char *origin)

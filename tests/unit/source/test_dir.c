@@ -7,15 +7,15 @@ static void test_tells_what_is_there_then_what_changed(void **state)
     write_file(f, "a.yaml", service_a);
     start(f);
     assert_int_equal(f->puts, 0); /* nothing before the caller has the source */
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_int_equal(f->synced, 1);
     assert_non_null(get(f, "/Service/default/a"));
     assert_string_equal(get(f, "/Service/default/a")->origin, "a.yaml:1");
     write_file(f, "b.yaml", service_b);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_non_null(get(f, "/Service/default/b"));
     remove_file(f, "a.yaml");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_null(get(f, "/Service/default/a"));
     assert_int_equal(f->puts, 2);
     assert_int_equal(f->gones, 1);
@@ -74,10 +74,10 @@ static void test_lists_are_taken_apart(void **state)
     expect_origin(f, "/Pod/default/p", "pods.yaml:4");
     expect_state(f, "ok", 0);
     write_file(f, "none.yaml", "{apiVersion: v1, kind: List, items: {}}");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     expect_error(f, 0, "none.yaml", 1, 1, "items: must be a list", true);
     write_file(f, "none.yaml", "{apiVersion: v1, kind: List, items: [7]}");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     expect_error(f, 0, "none.yaml", 1, 1, "", true);
 }
 
@@ -115,19 +115,19 @@ static void test_a_broken_file_keeps_its_last_good_objects(void **state)
     write_file(f, "a.yaml", service_a);
     started(f);
     write_file(f, "a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a\nspec: x\n");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_a(f));
     assert_int_equal(f->gones, 0);
     expect_state(f, "degraded", 1);
     expect_error(f, 0, "a.yaml", 4, 5, "", true);
     write_file(f, "a.yaml", service_b);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_only_b(f));
     expect_state(f, "ok", 0);
     write_file(f, "a.yaml", "{");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     remove_file(f, "a.yaml");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_int_equal(f->objects.count, 0);
     expect_state(f, "ok", 0);
 }
@@ -142,7 +142,7 @@ static void test_a_file_that_is_broken_at_the_start_gives_nothing(void **state)
     assert_int_equal(f->synced, 1);
     expect_error(f, 0, "a.yaml", 2, 1, "", false);
     write_file(f, "a.yaml", service_a);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_both(f));
     expect_state(f, "ok", 0);
 }
@@ -157,7 +157,7 @@ static void test_a_file_is_one_unit(void **state)
     write_file(
         f, "a.yaml",
         "{apiVersion: v1, kind: Service, metadata: {name: b}}\n---\n\nmetadata: {name: x}\n");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_a(f));
     assert_null(get(f, "/Service/default/b"));
     expect_error(f, 0, "a.yaml", 4, 1, "apiVersion: is missing", true);
@@ -184,7 +184,7 @@ static void test_of_one_object_in_two_files_the_first_file_wins(void **state)
     write_file(f, "a.yaml", service_a);
     write_file(f, "c.yaml",
                "\n{apiVersion: v1, kind: Service, metadata: {name: a, labels: {x: y}}}");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     expect_origin(f, "/Service/default/a", "a.yaml:1");
     expect_state(f, "degraded", 2);
     expect_error(f, 0, "b.yaml", 1, 1, "Service default/a (b.yaml:1) is left out: a.yaml:1 has it",
@@ -192,7 +192,7 @@ static void test_of_one_object_in_two_files_the_first_file_wins(void **state)
     expect_error(f, 1, "c.yaml", 2, 1, "(c.yaml:2) is left out: a.yaml:1 has it", false);
     remove_file(f, "a.yaml");
     remove_file(f, "b.yaml");
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     expect_origin(f, "/Service/default/a", "c.yaml:2");
     assert_int_equal(f->gones, 0); /* it was never gone */
     expect_state(f, "ok", 0);
@@ -206,7 +206,7 @@ static void test_a_file_that_is_too_large_is_refused(void **state)
     int fd = open(path_of(f, "a.yaml"), O_WRONLY);
     assert_int_equal(ftruncate(fd, (4 << 20) + 1), 0);
     close(fd);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_a(f));
     expect_error(f, 0, "a.yaml", 0, 0, "is larger than 4194304 bytes", true);
 }
@@ -218,7 +218,7 @@ static void test_a_name_that_cannot_be_resolved_keeps_its_objects(void **state)
     started(f);
     remove_file(f, "a.yaml");
     link_to(f, "a.yaml", "a.yaml"); /* a link to itself */
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_a(f));
     expect_error(f, 0, "a.yaml", 0, 0, "cannot be read", true);
 }
@@ -229,7 +229,7 @@ static void refresh_as_nobody(struct fixture *f)
     bool is_root = geteuid() == 0;
     if (is_root)
         assert_int_equal(seteuid(65534), 0);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     if (is_root)
         assert_int_equal(seteuid(0), 0);
 }

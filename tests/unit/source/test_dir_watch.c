@@ -29,12 +29,12 @@ static void test_a_missing_root_holds_everything(void **state)
     write_file(f, "a.yaml", service_a);
     started(f);
     move_root(f, true);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_a(f));
     assert_int_equal(f->gones, 0);
     expect_state(f, "failed", 0);
     move_root(f, false);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     expect_state(f, "ok", 0);
     assert_int_equal(f->puts, 1);
 }
@@ -46,15 +46,15 @@ static void test_a_root_replaced_by_an_empty_one_holds_everything(void **state)
     started(f);
     move_root(f, true);
     assert_int_equal(mkdir(f->dir, 0755), 0);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_a(f));
     expect_state(f, "failed", 0);
     write_file(f, "b.yaml", service_b); /* it is a directory of manifests after all */
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_only_b(f));
     expect_state(f, "ok", 0);
     remove_file(f, "b.yaml"); /* the same directory emptied is meant */
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_int_equal(f->objects.count, 0);
     expect_state(f, "ok", 0);
     assert_int_equal(rmdir(f->dir), 0);
@@ -136,7 +136,7 @@ static void test_a_writer_is_waited_for(void **state)
     assert_true(write(fd, "---\n", 4) == 4);
     assert_true(write(fd, service_a, strlen(service_a)) > 0);
     close(fd);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_both(f));
     assert_int_equal(f->gones, 0);
 }
@@ -230,7 +230,7 @@ static void test_refresh_sees_what_was_just_written(void **state)
     started(f);
     for (int i = 0; i < 50; i++) { /* same size, and often the same time stamp */
         write_file(f, "m.yaml", i % 2 ? service_a : service_b);
-        osm_source_refresh(f->source);
+        osm_source_refresh(f->source, NULL, NULL);
         assert_true(i % 2 ? has_a(f) && f->objects.count == 1 : has_only_b(f));
     }
 }
@@ -241,10 +241,10 @@ static void test_unchanged_files_are_told_once(void **state)
     write_file(f, "a.yaml", service_a);
     write_file(f, "b.yaml", service_b);
     started(f);
-    osm_source_refresh(f->source);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
+    osm_source_refresh(f->source, NULL, NULL);
     write_file(f, "a.yaml", service_a); /* written again, the same bytes */
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_int_equal(f->puts, 2);
     json_t *status = osm_source_status(f->source);
     assert_int_equal(json_integer_value(json_object_get(status, "generation")), 1);
@@ -262,13 +262,13 @@ static void test_no_memory_holds_and_recovers(void **state)
     int failed = 0;
     for (long n = 0; n < 400; n += 3) {
         osm_mem_fail_at(n);
-        osm_source_refresh(f->source);
+        osm_source_refresh(f->source, NULL, NULL);
         osm_mem_fail_at(-1);
         failed += is_failed(f);
         assert_true(has_a(f));
     }
     assert_true(failed > 3);
-    osm_source_refresh(f->source);
+    osm_source_refresh(f->source, NULL, NULL);
     assert_true(has_both(f));
     expect_state(f, "ok", 0);
 }

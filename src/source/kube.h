@@ -1,0 +1,18 @@
+/* An API server as a source of objects.
+ *
+ *   discovery --which kinds, which versions--> a reflector per kind --put, gone--> sink
+ *
+ * What the host needs (Namespaces, Services, Pods, EndpointSlices, Endpoints) and what the policies
+ * ask for is listed and watched. A kind that the server lacks has no objects; it is looked for
+ * again when a CustomResourceDefinition changes, and now and then. A kind that may not be read is
+ * reported, and the rest goes on. While the server cannot be reached what it last said stands; what
+ * is listed then replaces it. */
+#pragma once
+
+#include "kube/config.h"
+#include "source/source.h"
+
+/** Takes what @p config holds. Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
+                                       struct osm_kube_config *config,
+                                       const struct osm_source_sink *sink, struct osm_err *err);
