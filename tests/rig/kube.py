@@ -245,8 +245,15 @@ class Kube:
         until(self.ready, "the API server is ready again", START_S)
 
     def freeze_apiserver(self) -> None:
-        """It answers nothing any more, and its connections stay open."""
+        """It answers nothing any more, and its connections stay open. Each of its threads has stopped."""
         self.apiserver.send(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.apiserver.process.pid}/task")
+
+        def stopped() -> bool:
+            stats = [stat.read_text() for stat in tasks.glob("*/stat")]
+            return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+        until(stopped, "the server has stopped")
 
     def thaw_apiserver(self) -> None:
         """It goes on where it was."""
