@@ -337,18 +337,18 @@ class Kube:
         if self._with_controllers:
             until(lambda: self.api.get("v1", "ServiceAccount", name, "default"), f"the default account of {name}", 60.0)
 
-    def crd(self, manifest: Object) -> None:
-        """Installs a CustomResourceDefinition; returns when objects of all its served versions are accepted."""
-        self.api.apply(manifest)
-        name, spec = manifest["metadata"]["name"], manifest["spec"]
-        for version in (v["name"] for v in spec["versions"] if v["served"]):
-            path = f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
-            until(lambda path=path: self.api.raw("GET", path)[0] == 200, f"{name} is served as {version}", 60.0)
-            until(
-                lambda v=version: self.api.serves(f"{spec['group']}/{v}", spec["names"]["kind"]),
-                f"{name} is listed",
-                60.0,
-            )
+    def crd(self, *manifests: Object) -> None:
+        """Installs CustomResourceDefinitions; returns when objects of all their served versions are accepted."""
+        for manifest in manifests:
+            self.api.apply(manifest)
+        for manifest in manifests:
+            spec = manifest["spec"]
+            names = spec["names"]
+            for version in (f"{spec['group']}/{v['name']}" for v in spec["versions"] if v["served"]):
+                path = f"/apis/{version}/{names['plural']}"
+                until(lambda path=path: self.api.raw("GET", path)[0] == 200, f"{path} is served", 60.0)
+                if not self.api.knows(version, names["kind"]):
+                    until(lambda v=version, k=names["kind"]: self.api.serves(v, k), f"{path} is listed", 60.0)
 
     def forget_namespace(self, name: str) -> None:
         """Asks for the deletion of a namespace; does not wait, it takes seconds."""

@@ -129,16 +129,20 @@ class Api:
                         found[api_version, kind] = resource["resource"], resource["scope"] == "Namespaced"
         self._kinds = found
 
+    def knows(self, api_version: str, kind: str) -> bool:
+        """Whether the server has listed a kind when it was last asked for all of them."""
+        return (api_version, kind) in self._kinds
+
     def serves(self, api_version: str, kind: str) -> bool:
         """Whether the server lists a kind now."""
         self._discover()
-        return (api_version, kind) in self._kinds
+        return self.knows(api_version, kind)
 
     def path(self, api_version: str, kind: str, ns: str = "", name: str = "", sub: str = "") -> str:
         """Where an object, or with no name all of a kind, is; LookupError for a kind that the server does not have."""
-        if (api_version, kind) not in self._kinds:
+        if not self.knows(api_version, kind):
             self._discover()
-        if (api_version, kind) not in self._kinds:
+        if not self.knows(api_version, kind):
             raise LookupError(f"the API server has no {kind} of {api_version}")
         plural, namespaced = self._kinds[api_version, kind]
         path = f"/{'apis' if '/' in api_version else 'api'}/{api_version}"

@@ -6,8 +6,8 @@
         kube.kubectl("apply", "-f", "shop.yaml")            # its pods run too: see ROLES
         world.wait()
 
-Endpoints are the controllers' work, and ClusterIPs the server's. The daemon reads the server with the flags that
-`source` gives; without, it reads a directory in which a mirror keeps what the server has.
+Endpoints are the controllers' work, and ClusterIPs the server's. What is left of a world in the server goes when it
+is closed.
 
 Pods that are made elsewhere, by a Deployment for example, are run when they are in a namespace of this world's and
 the image of a container stands for an application of the rig. Until a webhook does, they get the label of a sidecar
@@ -28,19 +28,11 @@ from .daemon import CommandError
 from .kube import Kube
 from .kube_api import Object
 from .kube_crds import KINDS, mesh_kinds
-from .kube_mirror import Mirror
 from .kubelet import Kubelet
 from .pod import Pod
 from .waiting import until
 from .world import World
 
-CORE = [
-    ("v1", "Namespace"),
-    ("v1", "Pod"),
-    ("v1", "Service"),
-    ("v1", "ServiceAccount"),
-    ("discovery.k8s.io/v1", "EndpointSlice"),
-]
 CONTROLLED = [("apps/v1", "Deployment"), ("apps/v1", "StatefulSet")]
 UUID = "osm-proxy-uuid"
 APPS = "rig-apps"
@@ -69,8 +61,9 @@ def environment(pod: Object, container: Object, address: str) -> dict[str, str]:
 
 
 class KubeWorld(World):
-    """One mesh in an API server. `source`: the daemon's flags; none: a mirror. `roles`: what stands for a
-    container, in apps.py's words; [] for one that is not run."""
+    """One mesh in an API server, alone there if its daemon is to see no other. `kubeconfig`: whose rights the
+    daemon has, the administrator's by default. `roles`: what stands for a container, in apps.py's words; [] for one
+    that is not run."""
 
     def __init__(
         self,
@@ -78,30 +71,20 @@ class KubeWorld(World):
         kubelet: Kubelet,
         folder: Path | None = None,
         *,
-        source: Sequence[str] | None = None,
+        kubeconfig: Path | None = None,
         roles: Callable[[Object], list[str]] = roles_of,
         **options: Any,
     ) -> None:
         self.kube, self.kubelet, self._roles = kube, kubelet, roles
-        self._mirrored = source is None
-        self._mirror: Mirror | None = None
         self._owned: set[str] = set()  # namespaces
         self._tended: dict[str, Pod] = {}  # pods that the kubelet knows, by uid
         self._not_ready: set[str] = set()  # pods whose manifests say so
         self._texts: dict[str, list[tuple[str, str, str]]] = {}
+        source = ["--source", "kubernetes", f"--kubeconfig={kubeconfig or kube.kubeconfig}"]
         super().__init__(folder, source=source, **options)
 
     def __enter__(self) -> KubeWorld:
-        for crd in mesh_kinds():
-            if not self.kube.api.serves(
-                f"{crd['spec']['group']}/{crd['spec']['versions'][0]['name']}", crd["spec"]["names"]["kind"]
-            ):
-                self.kube.api.apply(crd)
-        for group, kind, _, versions in KINDS:
-            until(lambda g=group, k=kind, v=versions[0]: self.kube.api.serves(f"{g}/{v}", k), f"{kind} is served", 60.0)
-        if self._mirrored:
-            kinds = CORE + [(f"{group}/{versions[0]}", kind) for group, kind, _, versions in KINDS]
-            self._mirror = Mirror(self.kube.api, kinds, self.path, self.write)
+        self.kube.crd(*mesh_kinds())
         self.kubelet.runners.append(self)
         super().__enter__()
         return self
@@ -111,9 +94,6 @@ class KubeWorld(World):
         super().close()
         if self in self.kubelet.runners:
             self.kubelet.runners.remove(self)
-        if self._mirror:
-            self._mirror.close()
-            self._mirror = None
         with contextlib.suppress(OSError):  # the server may have ended before
             for ns in self._owned:
                 self.kube.forget_namespace(ns)
@@ -412,8 +392,6 @@ class KubeWorld(World):
             until(done, "controllers and kubelet are done", 60.0, poll=0.05)
         except AssertionError as error:
             raise AssertionError(f"{error}: {left}") from None
-        if self._mirror:
-            self._mirror.caught_up()
         super().wait(timeout)
 
 
