@@ -12,6 +12,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* How much of a diff a person reads; -o json has all of it. */
 enum {
@@ -315,10 +316,11 @@ static void print_notes(const json_t *diff)
                       " of the objects: their namespaces are not of the mesh\n",
                       outside);
     if (json_is_true(json_object_get(diff, "bare")))
-        (void)fprintf(stderr,
-                      "osm: the policies hold no file of %s, so all that it says would be gone: "
-                      "name that directory first to lay others over it\n",
-                      json_string_value(json_array_get(json_object_get(diff, "layers"), 0)));
+        (void)fprintf(
+            stderr,
+            "osm: the policies hold no file of %s, which cannot be read here, so all that "
+            "it says would be gone: name a copy of it first to lay others over it\n",
+            json_string_value(json_array_get(json_object_get(diff, "layers"), 0)));
     if (json_is_true(json_object_get(diff, "behind")))
         (void)fprintf(stderr, "osm: the daemon is translating newer objects just now: the diff may "
                               "hold what they change\n");
@@ -414,11 +416,52 @@ static int read_policies(json_t *args, const char *const *dirs, struct osm_err *
     return rc;
 }
 
+static bool is_among(const struct stat *dir, const char *const *dirs)
+{
+    struct stat st;
+    for (size_t i = 0; dirs[i]; i++)
+        if (!stat(dirs[i], &st) && st.st_dev == dir->st_dev && st.st_ino == dir->st_ino)
+            return true;
+    return false;
+}
+
+/* The directory of the shipped policies, as the daemon names it: osm_free. NULL: it cannot be read
+ * here, or is one of @p dirs. */
+static char *shipped_dir(const struct osm_cli *cli, const char *const *dirs)
+{
+    struct osm_err err = {0};
+    json_t *list = NULL;
+    char *dir = NULL;
+    struct stat st;
+    if (osm_client_ask(cli->socket_path, "policy.list", NULL, ASK_TIMEOUT_MS, &list, &err))
+        return NULL;
+    const char *first = json_string_value(json_array_get(json_object_get(list, "layers"), 0));
+    if (first && !stat(first, &st) && S_ISDIR(st.st_mode) && !is_among(&st, dirs))
+        dir = osm_strdup(first);
+    json_decref(list);
+    return dir;
+}
+
+/* As `osm policy apply` would lay them: over the shipped ones. */
 int osm_cli_policy_diff(const struct osm_cli *cli, const char *const *dirs)
 {
     struct osm_err err = {0};
+    size_t n = 0, at = 0;
+    while (dirs[n])
+        n++;
     json_t *args = json_object();
-    if (args && !read_policies(args, dirs, &err))
+    char *shipped = shipped_dir(cli, dirs);
+    const char **all = osm_alloc_array(n + 2, sizeof *all);
+    int rc = args && all ? 0 : osm_fail(&err, OSM_ENOMEM, "out of memory");
+    if (!rc && shipped)
+        all[at++] = shipped;
+    for (size_t i = 0; !rc && i < n; i++)
+        all[at++] = dirs[i];
+    if (!rc)
+        rc = read_policies(args, all, &err);
+    osm_free(all);
+    osm_free(shipped);
+    if (!rc)
         return ask(cli, args);
     json_decref(args);
     return complain(&err);

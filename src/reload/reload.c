@@ -167,15 +167,24 @@ static json_t *candidate_status(const struct osm_reload *r)
                      "canary", osm__canary_status(r));
 }
 
+static json_t *layers(const struct osm_reload *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && r->config.dirs[i]; i++)
+        (void)json_array_append_new(list, json_string(r->config.dirs[i]));
+    return list;
+}
+
 json_t *osm_reload_status(const struct osm_reload *r)
 {
     json_t *history = json_array();
     for (size_t i = json_array_size(r->history); history && i-- > 0;)
         (void)json_array_append(history, json_array_get(r->history, i));
-    return json_pack("{s:I, s:s?, s:s, s:b, s:b, s:o, s:b, s:s?, s:o, s:O}", "generation",
+    return json_pack("{s:I, s:s?, s:s, s:o, s:b, s:b, s:o, s:b, s:s?, s:o, s:O}", "generation",
                      (json_int_t)(r->active ? osm_generation_id(r->active) : 0), "digest",
                      r->active ? osm_generation_files(r->active)->digest : NULL, "state",
-                     r->active ? "active" : "none", "watched", r->previous != NULL, "standing_in",
-                     r->standing_in, "candidate", candidate_status(r), "applied", r->applied,
-                     "problem", r->problem, "generations", history, "quarantine", r->quarantine);
+                     r->active ? "active" : "none", "layers", layers(r), "watched",
+                     r->previous != NULL, "standing_in", r->standing_in, "candidate",
+                     candidate_status(r), "applied", r->applied, "problem", r->problem,
+                     "generations", history, "quarantine", r->quarantine);
 }

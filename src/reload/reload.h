@@ -134,7 +134,8 @@ OSM_MUST_USE int osm_reload_ask(struct osm_reload *reload, osm_policy_work_fn *w
 /** The policies in force, and the number of their generation; borrowed until the next one. NULL:
  * none are. */
 struct osm_policy_files *osm_reload_files(const struct osm_reload *reload, uint64_t *generation);
-/** {"generation", "digest", "state": "active" or "none", "watched": bool, "standing_in": what is
+/** {"generation", "digest", "state": "active" or "none", "layers": [the daemon's directories, the
+ * shipped one first], "watched": bool, "standing_in": what is
  * served is what the generation before said last, without what authorises and has changed since,
  * "candidate": null or
  * {"digest", "state", "reasons", "canary": null or {"proxies": ["namespace/pod"...],

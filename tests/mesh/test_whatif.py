@@ -160,9 +160,13 @@ def test_rules_in_error_are_told_with_their_lines(world: World, tmp_path: Path) 
     assert "error: acme/bad.lua:1: ouch (" in text
 
 
-def test_rules_without_the_shipped_ones(world: World, tmp_path: Path) -> None:
-    """All would be gone; and what was probably forgotten is told."""
-    done = run(world, "policy", "diff", write(tmp_path, timeout="return { api = 1, rules = {} }"))
+def test_rules_are_laid_over_the_shipped_ones(world: World, tmp_path: Path) -> None:
+    """As `osm policy apply` lays them; a whole bundle is --policies, as for the daemon. What was probably forgotten
+    there is told."""
+    overlay = write(tmp_path, timeout=TIMEOUT)
+    alone, behind = (told(world, "policy", "diff", *dirs) for dirs in ([overlay], [SHIPPED, overlay]))
+    assert alone["groups"] == behind["groups"] != []
+    done = run(world, "diff", "--policies", write(tmp_path, timeout="return { api = 1, rules = {} }"))
     assert done.returncode in (ERROR, SOMETHING), done.stderr
     assert f"the policies hold no file of {SHIPPED}" in done.stderr
 
