@@ -208,7 +208,7 @@ static int want_kind(struct kube *s, const json_t *wanted)
     if (!rc && !k)
         rc = add_kind(s, group, kind, versions, &k);
     if (!rc && k->use == OSM__KUBE_OBJECTS) {
-        bool needs_all = !k->whole && k->base && !k->asked;
+        bool needs_all = !k->whole && osm__kube_is_trimmed(group, kind);
         k->asked = true;
         k->whole = true;
         if (needs_all && k->running) { /* what was left out of its objects is wanted now */

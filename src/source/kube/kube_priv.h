@@ -92,6 +92,9 @@ void osm__kind_name(const struct osm__kube_kind *kind, char *out, size_t size);
 OSM_MUST_USE int osm__kube_trim(json_t *object, const char *group, const char *version,
                                 const char *kind, bool whole);
 
+/** Whether an object of the kind is less than whole unless it has to be. */
+bool osm__kube_is_trimmed(const char *group, const char *kind);
+
 /* --- look.c --- */
 
 struct osm__kube_look {
