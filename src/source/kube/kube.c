@@ -135,6 +135,8 @@ static void place(struct kube *s, struct osm__kube_kind *k)
     const struct osm_kube_resource *resource = osm_kube_resources_find(
         &s->look.found, k->group, k->kind, (const char *const *)k->versions, &others);
     bool unsure = osm_kube_resources_stale(&s->look.found, k->group) || s->look.not_ready;
+    if (s->look.by_group && k->born >= s->look.good) /* its group was not asked about */
+        unsure = s->look.again = true;
     if (resource) {
         if (osm__kind_run(k, resource))
             osm_log(OSM_LOG_SOURCE, OSM_LOG_ERROR, "kind is not watched: out of memory");

@@ -46,6 +46,7 @@ struct osm__kube_kind {
     bool running;        /* it is there */
     unsigned absences;   /* in a row, where it was there before */
     uint64_t absent_at;  /* the look that counted last */
+    uint64_t born;       /* the last look that had begun before it was wanted */
     bool no_stream;      /* a streaming list did not come to its end */
     char *served_others; /* versions that are served, none of which can be read; NULL */
     char *version, *plural, *path;
@@ -104,6 +105,7 @@ struct osm__kube_look {
     struct osm_kube_resources found;
     unsigned open;
     bool under_way, failed, not_ready, again;
+    bool by_group;     /* an older server: only of groups wanted when it began is it known */
     bool doubtful;     /* something seems to be gone: a second look soon */
     bool can_stream;   /* of the server that answers now */
     unsigned failures; /* in a row */
