@@ -17,6 +17,7 @@ from kube_meshes import (
     metric,
     namespace,
     pod,
+    service,
     shop,
     source,
     until_state,
@@ -312,6 +313,25 @@ def test_kube_namespace_of_5000_pods_that_goes_at_once(fake: FakeKube, daemon: D
     daemon.applied()
     assert not granted(daemon, "blue")
     assert kind(daemon, "Pod")["objects"] == 2
+
+
+def test_kube_10000_services_are_listed_in_pages_A_K8S_11(fake: FakeKube, tmp_path: Path) -> None:
+    """500 at a time, each page where the one before ended; the first configuration is there within a minute."""
+    for n in range(10000):
+        crowd = service("blue", f"crowd-{n}", f"crowd-{n}")
+        crowd["spec"]["clusterIP"] = f"10.97.{n // 250}.{n % 250}"
+        fake.put(crowd)
+    one = kube_daemon(tmp_path / "d", fake.kubeconfig).start()
+    try:
+        until(lambda: one.status()["snapshot"] > 0, "it serves", 60)
+        assert kind(one, "Service")["objects"] == 10001
+        assert kind(one, "Service")["lists"] == 1
+        asked = [each.query for each in fake.requests if each.plural == "services" and each.verb == "list"]
+        assert [each.get("continue") for each in asked] == [None, *(str(n * 500) for n in range(1, 21))]
+        assert {each["limit"] for each in asked} == {"500"}
+        assert granted(one, "blue")
+    finally:
+        one.stop()
 
 
 def test_kube_token_that_is_refused_and_restored(fake: FakeKube, daemon: Daemon) -> None:

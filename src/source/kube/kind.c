@@ -393,6 +393,7 @@ struct osm__kube_kind *osm__kind_new(struct kube *source, const char *group, con
     if (!k)
         return NULL;
     k->source = source;
+    k->born = source->look.began;
     k->group = osm_strdup(group);
     k->kind = osm_strdup(kind);
     k->timer = osm_timer_new(source->loop, ask, k);

@@ -135,6 +135,8 @@ static void place(struct kube *s, struct osm__kube_kind *k)
     const struct osm_kube_resource *resource = osm_kube_resources_find(
         &s->look.found, k->group, k->kind, (const char *const *)k->versions, &others);
     bool unsure = osm_kube_resources_stale(&s->look.found, k->group) || s->look.not_ready;
+    if (s->look.by_group && k->born >= s->look.good) /* its group was not asked about */
+        unsure = s->look.again = true;
     if (resource) {
         if (osm__kind_run(k, resource))
             osm_log(OSM_LOG_SOURCE, OSM_LOG_ERROR, "kind is not watched: out of memory");
@@ -208,7 +210,7 @@ static int want_kind(struct kube *s, const json_t *wanted)
     if (!rc && !k)
         rc = add_kind(s, group, kind, versions, &k);
     if (!rc && k->use == OSM__KUBE_OBJECTS) {
-        bool needs_all = !k->whole && k->base && !k->asked;
+        bool needs_all = !k->whole && osm__kube_is_trimmed(group, kind);
         k->asked = true;
         k->whole = true;
         if (needs_all && k->running) { /* what was left out of its objects is wanted now */

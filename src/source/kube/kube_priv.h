@@ -46,6 +46,7 @@ struct osm__kube_kind {
     bool running;        /* it is there */
     unsigned absences;   /* in a row, where it was there before */
     uint64_t absent_at;  /* the look that counted last */
+    uint64_t born;       /* the last look that had begun before it was wanted */
     bool no_stream;      /* a streaming list did not come to its end */
     char *served_others; /* versions that are served, none of which can be read; NULL */
     char *version, *plural, *path;
@@ -92,6 +93,9 @@ void osm__kind_name(const struct osm__kube_kind *kind, char *out, size_t size);
 OSM_MUST_USE int osm__kube_trim(json_t *object, const char *group, const char *version,
                                 const char *kind, bool whole);
 
+/** Whether an object of the kind is less than whole unless it has to be. */
+bool osm__kube_is_trimmed(const char *group, const char *kind);
+
 /* --- look.c --- */
 
 struct osm__kube_look {
@@ -101,6 +105,7 @@ struct osm__kube_look {
     struct osm_kube_resources found;
     unsigned open;
     bool under_way, failed, not_ready, again;
+    bool by_group;     /* an older server: only of groups wanted when it began is it known */
     bool doubtful;     /* something seems to be gone: a second look soon */
     bool can_stream;   /* of the server that answers now */
     unsigned failures; /* in a row */

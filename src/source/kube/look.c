@@ -133,10 +133,12 @@ static void take(struct osm__kube_look *look, const struct asking *asking, const
         return;
     }
     json_t *versions = osm_kube_group_versions(document);
-    if (versions)
+    if (versions) {
+        look->by_group = true;
         ask_each(look, versions);
-    else if (osm_kube_resources_add(&look->found, document, asking->rank, &err))
+    } else if (osm_kube_resources_add(&look->found, document, asking->rank, &err)) {
         fail(look, asking->path, 0, err.msg);
+    }
     json_decref(versions);
 }
 
@@ -228,7 +230,7 @@ static void begin(struct osm__kube_look *look)
     static const char *const paths[] = {"/version", "/readyz", "/api", "/apis"};
     osm_kube_resources_clear(&look->found);
     look->under_way = true;
-    look->failed = look->not_ready = false;
+    look->failed = look->not_ready = look->by_group = false;
     look->number = ++look->began;
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         ask(look, paths[i], 0);

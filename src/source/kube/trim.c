@@ -98,6 +98,21 @@ static void trim_metadata(json_t *metadata)
         (void)json_object_del(metadata, "annotations");
 }
 
+static bool is_pod(const char *group, const char *kind)
+{
+    return !*group && !strcmp(kind, "Pod");
+}
+
+static bool is_slice(const char *group, const char *kind)
+{
+    return !strcmp(group, "discovery.k8s.io") && !strcmp(kind, "EndpointSlice");
+}
+
+bool osm__kube_is_trimmed(const char *group, const char *kind)
+{
+    return is_pod(group, kind) || is_slice(group, kind);
+}
+
 int osm__kube_trim(json_t *object, const char *group, const char *version, const char *kind,
                    bool whole)
 {
@@ -105,9 +120,9 @@ int osm__kube_trim(json_t *object, const char *group, const char *version, const
     int rc = 0;
     if (json_is_object(metadata))
         trim_metadata(metadata);
-    if (!whole && !*group && !strcmp(kind, "Pod"))
+    if (!whole && is_pod(group, kind))
         trim_pod(object);
-    if (!whole && !strcmp(group, "discovery.k8s.io") && !strcmp(kind, "EndpointSlice"))
+    if (!whole && is_slice(group, kind))
         trim_slice(object);
     if (!json_object_get(object, "kind"))
         rc = json_object_set_new(object, "kind", json_string(kind));
