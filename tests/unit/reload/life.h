@@ -59,7 +59,8 @@ struct rig {
     bool (*until)(struct rig *rig);
     uint64_t deadline_ms;
     bool late;
-    struct osm_snapshot *served; /* NULL: nothing yet */
+    struct osm_snapshot *served;    /* NULL: nothing yet */
+    struct osm_snapshot *at_answer; /* what was served when the last answer came */
     size_t published, answers;
     json_int_t known;            /* the newest generation, before something is done */
     char state[32], reason[256]; /* of the last answer; "" where it could not be put into words */
@@ -117,6 +118,8 @@ static inline void on_answer(void *ud, const json_t *outcome)
     const char *state = json_string_value(json_object_get(outcome, "state"));
     const char *reason = json_string_value(json_object_get(outcome, "reason"));
     rig->answers++;
+    osm_snapshot_unref(rig->at_answer);
+    rig->at_answer = rig->served ? osm_snapshot_ref(rig->served) : NULL;
     (void)snprintf(rig->state, sizeof rig->state, "%s", state ? state : "");
     (void)snprintf(rig->reason, sizeof rig->reason, "%s", reason ? reason : "");
 }
@@ -250,6 +253,7 @@ static inline int tear_down(void **state)
     osm_timer_free(rig->look);
     osm_loop_free(rig->loop);
     osm_snapshot_unref(rig->served);
+    osm_snapshot_unref(rig->at_answer);
     osm_store_free(rig->store);
     assert_int_equal(nftw(rig->root, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
     osm_free(rig);
@@ -270,14 +274,19 @@ static inline bool holds(const struct osm_bytes *body, const unsigned char *piec
 
 /* The only proxy's only cluster has this connect_timeout (field 4: a Duration with field 1, the
  * seconds, below 128). */
-static inline bool serves(const struct rig *rig, int seconds)
+static inline bool snapshot_says(const struct osm_snapshot *snapshot, int seconds)
 {
     const unsigned char piece[] = {0x22, 0x02, 0x08, (unsigned char)seconds};
-    assert_non_null(rig->served);
-    assert_int_equal(rig->served->proxies_len, 1);
-    const struct osm_snapshot_proxy *proxy = &rig->served->proxies[0];
+    assert_non_null(snapshot);
+    assert_int_equal(snapshot->proxies_len, 1);
+    const struct osm_snapshot_proxy *proxy = &snapshot->proxies[0];
     assert_int_equal(proxy->cls->types[OSM_XDS_CDS].len, 1);
     return holds(proxy->cls->types[OSM_XDS_CDS].list[0]->body, piece, sizeof piece);
+}
+
+static inline bool serves(const struct rig *rig, int seconds)
+{
+    return snapshot_says(rig->served, seconds);
 }
 
 /* Asks for what has been saved; the outcome is in rig->state. False: no answer comes. */
