@@ -50,7 +50,6 @@ void osm_kube_config_clear(struct osm_kube_config *c)
     wipe(c->token);
     osm_free(c->username);
     wipe(c->password);
-    osm_free(c->server_name);
     osm_free(c->proxy);
     free_list(c->headers);
     osm_free(c->exec.command);
@@ -272,8 +271,12 @@ static void read_cluster(struct osm_kube_config *c, struct reading *r, const jso
     c->ca = data_of(r, cluster, "certificate-authority-data");
     c->ca_file = c->ca ? NULL : path_of(r, cluster, "certificate-authority");
     c->insecure = flag_of(r, cluster, "insecure-skip-tls-verify");
-    c->server_name = text_of(r, cluster, "tls-server-name");
+    char *server_name = text_of(r, cluster, "tls-server-name");
     c->proxy = text_of(r, cluster, "proxy-url");
+    if (server_name) /* better than to verify another name than was asked for */
+        (void)refuse(r, OSM_EINVAL, "tls-server-name",
+                     "is not supported: let `server` name a host of the server's certificate");
+    osm_free(server_name);
     if (!c->server) {
         (void)refuse(r, OSM_EINVAL, "server", "is missing");
         return;

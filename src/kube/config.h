@@ -27,7 +27,6 @@ struct osm_kube_config {
     char *key_file, *key; /* secret */
     char *token_file, *token;
     char *username, *password;
-    char *server_name; /* to be verified in place of the URL's host */
     char *proxy;
     char **headers; /* more of each request: of impersonation; NULL-terminated; NULL: none */
     bool insecure;

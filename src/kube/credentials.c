@@ -214,9 +214,9 @@ static int append(const char *bytes, size_t len, void *ud)
 static char *exec_info(const struct osm_kube_credentials *c)
 {
     const struct osm_kube_config *config = c->config;
-    json_t *cluster = json_pack("{s:s, s:b, s:s*, s:s*}", "server", config->server,
-                                "insecure-skip-tls-verify", config->insecure, "tls-server-name",
-                                config->server_name, "proxy-url", config->proxy);
+    json_t *cluster =
+        json_pack("{s:s, s:b, s:s*}", "server", config->server, "insecure-skip-tls-verify",
+                  config->insecure, "proxy-url", config->proxy);
     json_t *info = json_pack("{s:s, s:s, s:{s:b, s:o*}}", "apiVersion", config->exec.api_version,
                              "kind", "ExecCredential", "spec", "interactive", 0, "cluster",
                              config->exec.wants_cluster ? json_incref(cluster) : NULL);

@@ -153,6 +153,8 @@ static void test_what_is_wrong_is_named(void **state)
          "clusters[k].server: is missing"},
         {CONTEXT "clusters: [{name: k, cluster: {server: 'ftp://h'}}]\n", OSM_EINVAL,
          "clusters[k].server: must begin with https:// or http://"},
+        {CONTEXT "clusters: [{name: k, cluster: {server: 'https://h', tls-server-name: n}}]\n",
+         OSM_EINVAL, "clusters[k].tls-server-name: is not supported"},
         {CONTEXT "clusters: [{name: k, cluster: {server: 7}}]\n", OSM_EINVAL,
          "clusters[k].server: must be a string"},
         {CONTEXT "clusters: [{name: k, cluster: {server: 'https://h', "
