@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from kubes import deployment, service
 from rig import o_allowed, o_blocked, o_clean
+from rig.daemon import Daemon
 from rig.kube import Kube
-from rig.objects import HTTP_8080, grant_all
+from rig.kube_mirror import Mirror
+from rig.objects import HTTP_8080, grant_all, match, routes, split, target, tcp_route
+from rig.world import free_port
 from rig.world_kube import APPS, KubeWorld
 from worlds import tracked
 
@@ -88,3 +91,82 @@ def test_kube_world_puts_everything_back(kube_world: KubeWorld) -> None:
     assert [k for k in kube_world.pods if k.startswith("blue/")] == []
     assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
     assert kube_world.kube.api.list("apps/v1", "Deployment", "blue") == []
+
+
+def _come(world: KubeWorld) -> None:
+    world.pod("near", "caller", account="caller")
+    for n in (1, 2):
+        ports = [{"name": "web", "containerPort": 8080}, {"name": "raw", "containerPort": 9000}]
+        world.pod("far", f"shop-{n}", account="shop", labels={"app": "shop"}, ports=ports)
+    world.pod("far", "db-0", account="db", labels={"app": "db"}, spec={"hostname": "db-0", "subdomain": "db"})
+    by_name = [
+        {"name": "http", "port": 80, "targetPort": "web", "appProtocol": "http"},
+        {"name": "tcp-raw", "port": 90, "targetPort": "raw"},
+    ]
+    for name in ("shop", "shop-v2", "shop-apex"):
+        world.service("far", name, by_name, {"app": "shop"})
+    world.service("far", "db", [{"name": "tcp", "port": 3306}], {"app": "db"}, headless=True)
+    world.service("far", "empty", 80, None)
+    played = deployment("far", "many", 3, image=APPS, ports={"web": 8080})
+    played["spec"]["template"]["spec"]["containers"][0]["args"] = ["http=8080"]
+    world.apply([played, service("far", "many", 80, "web")])
+
+
+def _grant(world: KubeWorld) -> None:
+    for account in ("shop", "default"):
+        world.apply(target("far", f"to-{account}", f"far/{account}", ["near/caller"], group="some"))
+    world.apply(routes("far", "some", match("a", "/a.*", ["GET"], [{"x-test": "yes"}]), match("b", "/b")))
+    world.apply(tcp_route("far", "raw", 9000))
+    world.apply(target("far", "to-db", "far/db", ["near/caller"], {"kind": "TCPRoute", "name": "raw"}))
+    world.apply(split("far", "split", "shop-apex", shop=30, shop_v2=70))
+
+
+def _change(world: KubeWorld) -> None:
+    world.set_ready(world.pods["far/shop-2"], False)
+    world.kube.kubectl("scale", "deployment/many", "-n", "far", "--replicas=1")
+    world.apply(split("far", "split", "shop-apex", shop=50, shop_v2=50))
+    world.apply(tcp_route("far", "raw"))
+
+
+def _permit(world: KubeWorld) -> None:
+    world.mesh_config(permissive=True)
+
+
+def _go(world: KubeWorld) -> None:
+    world.mesh_config(permissive=False)
+    world.delete("TrafficTarget", "far", "to-shop")
+    world.delete("TrafficSplit", "far", "split")
+    world.remove_pod(world.pods["far/shop-1"])
+    world.delete("Service", "far", "shop-v2")
+
+
+def _served(daemon: Daemon, pods: list[str]) -> dict[str, str]:
+    """What these pods' proxies are told. Not the secrets: each daemon has a root of its own."""
+    types = ("CDS", "EDS", "LDS", "RDS")
+    return {f"{pod} {each}": daemon.osm("proxy", "get", "config", pod, each) for pod in pods for each in types}
+
+
+def test_kube_source_and_directory_mean_the_same(kube: Kube, tmp_path: Path) -> None:
+    """What an API server holds, written to files as it is: a daemon that reads those serves what the daemon does
+    that reads the server, after objects of many forms have come, changed and gone."""
+    assert kube.kubelet
+    files = tmp_path / "files"
+    files.mkdir()
+    names = {"mesh_name": "twins", "osm_namespace": "twins-system"}
+    with tracked(KubeWorld(kube, kube.kubelet, real=False, **names)) as world, Mirror(kube.api, files) as mirror:
+        world.namespace("near")
+        world.namespace("far")
+        twin = Daemon(tmp_path / "twin", files, ads=f"127.0.0.1:{free_port('127.0.0.1')}", **names).start()
+        try:
+            before: dict[str, str] = {}
+            for step in (_come, _grant, _change, _permit, _go):
+                step(world)
+                world.wait()
+                mirror.caught_up()
+                twin.applied()
+                one, other = (_served(daemon, sorted(world.pods)) for daemon in (world.daemon, twin))
+                assert one == other, f"after {step.__name__}"
+                assert one != before, f"{step.__name__} has changed nothing"
+                before = one
+        finally:
+            assert twin.stop() == 0

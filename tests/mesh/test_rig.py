@@ -88,6 +88,20 @@ def test_isolation_passes_the_exit_status_on_and_removes_its_folder(tmp: Path) -
 
 
 @pytest.mark.mesh
+def test_isolation_ends_as_an_inner_half_that_is_killed(tmp: Path) -> None:
+    """A run that does not end within its grace is killed by its supervisor, which then tried to set a handler for
+    SIGKILL and went on as if it were the run."""
+    run = _isolated("print(folder, flush=True)\ntime.sleep(60)\nprint('outside')", tmp)
+    assert run.stdout
+    folder = Path(run.stdout.readline().strip())
+    (inner,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    os.kill(int(inner), signal.SIGKILL)
+    out, _ = run.communicate(timeout=10)
+    assert (run.returncode, out) == (-signal.SIGKILL, "")
+    assert not folder.exists()
+
+
+@pytest.mark.mesh
 def test_isolation_removes_the_folder_of_a_dead_run_only(tmp: Path) -> None:
     """The next run sweeps what a killed one left, and leaves a living one alone."""
     dead, alive = (_isolated("print(folder, flush=True)\ntime.sleep(60)", tmp) for _ in range(2))
@@ -167,11 +181,11 @@ static_resources:
     - filters:
       - name: hcm
         typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: {name}
-          route_config:
-            virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: next}}}}]}}]
-          http_filters:
+          "@type":
+          type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: {name} route_config:
+            virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster:
+            next}}}}]}}] http_filters:
           - name: router
             typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
   clusters:

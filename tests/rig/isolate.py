@@ -204,7 +204,8 @@ def enter() -> Path:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         if status < 0:
             # End the way the inner half did, so that a shell sees an interruption as one.
-            signal.signal(-status, signal.SIG_DFL)
+            if status != -signal.SIGKILL:  # that one has no handler
+                signal.signal(-status, signal.SIG_DFL)
             os.kill(os.getpid(), -status)
         os._exit(status if status >= 0 else 128 - status)
     os.close(alive_write)

@@ -4,16 +4,26 @@ objects from either source have to mean the same.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from .kube_api import Api, ApiError, Object, Watch
+from .kube_crds import KINDS
 from .waiting import until
 
 Key = tuple[str, str]  # namespace, name
+
+CORE = [
+    ("v1", "Namespace"),
+    ("v1", "Pod"),
+    ("v1", "Service"),
+    ("v1", "ServiceAccount"),
+    ("discovery.k8s.io/v1", "EndpointSlice"),
+]
 
 
 class _Kind:
@@ -95,30 +105,29 @@ class _Kind:
 
 
 class Mirror:
-    """Keeps a file for each object of some kinds. `path` says where (kind, namespace, name); `write` replaces a
-    file."""
+    """Keeps a file for each object of the mesh in a folder, until closed."""
 
-    def __init__(
-        self,
-        api: Api,
-        kinds: Sequence[tuple[str, str]],
-        path: Callable[[str, str, str], Path],
-        write: Callable[[Path, str], None],
-    ) -> None:
+    def __init__(self, api: Api, folder: Path) -> None:
         def put(kind: str, ns: str, name: str, o: Object | None) -> None:
+            path = folder / f"{kind}-{ns}-{name}.yaml".lower()
             if o is None:
-                path(kind, ns, name).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             else:
-                write(path(kind, ns, name), yaml.safe_dump(o, sort_keys=False))
+                aside = path.with_name(f".{path.name}.new")
+                aside.write_text(yaml.safe_dump(o, sort_keys=False))
+                os.replace(aside, path)
 
-        self._kinds = [_Kind(api, *each, put) for each in kinds]
+        custom = [(f"{group}/{versions[0]}", kind) for group, kind, _, versions in KINDS]
+        self._kinds = [_Kind(api, *each, put) for each in CORE + custom]
+
+    def __enter__(self) -> Mirror:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kind in self._kinds:
+            kind.close()
 
     def caught_up(self, timeout: float = 30.0) -> None:
         """Waits until every kind is as the server has it."""
         for kind in self._kinds:
             until(kind.is_current, f"the files of {kind.kind} are what the server has", timeout)
-
-    def close(self) -> None:
-        """Stops following; the files stay."""
-        for kind in self._kinds:
-            kind.close()

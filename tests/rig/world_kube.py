@@ -147,11 +147,18 @@ class KubeWorld(World):
         key = f"{metadata['namespace']}/{metadata['name']}"
         conditions = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions", [])}
         ready = conditions.get("Ready", "True") == "True"
-        changed = ready == (key in self._not_ready)
-        (self._not_ready.discard if ready else self._not_ready.add)(key)
-        if changed and ("Pod", metadata["namespace"], metadata["name"]) in self.objects:
-            self._until_placed(metadata["namespace"], metadata["name"])
-            self.kubelet.set_ready(metadata["namespace"], metadata["name"], ready)
+        if ready != (key in self._not_ready):
+            return  # as it was
+        if key in self.pods and ("Pod", metadata["namespace"], metadata["name"]) in self.objects:
+            self.set_ready(self.pods[key], ready)
+        else:
+            (self._not_ready.discard if ready else self._not_ready.add)(key)
+
+    def set_ready(self, pod: Pod, ready: bool) -> None:
+        """A pod becomes ready, or stops being so."""
+        (self._not_ready.discard if ready else self._not_ready.add)(repr(pod))
+        self._until_placed(pod.ns, pod.name)
+        self.kubelet.set_ready(pod.ns, pod.name, ready)
 
     def _until_placed(self, ns: str, name: str) -> None:
         def address() -> str:
