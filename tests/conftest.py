@@ -15,4 +15,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "mesh: needs network namespaces and real Envoys")
     config.addinivalue_line("markers", "files: its objects can be in files only; an API server would refuse them")
     config.addinivalue_line("markers", "kube: needs the API server of the tests (OSM_KUBE)")
+    config.addinivalue_line(
+        "markers", "shared: in a world that several tests share; its objects are where OSM_SOURCE says"
+    )
     config.addinivalue_line("markers", "slow: takes more than a few seconds; run with --all")

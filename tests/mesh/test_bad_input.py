@@ -21,6 +21,7 @@ def _source_errors(world: World) -> list[dict[str, Any]]:
     return world.status()["source"]["errors"]
 
 
+@pytest.mark.files
 def test_unparsable_file_keeps_its_last_good_objects_and_names_line_and_column(plain: World) -> None:
     """A file that breaks while it is watched: file, line and column are told; what it held stays."""
     path = plain.path("Service", "blue", "shop")
@@ -211,6 +212,7 @@ def test_service_whose_address_is_none_is_reported_and_led_to_by_nobody(strict: 
     strict.wait()
 
 
+@pytest.mark.files
 def test_objects_without_identity_are_reported_with_their_file(plain: World) -> None:
     """No kind, no name, a list at the top, a name that is a number: file and reason, the other documents of the
     file count."""
@@ -277,6 +279,7 @@ def test_file_that_vanishes_while_it_is_read_harms_nothing(plain: World) -> None
         assert client.fetch(CDS).resources.keys() == {"blue/shop|8080"}
 
 
+@pytest.mark.files
 def test_source_directory_that_is_gone_holds_what_was_there(plain: World) -> None:
     """One file less is a deletion; the whole directory gone is a failure of the source, and nothing is taken away."""
     aside = plain.files.with_name("objects-aside")

@@ -183,11 +183,16 @@ class KubeWorld(World):
     def _api_version(self, kind: str, ns: str, name: str) -> str:
         return self.objects[kind, ns, name]["apiVersion"]
 
+    def _uid(self, *of: str) -> str:
+        """Of an object that is there; a controller may make another one of the same name at once."""
+        return (self.kube.api.get(*of) or {"metadata": {"uid": ""}})["metadata"]["uid"]
+
     def delete(self, kind: str, ns: str, name: str) -> None:
         """Deletes an object; returns when it is gone."""
         api_version = self._api_version(kind, ns, name)
+        uid = self._uid(api_version, kind, ns, name)
         self.kube.api.delete(api_version, kind, ns, name)
-        until(lambda: self.kube.api.get(api_version, kind, ns, name) is None, f"{kind} {ns}/{name} is gone", 60.0)
+        until(lambda: not uid or self._uid(api_version, kind, ns, name) != uid, f"{kind} {ns}/{name} is gone", 60.0)
         del self.objects[kind, ns, name]
         if kind == "Namespace":
             self._owned.discard(name)
@@ -264,12 +269,16 @@ class KubeWorld(World):
 
     def stop(self, pod: Object) -> None:
         """Ends a pod's processes."""
-        ours = self._tended.pop(pod["metadata"]["uid"], None)
-        if ours is None or self.pods.get(repr(ours)) is not ours:
-            return  # it has been ended with the world
-        del self.pods[repr(ours)]
-        ours.stop()
-        self.addresses.release(ours.address)
+        uid = pod["metadata"]["uid"]
+        if uid in self._tended:
+            self._end(self._tended[uid])
+            del self._tended[uid]
+
+    def _end(self, pod: Pod) -> None:
+        if self.pods.get(repr(pod)) is pod:  # else it has ended before, perhaps with the world
+            del self.pods[repr(pod)]
+            pod.stop()
+            self.addresses.release(pod.address)
 
     def _adopt(self, pod: Object) -> Pod | None:
         metadata, spec = pod["metadata"], pod["spec"]
@@ -317,9 +326,11 @@ class KubeWorld(World):
     def remove_pod(self, pod: Pod) -> None:
         """Deletes a pod's object, which ends it; returns when it is gone."""
         self.objects.pop(("Pod", pod.ns, pod.name), None)
+        uid = self._uid("v1", "Pod", pod.ns, pod.name)
         self.kube.api.delete("v1", "Pod", pod.ns, pod.name)
-        until(lambda: self.pods.get(repr(pod)) is not pod, f"{pod} has ended", 60.0)
-        until(lambda: self.kube.api.get("v1", "Pod", pod.ns, pod.name) is None, f"{pod} is gone", 60.0)
+        until(lambda: not uid or self._uid("v1", "Pod", pod.ns, pod.name) != uid, f"{pod} is gone", 60.0)
+        until(lambda: uid not in self._tended, f"{pod} has ended", 60.0)
+        self._end(pod)  # it was gone before the kubelet knew it
 
     # --- waiting ---
 
