@@ -93,6 +93,22 @@ def test_kube_world_puts_everything_back(kube_world: KubeWorld) -> None:
     assert kube_world.kube.api.list("apps/v1", "Deployment", "blue") == []
 
 
+@pytest.mark.mesh
+def test_kube_world_ends_pods_that_are_deleted_by_force(mesh_on_kube: KubeWorld) -> None:
+    """A pod whose object goes at once, without its kubelet's leave, before it runs or later: no process stays."""
+    world = mesh_on_kube
+    running = world.pod("blue", "running", account="shop", app="http=8080")
+    world.wait()
+    process = running.netns.pid
+    coming = [world.pod("blue", f"coming-{n}", account="shop") for n in range(8)]
+    for pod in (running, *coming):
+        world.kube.api.delete("v1", "Pod", pod.ns, pod.name, gracePeriodSeconds=0)
+    for pod in (running, *coming):
+        world.remove_pod(pod)
+    assert not Path(f"/proc/{process}").exists()
+    assert [k for k in world.pods if k.startswith("blue/")] == []
+
+
 def _come(world: KubeWorld) -> None:
     world.pod("near", "caller", account="caller")
     for n in (1, 2):

@@ -277,7 +277,16 @@ class Kubelet:
                     self._closing.wait(0.2)
                     seen = None
                 except Exception as error:  # of a runner: the pod does not start, and the test may look why
-                    self.errors.append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}: {error!r}")
+                    if not self._is_going(uid):
+                        self.errors.append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}: {error!r}")
+            if seen is not None and pod is None:
+                self._end(uid, seen)  # it was gone before the server knew whose it is
+
+    def _is_going(self, uid: str) -> bool:
+        """Whether a pod is gone, or to be deleted."""
+        with self._lock:
+            pod = self._latest.get(uid)
+        return pod is None or bool(pod.get("gone")) or "deletionTimestamp" in pod["metadata"]
 
     def _tend(self, uid: str, pod: Object) -> None:
         """One step of a pod's life."""
@@ -286,7 +295,7 @@ class Kubelet:
         if pod.get("gone"):
             self._end(uid, pod)
             with self._lock:
-                self._latest.pop(uid, None)
+                self._forget(uid)
         elif metadata.get("deletionTimestamp"):
             if not self.holds(pod):
                 self._end(uid, pod)

@@ -329,7 +329,7 @@ class KubeWorld(World):
         uid = self._uid("v1", "Pod", pod.ns, pod.name)
         self.kube.api.delete("v1", "Pod", pod.ns, pod.name)
         until(lambda: not uid or self._uid("v1", "Pod", pod.ns, pod.name) != uid, f"{pod} is gone", 60.0)
-        until(lambda: uid not in self._tended, f"{pod} has ended", 60.0)
+        until(lambda: pod not in list(self._tended.values()), f"{pod} has ended", 60.0)
         self._end(pod)  # it was gone before the kubelet knew it
 
     # --- waiting ---
