@@ -203,6 +203,15 @@ void osm__canary_ran(struct osm_reload *r, bool news)
     osm_free(error);
 }
 
+/* On other objects it may let in others. Where one of the two is behind they differ by that alone.
+ */
+void osm__canary_compare(struct osm_reload *r)
+{
+    if (r->canary.count && !r->forced && osm_generation_keeps_up(r->candidate, r->active) &&
+        osm_generation_keeps_up(r->active, r->candidate))
+        osm__reload_compare(r);
+}
+
 void osm__canary_soaked(void *ud)
 {
     struct osm_reload *r = ud;

@@ -76,6 +76,8 @@ static void ran(void *ud, struct osm_generation *g, bool news)
         osm__reload_previous_ran(r);
     if (g == r->candidate && r->canary.count)
         osm__canary_ran(r, news);
+    if (news)
+        osm__canary_compare(r);
     osm__reload_check(r);
     r->callbacks.changed(r->callbacks.ud);
 }
@@ -317,19 +319,26 @@ static void compared(void *ud)
         if (current && !reasons) {
             osm__reload_reject(r, false, c->rc ? c->err.msg : "out of memory");
         } else if (current && json_array_size(reasons)) {
+            osm__canary_stop(r, true);
             osm__reload_hold(r, json_incref(reasons));
         } else if (current) {
             r->was_compared = true;
         }
+        bool behind = r->canary.count && (c->next != osm_generation_snapshot(r->candidate) ||
+                                          c->served != osm_generation_snapshot(r->active));
         json_decref(reasons);
+        if (current && behind)
+            osm__canary_compare(r);
         osm__reload_check(r);
         r->callbacks.changed(r->callbacks.ud);
     }
     comparing_free(c);
 }
 
-static void start_comparing(struct osm_reload *r)
+void osm__reload_compare(struct osm_reload *r)
 {
+    if (r->comparing)
+        return;
     struct osm__comparing *c = osm_alloc(sizeof *c);
     if (c)
         *c = (struct osm__comparing){
@@ -365,7 +374,7 @@ void osm__reload_check(struct osm_reload *r)
     if (error)
         osm__reload_reject(r, false, error);
     else if (!r->was_compared && !r->forced)
-        start_comparing(r);
+        osm__reload_compare(r);
     else if ((r->trial.percent || r->trial.label) && !r->soaked && !r->standing_in)
         osm__canary_start(r);
     else

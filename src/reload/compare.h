@@ -10,15 +10,16 @@ struct osm_comparison {
     size_t proxies, changed_proxies;
     size_t bare;       /* proxies that have listeners and would have none */
     char bare_one[96]; /* the first of them, "namespace/pod" */
-    /* Who would be let in where it is not today: {"red.caller.cluster.local -> chain
-     * \"inbound_blue/shop_8080_http\"": true}; "anybody" where no RBAC is asked. At most
-     * OSM_OPENED_MAX; `opened_more` says how many beside them. */
+    /* Who would be let in where it is not today (reload/doors.h): {"red.caller.cluster.local ->
+     * chain
+     * \"inbound_blue/shop_8080_http\"": true}. At most OSM_OPENED_MAX; `opened_more` says how many
+     * beside them. */
     json_t *opened;
     size_t opened_more;
 };
 enum { OSM_OPENED_MAX = 100 };
 
-/** Errors: OSM_ENOMEM; OSM_EPARSE a listener of either cannot be read. */
+/** Errors: OSM_ENOMEM; OSM_EPARSE a listener or route table of either cannot be read. */
 OSM_MUST_USE int osm_compare(struct osm_comparison *out, const struct osm_snapshot *served,
                              const struct osm_snapshot *candidate, struct osm_err *err);
 void osm_comparison_clear(struct osm_comparison *comparison);

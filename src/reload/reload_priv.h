@@ -106,6 +106,8 @@ void osm__reload_on_retry(void *ud);
 /** Goes on with the candidate as far as it can go now. */
 void osm__reload_check(struct osm_reload *r);
 /** What is under way on the pool runs out, and nobody hears of it. */
+/* The candidate with what is served, on the pool; it is held, or goes on. */
+void osm__reload_compare(struct osm_reload *r);
 void osm__reload_stop_comparing(struct osm_reload *r);
 /** Rejects the candidate. @p whatever_the_objects: it is not tried again when they change. */
 void osm__reload_reject(struct osm_reload *r, bool whatever_the_objects, const char *reason);
@@ -131,6 +133,8 @@ void osm__canary_stop(struct osm_reload *r, bool tell);
 /** It is rolled back: its digest is quarantined. */
 void osm__canary_back(struct osm_reload *r, const char *reason);
 void osm__canary_soaked(void *ud);
+/* After news of either. */
+void osm__canary_compare(struct osm_reload *r);
 json_t *osm__canary_status(const struct osm_reload *r);
 
 /* --- apply.c --- */

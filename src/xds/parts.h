@@ -21,7 +21,7 @@ struct osm_parts {
     size_t len;
     uint32_t direction; /* of a listener: traffic_direction */
 };
-enum { OSM_PARTS_INBOUND = 1 }; /* traffic_direction: INBOUND */
+enum { OSM_PARTS_OUTBOUND = 2 }; /* traffic_direction: OUTBOUND; all else may let somebody in */
 
 /** Of such a resource, the field that holds its elements ("filter_chains") and, in *message, the
  * full name of their message. NULL: resources of this type are not composite. */

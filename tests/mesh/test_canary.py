@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundles import REFUSED, SHIPPED, TIMEOUT, clusters, furnish, generations, reload, states, write
+from bundles import OPENS, REFUSED, SHIPPED, TIMEOUT, clusters, furnish, generations, reload, states, write
 from rig import World, until
 from rig.daemon import CommandError
-from rig.objects import grant_all
+from rig.objects import HTTP_8080, grant_all
 from rig.xds import CDS, Delta, Sotw
 from worlds import tracked
 
@@ -231,6 +231,21 @@ def test_what_is_revoked_meanwhile_is_revoked_for_the_canary_too(
     assert not outcome.done()
     raw.daemon.osm("policy", "rollback")
     assert outcome.result(30)["state"] == "rolled back"
+
+
+def test_whoever_it_lets_in_later_ends_a_canary(
+    raw: World, trial: Path, clients: list[Delta], background: ThreadPoolExecutor
+) -> None:
+    """What the guard looks at comes with the objects: a bundle that opens nothing today may do so while it soaks."""
+    write(trial, "acme/opens.lua", OPENS.replace('"shop"', '"late"'))
+    outcome, _ = _start(background, raw, trial, "--canary", "20%", "--soak", "1h")
+    raw.pod("blue", "late", account="late", labels={"app": "late"}, ports=[{"containerPort": 8080}])
+    raw.service("blue", "late", HTTP_8080, {"app": "late"})
+    assert outcome.result(30)["state"] == "held"
+    candidate = generations(raw)["candidate"]
+    assert not candidate["canary"]
+    assert 'caller2.red.cluster.local -> chain "inbound_blue/late_8080_http"' in candidate["reasons"][0]
+    assert "caller2" not in raw.daemon.osm("proxy", "get", "config", "blue/late")
 
 
 @pytest.mark.parametrize("form", [Delta, Sotw])

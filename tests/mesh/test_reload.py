@@ -148,6 +148,56 @@ def test_who_would_be_let_in_is_named_and_waits(raw: World, overlay: Path) -> No
     assert "blue/shop|8080" in clusters(raw, "red/caller2")
 
 
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (  # whoever may connect may ask for anything
+            """extends = { http_filters = { run = function(_, filters, at)
+              if at.direction == "inbound" then filters:remove("envoy.filters.http.rbac") end
+            end } }""",
+            "whom virtual hosts turn away",
+        ),
+        (
+            """extends = { virtual_host = { run = function(_, host, at)
+              if at.direction == "inbound" then host.typed_per_filter_config = nil end
+            end } }""",
+            'anybody -> virtual host "inbound_virtual-host|shop.blue.svc.cluster.local"',
+        ),
+        (  # a way around the chains
+            """extends = { listener = { run = function(_, listener, at)
+              if at.direction == "inbound" then listener.default_filter_chain = { filters = { {
+                name = "tcp", typed_config = { ["@type"] = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                  stat_prefix = "x", cluster = "blue/shop|8080|local" } } } } end
+            end } }""",
+            'anybody -> chain "of all the rest"',
+        ),
+        (  # the same chain for other connections
+            """extends = { filter_chain = { run = function(_, chain, at)
+              if at.direction == "inbound" then chain.filter_chain_match = { destination_port = 22 } end
+            end } }""",
+            'caller.red.cluster.local -> chain "inbound_blue/shop_8080_http"',
+        ),
+        (
+            """extends = { filter_chain = { run = function(_, chain, at)
+              if at.direction == "inbound" then chain.transport_socket.typed_config.common_tls_context
+                .validation_context_sds_secret_config = nil end
+            end } }""",
+            "whoever has no certificate of the mesh",
+        ),
+        ("wraps = { permissive = function() return true end }", 'anybody -> chain "inbound_blue/shop_8080_http"'),
+    ],
+    ids=["request-rules", "virtual-host", "default-chain", "match", "roots", "permissive"],
+)
+def test_no_way_in_is_opened_unseen(raw: World, overlay: Path, module: str, says: str) -> None:
+    """Not only by a principal more: whatever was asked of callers, and is asked no more, is named."""
+    before = raw.daemon.osm("proxy", "get", "config", "blue/shop", "-o", "json")
+    write(overlay, "acme/opens.lua", f"return {{ api = 1, {module} }}")
+    outcome = reload(raw)
+    assert outcome["state"] == "held", outcome
+    assert any(says in reason for reason in generations(raw)["candidate"]["reasons"]), generations(raw)["candidate"]
+    assert raw.daemon.osm("proxy", "get", "config", "blue/shop", "-o", "json") == before
+
+
 def test_a_bundle_that_takes_most_away_waits(raw: World, overlay: Path) -> None:
     """And so does one that leaves a proxy without listeners; --force does not wait."""
     write(

@@ -28,7 +28,7 @@ static struct osm_bytes *listener(void)
     osm_wire_put_bytes(&out, 1, "inbound", 7);
     put_chain(&out, "b", "x");
     osm_wire_put_tag(&out, 16, OSM_WIRE_VARINT);
-    osm_wire_put_varint(&out, OSM_PARTS_INBOUND);
+    osm_wire_put_varint(&out, OSM_PARTS_OUTBOUND);
     put_chain(&out, "a", "y");
     struct osm_bytes *bytes = osm_bytes_new(out.data, out.len);
     osm_buf_clear(&out);
@@ -49,8 +49,8 @@ static void test_elements_are_known_by_name(void **state)
     assert_int_equal(parts.len, 2);
     assert_string_equal(parts.list[0].name, "a");
     assert_string_equal(parts.list[1].name, "b");
-    assert_int_equal(parts.direction, OSM_PARTS_INBOUND);
-    assert_memory_equal(parts.around.data, "\x0a\x07inbound\x80\x01\x01", parts.around.len);
+    assert_int_equal(parts.direction, OSM_PARTS_OUTBOUND);
+    assert_memory_equal(parts.around.data, "\x0a\x07inbound\x80\x01\x02", parts.around.len);
     assert_int_equal(parts.around.len, 12);
     assert_ptr_equal(osm_parts_find(&parts, "b"), &parts.list[1]);
     assert_null(osm_parts_find(&parts, "c"));
