@@ -55,6 +55,7 @@ static void conn_leave(struct osm__conn *conn)
     }
     if (!conn->admitted)
         return;
+    osm__past_left(conn);
     conn->admitted = false;
     conn->counts = NULL;
     const char *proxy = conn->peer.key;

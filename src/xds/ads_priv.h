@@ -219,8 +219,10 @@ bool osm__leaf_current(const struct osm_ads *ads, const char *version, int64_t n
 /** The proxy refuses something of the type now, or has accepted all of it. */
 void osm__past_refused(struct osm_ads *ads, const char *proxy, enum osm_xds_type type,
                        bool refuses);
-/** A new stream: what its proxy refuses is not believed. */
+/** A new stream: what its proxy refuses, or may wait for, is not believed. */
 void osm__past_greet(const struct osm_ads *ads, struct osm__conn *conn);
+/** The stream of an admitted proxy has ended, whoever ended it. */
+void osm__past_left(struct osm__conn *conn);
 /** A stream has ended, not by us. Before it leaves the tables. */
 void osm__past_went(struct osm__conn *conn);
 /** Its first request for clusters; @p with_something: its proxy has some. */

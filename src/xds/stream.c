@@ -84,12 +84,18 @@ static bool any_refused(const struct osm__type *t)
     return false;
 }
 
-/* A refusal stands while there is something that it made unknown; once that is not wanted any more,
- * it is void. A refused response may also have taken clusters or listeners away by leaving them
- * out: that one stands while any are wanted. */
-static void review_refusal(struct osm__type *t, enum osm_xds_type type)
+static bool takes_by_omission(const struct osm_stream *stream, enum osm_xds_type type)
 {
-    bool by_omission = has_wildcard(type) && (t->wildcard || t->len);
+    return stream->mode == OSM_STREAM_SOTW && has_wildcard(type);
+}
+
+/* A refusal stands while there is something that it made unknown; once that is not wanted any more,
+ * it is void. A refused state of the world may also have taken clusters or listeners away by
+ * leaving them out: that one stands while any are wanted. */
+static void review_refusal(struct osm_stream *stream, enum osm_xds_type type)
+{
+    struct osm__type *t = &stream->types[type];
+    bool by_omission = takes_by_omission(stream, type) && (t->wildcard || t->len);
     if (!by_omission && !t->inflight_len && !any_refused(t))
         t->nacked = false;
 }
@@ -216,7 +222,7 @@ int osm_stream_set_view(struct osm_stream *stream, struct osm_class *cls,
             for (size_t k = 0; k < t->len; k++)
                 if (!in_view(&fresh, type, t->entries[k].resource->name))
                     t->entries[k].state = OSM__LACKS;
-        review_refusal(t, type);
+        review_refusal(stream, type);
     }
     view_clear(&stream->view);
     stream->view = fresh;
@@ -359,16 +365,19 @@ static void refused(struct osm_stream *stream, enum osm_xds_type type, const str
         struct osm__entry *e = &t->entries[i];
         if (e->seq != sent->seq || (e->state != OSM__HAS && e->state != OSM__LEAVING))
             continue;
-        if (e->state == OSM__LEAVING)
-            e->seq = 0; /* a removal is not what is refused */
+        /* A removal is not what is refused, but may have been lost with it: it goes again, without
+         * what was. */
+        bool removal = e->state == OSM__LEAVING;
+        if (removal)
+            e->seq = 0;
         e->state = OSM__UNKNOWN;
-        e->held = sent->epoch == t->epoch;
+        e->held = sent->epoch == t->epoch && !(removal && sent->adds);
     }
     if (stream->mode == OSM_STREAM_DELTA)
         osm__suspects_refused(t, sent);
     t->refused_seq = sent->seq;
     t->nacked_version = sent->version;
-    t->nacked = any_refused(t) || has_wildcard(type);
+    t->nacked = any_refused(t) || takes_by_omission(stream, type);
     keep_error(t, error);
 }
 
@@ -510,7 +519,7 @@ int osm_stream_request(struct osm_stream *stream, const struct osm_stream_reques
                         osm_xds_type_short((enum osm_xds_type)type), osm_code_text(rc),
                         OSM__NAMES_MAX);
     stream->types[type].subscribed = true;
-    review_refusal(&stream->types[type], (enum osm_xds_type)type);
+    review_refusal(stream, (enum osm_xds_type)type);
     all_unplanned(stream);
     return 0;
 }

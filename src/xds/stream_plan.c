@@ -361,7 +361,7 @@ static int respond(struct osm_stream *stream, enum osm_xds_type type, struct sel
     t->owed = t->owed && pick.group;
     t->ever_sent = true;
     t->last_seq = seq;
-    struct osm__sent sent = {seq, osm__type_version(t), t->epoch, adds};
+    struct osm__sent sent = {seq, osm__type_version(t), t->epoch, adds, r.resources_len == 1};
     if (stream->mode == OSM_STREAM_SOTW && t->inflight_len) {
         /* Only the newest nonce counts; what the one before added is not answered yet either. */
         sent.adds = sent.adds || t->inflight[0].adds;

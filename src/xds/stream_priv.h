@@ -33,7 +33,8 @@ struct osm__sent {
     uint64_t seq;
     struct osm_hash version;
     uint32_t epoch;
-    bool adds; /* not only removals */
+    bool adds;  /* not only removals */
+    bool alone; /* it held one resource */
 };
 
 struct osm__type {

@@ -27,7 +27,8 @@ void osm__suspects_refused(struct osm__type *t, const struct osm__sent *sent)
     for (size_t i = 0; i < t->len; i++)
         if (suspected(&t->entries[i], sent->seq)) {
             t->entries[i].group = at++ < (count + 1) / 2 ? first : second;
-            t->entries[i].held = t->entries[i].held && count == 1;
+            /* The others of its response may be forgotten by now, or have been sent again. */
+            t->entries[i].held = t->entries[i].held && sent->alone;
         }
 }
 
