@@ -239,6 +239,26 @@ def test_endpoints_of_a_cluster_that_was_sent_are_sent_whatever_is_claimed_later
         client.silent()
 
 
+def test_endpoints_that_were_lost_with_a_stream_are_sent_again(plain: World) -> None:
+    """Its cluster may wait for them, and the client names those that it has from before."""
+    pod = plain.pods["red/caller-1"]
+    with Delta(plain, pod) as client:
+        clusters = client.fetch(CDS)
+        endpoints = client.fetch(EDS, [SHOP])
+        client.send(EDS, [SHOP])
+        client.expect(EDS)  # as lost: no answer
+    with Delta(plain, pod) as client:
+        client.send(CDS, known=clusters.versions)
+        client.send(EDS, [SHOP], known=endpoints.versions)
+        warm = client.expect(EDS)
+        assert warm.versions == endpoints.versions
+        client.ack(warm)
+        client.silent()
+    with Delta(plain, pod) as client:  # all is answered, so it is believed again
+        client.send(EDS, [SHOP], known=endpoints.versions)
+        client.silent()
+
+
 @pytest.mark.parametrize(
     ("spec", "account"),
     [
