@@ -4,8 +4,8 @@
  * when it comes again; but Envoy applies the good parts of what it refuses, so it may hold
  * something else under them.
  *
- * Whose stream ended while endpoints were on their way to it may have a cluster that waits for them,
- * and has the same endpoints of before under the name: they are sent again.
+ * Whose stream ended while endpoints were on their way to it may have a cluster that waits for
+ * them, and has the same endpoints of before under the name: they are sent again.
  *
  * Who had something, goes by itself and soon comes again with nothing is another process: what it
  * was told last may have ended the one before. */
@@ -50,7 +50,8 @@ void osm__past_left(struct osm__conn *conn)
 void osm__past_greet(const struct osm_ads *ads, struct osm__conn *conn)
 {
     uintptr_t types = (uintptr_t)osm_map_get(&ads->refusers, conn->peer.key);
-    if (conn->same_proxy && lacks_endpoints(conn->same_proxy)) /* its end has not been heard of yet */
+    if (conn->same_proxy &&
+        lacks_endpoints(conn->same_proxy)) /* its end has not been heard of yet */
         types |= bit(OSM_XDS_EDS);
     for (int i = 0; i < OSM_XDS_TYPE_COUNT; i++)
         if (ads->refuser_forgotten || types & bit((enum osm_xds_type)i))
