@@ -131,7 +131,7 @@ static void recovered(struct osm_reflector *r)
 {
     r->failing_since_ms = 0;
     r->failure[0] = '\0';
-    r->denied = r->missing = false;
+    r->denied = r->missing = r->busy = false;
 }
 
 void osm_reflector_established(struct osm_reflector *r)
@@ -428,6 +428,7 @@ void osm_reflector_ended(struct osm_reflector *r, const struct osm_reflector_end
         r->not_before_ms = 0;
     } else {
         r->denied = status == 403;
+        r->busy = status == 429;
         r->missing = status == 404;
         fail(r, now_ms, text, retry_s);
         if (r->missing && !r->continue_token && r->step == OSM_REFLECT_WATCH)

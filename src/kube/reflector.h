@@ -69,6 +69,7 @@ struct osm_reflector {
     bool synced;     /* a list has been complete at least once */
     bool denied;     /* the last answer was 403: there is nothing to wait for */
     bool missing;    /* the last answer was 404 */
+    bool busy;       /* the last answer was 429: the server is there, and says to come again */
     bool listing;    /* between the first page and the last */
     bool established;
     uint64_t asked_ms, not_before_ms;

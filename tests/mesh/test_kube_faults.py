@@ -171,6 +171,26 @@ def test_kube_server_in_trouble_is_given_time_A_K8S_09(fake: FakeKube, daemon: D
     until(lambda: not granted(daemon, "blue"), "the revocation has come")
 
 
+def test_kube_wait_goes_on_while_the_server_says_to_come_again_A_K8S_09(fake: FakeKube, daemon: Daemon) -> None:
+    """A server that is starting answers 429 for a while; that is no reason to give up before the time is over."""
+    refused: list[str] = []
+
+    def hook(request: Request) -> bool:
+        if request.verb != "watch" or request.plural != "traffictargets" or len(refused) == 3:
+            return False
+        refused.append(request.verb)
+        request.status(429, "TooManyRequests", "storage is initializing", ("Retry-After", "1"))
+        return True
+
+    fake.hook = hook
+    fake.end_watches()
+    until(lambda: kind(daemon, "TrafficTarget")["state"] == "failing", "the refusal is told")
+    revoke(fake)
+    daemon.applied()
+    assert len(refused) == 3
+    assert not granted(daemon, "blue")
+
+
 def until_clock() -> float:
     """Seconds of a clock that only moves on."""
     import time

@@ -5,7 +5,8 @@
  * object of it has been seen in that version or a newer one, and what it does not hold has been
  * seen to go, the kind is current. (The resourceVersion of the list alone would not do: a watch
  * with nothing to say tells how far it is once a minute.) Kinds that may not be read are passed
- * over; one that cannot be read ends the round as failed. */
+ * over; one that cannot be read ends the round as failed, unless the server says to come again
+ * (429: it is starting, or has much to do), which whoever waits has set a time for. */
 #include "source/kube/kube_priv.h"
 
 #include "base/clock.h"
@@ -152,7 +153,7 @@ static const char *obstacle(const struct kube *source, char *text, size_t size)
         const struct osm__kube_kind *k = source->kinds[i];
         char name[160];
         bool is_asked = k->call || k->reflector.asked_ms < source->barrier.began_ms;
-        if (k->use != OSM__KUBE_OBJECTS || !osm__kind_failing(k) || is_asked)
+        if (k->use != OSM__KUBE_OBJECTS || !osm__kind_failing(k) || is_asked || k->reflector.busy)
             continue;
         osm__kind_name(k, name, sizeof name);
         (void)snprintf(text, size, "%s cannot be read: %s", name, k->reflector.failure);
