@@ -24,7 +24,8 @@
  *   - EDS, and secrets that the client lacks or asks for, never wait: the clusters warm on them.
  *   - Clusters and endpoints that vanish stay until LDS and RDS are acknowledged; routes until LDS
  * is; secrets until all are. The state of the world then has a cluster response twice: old and new,
- * later new only. A refusal holds them until a later acknowledgement.
+ * later new only. A refusal holds them until a later acknowledgement. A cluster that came after
+ * the newest listeners and routes were sent goes with the next response: nothing refers to it.
  *   - A cluster that is sent makes its endpoints due again (same name), whatever the client has or
  * will claim of them: Envoy waits for them after each redefinition. */
 #pragma once

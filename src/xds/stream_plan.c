@@ -21,6 +21,7 @@ struct step {
     struct osm__entry *entry;      /* NULL: none yet */
     uint32_t group;                /* of a suspect */
     enum judgement what;
+    bool unreferenced; /* absent from the view, and may go without waiting */
 };
 
 struct walk {
@@ -66,6 +67,24 @@ static enum judgement judge_absent(const struct walk *w, const struct osm__entry
     return e->state == OSM__LACKS && !sotw && asked && !e->told ? TELL : NOTHING;
 }
 
+/* The client has been sent no listener and no route since the cluster came: nothing of it can refer
+ * to the cluster. */
+static bool unreferenced(const struct walk *w, const struct osm__entry *e)
+{
+    const struct osm__type *lds = &w->stream->types[OSM_XDS_LDS];
+    const struct osm__type *rds = &w->stream->types[OSM_XDS_RDS];
+    return w->cursor.type == OSM_XDS_CDS && lds->ever_sent && lds->last_seq < e->since &&
+           (rds->ever_sent || !rds->subscribed) && rds->last_seq < e->since;
+}
+
+static struct step step_absent(const struct walk *w, struct osm__entry *e)
+{
+    return (struct step){.name = e->resource->name,
+                         .entry = e,
+                         .what = judge_absent(w, e),
+                         .unreferenced = unreferenced(w, e)};
+}
+
 /* The next name that is subscribed to or has an entry. */
 static bool walk_next(struct walk *w, struct step *out)
 {
@@ -80,7 +99,7 @@ static bool walk_next(struct walk *w, struct step *out)
         if (order >= 0)
             w->at++;
         if (order > 0) {
-            *out = (struct step){e->resource->name, NULL, e, 0, judge_absent(w, e)};
+            *out = step_absent(w, e);
             return true;
         }
         if (order < 0)
@@ -88,10 +107,10 @@ static bool walk_next(struct walk *w, struct step *out)
         if (!(e && e->named) && !(w->t->wildcard && !item.by_name_only)) {
             if (!e)
                 continue;
-            *out = (struct step){e->resource->name, NULL, e, 0, judge_absent(w, e)};
+            *out = step_absent(w, e);
             return true;
         }
-        *out = (struct step){item.name, item.resource, e, e ? e->group : 0, WAITING};
+        *out = (struct step){item.name, item.resource, e, e ? e->group : 0, WAITING, false};
         if (item.resource)
             out->what = judge_present(e, item.resource);
         else if (e && !lacks(e))
@@ -241,6 +260,13 @@ void osm_stream_response_clear(struct osm_stream_response *response)
     *response = (struct osm_stream_response){0};
 }
 
+/* Is it away after the response? A new cluster that was refused, and is not wanted any more, must
+ * not spoil the next response too. */
+static bool goes(const struct step *s, struct selection pick)
+{
+    return s->what == GONE && !pick.group && (pick.remove || s->unreferenced);
+}
+
 /* Is the step's resource part of the response, and in which form? */
 static struct osm_resource *carried(const struct osm_stream *stream, const struct step *s,
                                     struct selection pick)
@@ -250,13 +276,13 @@ static struct osm_resource *carried(const struct osm_stream *stream, const struc
                    ? s->resource
                    : NULL;
     if (s->what == GONE)
-        return pick.remove ? NULL : s->entry->resource;
+        return goes(s, pick) ? NULL : s->entry->resource;
     return s->resource;
 }
 
 static bool told(const struct step *s, struct selection pick)
 {
-    return !pick.group && (s->what == TELL || (s->what == GONE && pick.remove));
+    return goes(s, pick) || (s->what == TELL && !pick.group);
 }
 
 static bool told_gone(const struct osm_stream *stream, const struct step *s, struct selection pick)
@@ -305,6 +331,8 @@ static bool entry_after(const struct osm_stream *stream, const struct step *s,
             osm_resource_unref(out->resource);
             out->resource = osm_resource_ref(body);
         }
+        if (!s->entry || lacks(s->entry))
+            out->since = seq;
         out->seq = seq;
         out->group = pick.group;
         out->state = OSM__HAS;

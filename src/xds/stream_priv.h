@@ -20,6 +20,7 @@ struct osm__entry {
     struct osm_resource
         *resource;  /* sent, or a stand-in without body: only name and claimed version are known */
     uint64_t seq;   /* of the response that brought it; 0: claimed */
+    uint64_t since; /* of the first one since when it was there all along; 0: claimed */
     uint32_t group; /* delta: sent with those of this group only; 0: with all the rest */
     uint8_t state;  /* enum osm__entry_state */
     bool named;     /* subscribed to by name */

@@ -15,6 +15,7 @@
  *   again T                    delta: accepts once more what was answered last
  *   again-nack T               delta: refuses what was answered last
  *   distrust T                 what it will claim is not believed
+ *   expect T                   the client is known to subscribe to it
  *   type URL                   a request for this type, which is none of ours
  *   was stale|ack|nack|quiet   what the last request was
  * In requests of the delta form, names after a "!" are unsubscribed from.
@@ -300,6 +301,8 @@ static void step(struct client *c, char *line, int at)
         osm_stream_stop_waiting(c->stream);
     } else if (!strcmp(word, "distrust")) {
         osm_stream_distrust(c->stream, (enum osm_xds_type)type_of(c->words[1]));
+    } else if (!strcmp(word, "expect")) {
+        osm_stream_expect(c->stream, (enum osm_xds_type)type_of(c->words[1]));
     } else if (!strcmp(word, "type")) {
         do_other_type(c);
     } else if (!strcmp(word, "was")) {

@@ -279,6 +279,35 @@ static void test_reconnect_in_the_middle_of_a_swap(void **state)
           "r\n-\ndack CDS\n< RDS r=2\n-");
 }
 
+/* A new cluster that the client refuses, and that has left the view while the response was on its
+ * way, was carried by the next one until listeners and routes were answered: and so refused the
+ * rest of that once more. */
+static void test_cluster_that_nothing_can_refer_to_goes_at_once(void **state)
+{
+    (void)state;
+    const char *before = "view CDS a=1 LDS l=1 RDS r=1\nfirst CDS\n< CDS a=1\nack CDS\nfirst "
+                         "LDS\n< LDS l=1\nack LDS\nfirst RDS r\n< RDS r=1\nack RDS r\n";
+    char script[1024];
+    (void)snprintf(script, sizeof script, "%s%s", before,
+                   "view CDS a=2 b=1 LDS l=1 RDS r=2\n< CDS a=2 b=1\n-\nview CDS a=2 LDS l=1 RDS "
+                   "r=3\n-\nnack CDS\n< CDS a=2\n-\nack CDS\n< RDS r=3\nack RDS r\n-\nidle");
+    sotw(script);
+    (void)snprintf(script, sizeof script, "%s%s", before,
+                   "view CDS a=2 b=1 LDS l=1 RDS r=2\n< CDS a=2 b=1\n-\nview CDS a=3 LDS l=1 RDS "
+                   "r=3\n< CDS a=3\nack CDS\n< RDS r=3\nack RDS r\n-\nidle");
+    sotw(script);
+    /* Once routes have gone out that may refer to it, it stays until they are answered. */
+    (void)snprintf(script, sizeof script, "%s%s", before,
+                   "view CDS a=1 b=1 LDS l=1 RDS r=2\n< CDS a=1 b=1\nack CDS\n< RDS r=2\nview CDS "
+                   "a=2 LDS l=1 RDS r=3\n< CDS a=2 b=1\nack CDS\n< RDS r=3\nack RDS r\n< CDS a=2\n"
+                   "ack CDS\n-\nidle");
+    sotw(script);
+    /* Who comes again may have routes from before to what this stream has just told. */
+    sotw("expect LDS\nview CDS a=1 b=1 LDS l=1\nforeign CDS\n< CDS a=1 b=1\nview CDS a=2 LDS "
+         "l=1\n< CDS a=2 "
+         "b=1\nforeign LDS\nack CDS\n< LDS l=1\nack LDS\n< CDS a=2\nack CDS\nidle");
+}
+
 static void test_cluster_that_comes_back_is_not_removed(void **state)
 {
     (void)state;
@@ -468,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_who_never_asks_for_clusters_waits_for_none),
         cmocka_unit_test(test_missing_secret_and_endpoints_go_while_clusters_are_unanswered),
         cmocka_unit_test(test_reconnect_in_the_middle_of_a_swap),
+        cmocka_unit_test(test_cluster_that_nothing_can_refer_to_goes_at_once),
         cmocka_unit_test(test_cluster_that_comes_back_is_not_removed),
         cmocka_unit_test(test_vanished_route_and_secret_go_after_what_refers_to_them),
         cmocka_unit_test(test_before_the_first_view_all_waits),
