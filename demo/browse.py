@@ -13,15 +13,15 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rig import World
+    from plot import Store
 
-# pod, the port that the original demo forwarded
+# application, the port that the original demo forwarded
 PAGES = {
-    "bookbuyer/bookbuyer-1": 8080,
-    "bookthief/bookthief-1": 8083,
-    "bookstore/bookstore-v1-1": 8084,
-    "bookstore/bookstore-v2-1": 8082,
-    "bookwarehouse/bookwarehouse-1": 8085,
+    "bookbuyer": 8080,
+    "bookthief": 8083,
+    "bookstore-v1": 8084,
+    "bookstore-v2": 8082,
+    "bookwarehouse": 8085,
 }
 _LATER = b"<!doctype html><meta http-equiv=refresh content=2><title>not there yet</title><p>not there yet"
 
@@ -30,7 +30,7 @@ class Pages:
     """Listens at once; serves from serve() on. Where a port is taken, another one is used."""
 
     def __init__(self) -> None:
-        self._sockets = {pod: self._listen(port) for pod, port in PAGES.items()}
+        self._sockets = {application: self._listen(port) for application, port in PAGES.items()}
 
     @staticmethod
     def _listen(port: int) -> socket.socket:
@@ -45,26 +45,26 @@ class Pages:
         raise RuntimeError("no port of 127.0.0.1 is free")
 
     def addresses(self) -> dict[str, str]:
-        """Name of the pod -> URL."""
+        """Application -> URL."""
         return {
-            pod.rpartition("/")[2].removesuffix("-1"): f"http://127.0.0.1:{listening.getsockname()[1]}/"
-            for pod, listening in self._sockets.items()
+            application: f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            for application, listening in self._sockets.items()
         }
 
-    def serve(self, world: World, port: int) -> None:
+    def serve(self, store: Store, port: int) -> None:
         """Hands connections on to this port of the pods, until the process ends."""
-        for pod, listening in self._sockets.items():
-            threading.Thread(target=self._accept, args=(world, pod, listening, port), daemon=True).start()
+        for application, listening in self._sockets.items():
+            threading.Thread(target=self._accept, args=(store, application, listening, port), daemon=True).start()
 
-    def _accept(self, world: World, pod: str, listening: socket.socket, port: int) -> None:
+    def _accept(self, store: Store, application: str, listening: socket.socket, port: int) -> None:
         while True:
             connection, _ = listening.accept()
-            threading.Thread(target=self._hand_on, args=(world, pod, connection, port), daemon=True).start()
+            threading.Thread(target=self._hand_on, args=(store, application, connection, port), daemon=True).start()
 
     @staticmethod
-    def _hand_on(world: World, pod: str, connection: socket.socket, port: int) -> None:
+    def _hand_on(store: Store, application: str, connection: socket.socket, port: int) -> None:
         with connection, contextlib.suppress(OSError):
-            found = world.pods.get(pod)
+            found = store.pod(application)
             if not found or not found.started:
                 connection.recv(65536)
                 head = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: text/html\r\n"

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from rig import CommandError
 
 if TYPE_CHECKING:
-    from story import Bookstore, Counters, Step
+    from plot import Counters, Step, Store
 
 REDRAW_S = 0.25
 SHARE_OF = 200  # the last so many sold
@@ -117,7 +117,7 @@ class Applied:
 class Show:
     """State of the screen; one thread draws, one plays, one asks the control plane."""
 
-    def __init__(self, store: Bookstore, steps: list[Step], pages: dict[str, str] | None = None) -> None:
+    def __init__(self, store: Store, steps: list[Step], pages: dict[str, str] | None = None) -> None:
         self.store, self.steps, self.pages = store, steps, pages or {}
         self.played = 0
         self.samples: collections.deque[tuple[float, Counters]] = collections.deque(maxlen=4096)
@@ -186,7 +186,7 @@ class Show:
 
         def work() -> None:
             step.do(self.store)
-            note.lines = [line for lines in self._changes().values() for line in lines]
+            note.lines = self.store.heard() + [line for lines in self._changes().values() for line in lines]
             self.store.world.wait()
 
         self._play(note, work)
@@ -271,19 +271,20 @@ class Show:
         if not self.samples:
             return []
         now = self.samples[-1][1]
-        v2 = "bookstore/bookstore-v2-1" in self.store.world.pods
         rows = [
-            ("bookbuyer", "bought", "bought", "bought_failed", True),
-            ("bookbuyer-2", "from v2", "tested_v2", "tested_failed", True),
-            ("bookthief", "stolen", "stolen", "stolen_failed", True),
-            ("bookstore-v1", "sold", "sold_v1", "", True),
-            ("bookstore-v2", "sold", "sold_v2", "", v2),
-            ("bookwarehouse", "restocked", "restocked", "", True),
-            ("mysql", "stored", "stored", "", True),
+            ("bookbuyer", "bought", "bought", "bought_failed"),
+            ("bookbuyer-2", "from v2", "tested_v2", "tested_failed"),
+            ("bookthief", "stolen", "stolen", "stolen_failed"),
+            ("bookstore-v1", "sold", "sold_v1", ""),
+            ("bookstore-v2", "sold", "sold_v2", ""),
+            ("bookwarehouse", "restocked", "restocked", ""),
+            ("mysql", "stored", "stored", ""),
         ]
         out = []
-        for name, verb, counter, failures, there in rows:
-            if not there:
+        for name, verb, counter, failures in rows:
+            if name not in self.store.cast:
+                continue
+            if not self.store.pod(name):
                 out.append(f"   {name:<15}{paint('not there yet', 'dim')}")
                 continue
             rate, curve = self.rates(counter, 16)
@@ -340,9 +341,9 @@ class Show:
         if self.played < len(self.steps):
             out.append(f"   {'next':<15}{step.title}")
         else:
-            out.append(f"   {'next':<15}the story is told; the mesh goes on, and every file can be edited")
+            out.append(f"   {'next':<15}the story is told; the mesh goes on, and everything can be edited")
         out += [
-            f"   {'or edit':<15}{tail(world.files / step.file, width - 18)}",
+            f"   {'or edit':<15}{tail(self.store.place(step), width - 18)}",
             f"   {'or ask':<15}{osm} --socket {tail(world.daemon.socket, width - 18 - len(osm) - 17)} status",
             *self._pages(),
             "",
@@ -392,7 +393,7 @@ def _osm() -> str:
     return str(path)
 
 
-def show(store: Bookstore, steps: list[Step], pages: dict[str, str]) -> int:
+def show(store: Store, steps: list[Step], pages: dict[str, str]) -> int:
     """Runs until q is pressed. `pages`: addresses by name."""
     view = Show(store, steps, pages)
     asker = threading.Thread(target=view.poll_status, daemon=True)

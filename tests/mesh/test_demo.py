@@ -24,8 +24,9 @@ from rig.daemon import ROOT
 
 sys.path.insert(0, str(ROOT / "demo"))
 
+import directory
+import plot
 import screen
-import story
 
 pytestmark = pytest.mark.mesh
 
@@ -69,6 +70,33 @@ def test_a_acc_18_demo_plays_its_story_and_every_step_holds(folder: Path) -> Non
     out, _ = story.communicate(timeout=300)
     assert story.returncode == 0, out
     assert out.count("\nok ") == 14, out
+    assert "FAIL" not in out
+    assert list(folder.iterdir()) == []
+    assert _processes_of(folder) == []
+
+
+@pytest.mark.kube
+def test_a_acc_18_demo_plays_the_documents_story_from_an_api_server(folder: Path) -> None:
+    """`story.py --once --kubernetes`: eleven steps, each ok, and the kubectl that a person is offered works from a
+    terminal outside."""
+    with _start(folder, "--kubernetes") as story:
+        assert story.stdout
+        out = ""
+        for line in story.stdout:
+            out += line
+            if "ready in" in line:
+                (kubectl,) = folder.glob("*/kubectl")
+                found = subprocess.run(
+                    [kubectl, "get", "-A", "deployments,meshconfigs", "-o", "name"],
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                )
+                assert found.returncode == 0, found.stderr
+                assert "deployment.apps/bookthief" in found.stdout
+                assert "meshconfig.config.openservicemesh.io/osm-mesh-config" in found.stdout
+    assert story.returncode == 0, out
+    assert out.count("\nok ") == 12, out
     assert "FAIL" not in out
     assert list(folder.iterdir()) == []
     assert _processes_of(folder) == []
@@ -137,9 +165,10 @@ def view(tmp_path: Path) -> screen.Show:
     files = tmp_path / ("deep-" * 20) / "objects"
     files.mkdir(parents=True)
     world = SimpleNamespace(files=files, pods={}, daemon=SimpleNamespace(socket=files / "control.sock"))
-    made = screen.Show(SimpleNamespace(world=world), story.STEPS)  # type: ignore[arg-type]
+    store = directory.Directory(quick=True, world=world)
+    made = screen.Show(store, directory.STEPS)
     made.status = OK
-    made.samples.append((time.monotonic(), story.Counters()))
+    made.samples.append((time.monotonic(), plot.Counters()))
     made.applied = screen.Applied("half and half", [f"+line {n} \t{'世' * n}\x1b[2J" for n in range(60)])
     return made
 
@@ -169,8 +198,8 @@ def test_screen_keeps_its_footer_and_its_width(view: screen.Show, width: int, he
     assert max(_columns(line) for line in lines) <= width
     assert all(line.isprintable() for line in lines)
     assert [line.split()[0] for line in lines[-5:] if line] == ["next", "or", "or", "Enter"]
-    assert lines[-4].endswith(f"objects/{story.STEPS[1].file}")
-    assert ("…" in lines[-4]) == (len(str(view.store.world.files / story.STEPS[1].file)) > width - 18)
+    assert lines[-4].endswith(f"objects/{directory.STEPS[1].edit}")
+    assert ("…" in lines[-4]) == (len(str(view.store.world.files / directory.STEPS[1].edit)) > width - 18)
 
 
 def test_screen_gives_the_diff_what_is_left_and_counts_the_rest(view: screen.Show) -> None:

@@ -1,7 +1,9 @@
 """The applications of the bookstore: a buyer, a thief, the store, the warehouse and its database.
 
 Environment: IDENTITY, BOOKSTORE, BOOKWAREHOUSE, DATABASE (host:port), LOOP_S (pause between two rounds of a buyer),
-CLIENTS (how many buy at once), COHORT (a header of that name goes along), BUY_DELAY_MS (low-high).
+CLIENTS (how many buy at once), COHORT (a header of that name goes along), BUY_DELAY_MS (low-high). Places are told in
+the words of the original manifests too: BOOKSTORE_NAMESPACE and BOOKSTORE_SVC, BOOKWAREHOUSE_NAMESPACE and
+WAREHOUSE_SVC.
 """
 
 from __future__ import annotations
@@ -17,10 +19,21 @@ from collections.abc import Awaitable
 
 from app_http import POD, HttpClient, HttpRole, Request, Response
 
+_ORIGINAL = {  # namespace, service and its usual name, port
+    "BOOKSTORE": ("BOOKSTORE_NAMESPACE", "BOOKSTORE_SVC", "bookstore", 14001),
+    "BOOKWAREHOUSE": ("BOOKWAREHOUSE_NAMESPACE", "WAREHOUSE_SVC", "bookwarehouse", 14001),
+}
 
-def _place(variable: str) -> tuple[str, int]:
-    host, _, port = os.environ[variable].partition(":")
-    return host, int(port)
+
+def _place(variable: str) -> tuple[str, int] | None:
+    """Where another application is; None: this one has none."""
+    if variable in os.environ:
+        host, _, port = os.environ[variable].partition(":")
+        return host, int(port)
+    namespace, service, usual, number = _ORIGINAL.get(variable, ("", "", "", 0))
+    if namespace not in os.environ:
+        return None
+    return f"{os.environ.get(service, usual)}.{os.environ[namespace]}", number
 
 
 _HTML = {"content-type": "text/html; charset=utf-8"}
@@ -120,9 +133,10 @@ class Bookstore(HttpRole):
 
     async def run(self) -> None:
         """Restocks, as often as the warehouse answers."""
-        if "BOOKWAREHOUSE" not in os.environ:
+        warehouse = _place("BOOKWAREHOUSE")
+        if warehouse is None:
             return
-        client = HttpClient(*_place("BOOKWAREHOUSE"))
+        client = HttpClient(*warehouse)
         while True:
             await self._to_restock.wait()
             self._to_restock.clear()
@@ -162,20 +176,21 @@ class Bookwarehouse(HttpRole):
 
     async def run(self) -> None:
         """Stores what was restocked, as often as the database answers."""
-        if "DATABASE" not in os.environ:
+        place = _place("DATABASE")
+        if place is None:
             return
         while True:
             await self._changed.wait()
             self._changed.clear()
             try:
-                await self._store()
+                await self._store(*place)
             except (TimeoutError, OSError, ValueError):
                 self._changed.set()
                 await asyncio.sleep(0.2)
 
-    async def _store(self) -> None:
+    async def _store(self, host: str, port: int) -> None:
         """One connection, for as long as the database keeps it."""
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(*_place("DATABASE")), 5)
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 5)
         try:
             while self.stored != self.restocked:
                 writer.write(f"SET {self.restocked}\n".encode())
@@ -235,7 +250,9 @@ class Buyer(HttpRole):
 
     async def _buy(self) -> None:
         pause = float(os.environ.get("LOOP_S", "1"))
-        client = HttpClient(*_place("BOOKSTORE"))
+        place = _place("BOOKSTORE")
+        assert place, "BOOKSTORE is not set"
+        client = HttpClient(*place)
         headers = {"client-app": "bookbuyer", "user-agent": "Go-http-client/1.1"}
         if "COHORT" in os.environ:
             headers["cohort"] = os.environ["COHORT"]

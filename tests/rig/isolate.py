@@ -33,6 +33,7 @@ CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _PR_SET_PDEATHSIG = 1
 _PREFIX = "osm-run-"
+PID_FILE = "pid"  # in the run folder: process 1, as it is seen from outside
 _ENV = "OSM_RIG_RUN"  # the run folder; set inside
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _INSTANCES = 1024  # four for each Envoy
@@ -199,6 +200,7 @@ def enter() -> Path:
     child = os.fork()
     if child:
         os.close(alive_read)
+        (folder / PID_FILE).write_text(f"{child}\n")
         setns(home, CLONE_NEWNS)  # out again: what is mounted inside would keep the folder from being removed
         status = _supervise(child, folder)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)

@@ -63,7 +63,7 @@ def environment(pod: Object, container: Object, address: str) -> dict[str, str]:
 class KubeWorld(World):
     """One mesh in an API server, alone there if its daemon is to see no other. `kubeconfig`: whose rights the
     daemon has, the administrator's by default. `roles`: what stands for a container, in apps.py's words; [] for one
-    that is not run."""
+    that is not run. `environment`: of all applications, besides what their manifests say."""
 
     def __init__(
         self,
@@ -73,9 +73,11 @@ class KubeWorld(World):
         *,
         kubeconfig: Path | None = None,
         roles: Callable[[Object], list[str]] = roles_of,
+        environment: dict[str, str] | None = None,
         **options: Any,
     ) -> None:
         self.kube, self.kubelet, self._roles = kube, kubelet, roles
+        self._environment = environment or {}
         self._owned: set[str] = set()  # namespaces
         self._tended: dict[str, Pod] = {}  # pods that the kubelet knows, by uid
         self._not_ready: set[str] = set()  # pods whose manifests say so
@@ -297,7 +299,8 @@ class KubeWorld(World):
             labels=labels,
             app=[role for _, roles in played for role in roles],
             ports=[p for c, roles in played if roles for p in c.get("ports", [])],
-            env={k: v for c, roles in played if roles for k, v in environment(pod, c, address).items()},
+            env=self._environment
+            | {k: v for c, roles in played if roles for k, v in environment(pod, c, address).items()},
             sidecar=bool(uuid) or self._injects(pod),
             envoy=True,
             sotw=False,
