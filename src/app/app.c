@@ -407,7 +407,10 @@ static int start_source(struct osm_app *app, struct osm_err *err)
     struct osm_kube_config cluster = {0};
     int rc = find_cluster(&cluster, &app->config, err);
     if (!rc)
-        rc = osm_source_kube_start(&app->source, app->loop, &cluster, &sink, err);
+        rc = osm_source_kube_start(
+            &app->source, app->loop, &cluster,
+            &(struct osm_source_kube_mesh){app->config.mesh_name, app->config.osm_namespace}, &sink,
+            err);
     osm_kube_config_clear(&cluster);
     return rc;
 }

@@ -221,6 +221,17 @@ static void wait_applied(void *ud, struct osm_control_request *request, const js
 
 /* --- proxies --- */
 
+static bool is_of_mesh(const struct osm_app *app, const char *ns, size_t len)
+{
+    char *key = osm_strf("/Namespace//%.*s", (int)len, ns);
+    const struct osm_object *object = key ? osm_store_get(app->store, key) : NULL;
+    const char *mesh = object ? osm_json_str_at(object->body, "metadata", "labels",
+                                                "openservicemesh.io/monitored-by", NULL)
+                              : NULL;
+    osm_free(key);
+    return mesh && !strcmp(mesh, app->config.mesh_name);
+}
+
 /* The object of "namespace/pod", or NULL with the error. */
 static struct osm_object *find_pod(const struct osm_app *app, const char *name, struct osm_err *err)
 {
@@ -233,8 +244,13 @@ static struct osm_object *find_pod(const struct osm_app *app, const char *name, 
     char *key = osm_strf("/Pod/%s", name);
     struct osm_object *pod = key ? osm_store_get(app->store, key) : NULL;
     osm_free(key);
-    if (!pod)
+    if (!pod && is_of_mesh(app, name, (size_t)(slash - name)))
         (void)osm_fail(err, OSM_ENOENT, "no pod %.128s in the source", name);
+    else if (!pod)
+        (void)osm_fail(err, OSM_ENOENT,
+                       "no pod %.128s in the mesh: its namespace has no label "
+                       "openservicemesh.io/monitored-by: %s",
+                       name, app->config.mesh_name);
     return pod;
 }
 

@@ -55,6 +55,7 @@ struct asked {
     void (*drop)(void *kept);
     json_t *args; /* shared with the request, as all of it is: references are atomic */
     struct osm_changes *objects;
+    struct osm_outside *outside;
     struct osm_snapshot *served;
     struct osm_policy_files *in_force;
     bool behind;
@@ -103,10 +104,11 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
     if (!app->snapshot || !in_force)
         return osm_fail(err, OSM_EBUSY, "nothing is served yet; `osm status` says why");
     a->objects = osm_store_all(app->store);
+    a->outside = osm_source_outside(app->source);
     a->served = osm_snapshot_ref(app->snapshot);
     a->in_force = osm_policy_files_ref(in_force);
     a->behind = !osm_app_settled(app);
-    if (!a->objects)
+    if (!a->objects || !a->outside)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     if (!policies) {
         *files = osm_policy_files_ref(in_force);
@@ -139,6 +141,7 @@ static void asked_free(struct asked *a)
 {
     json_decref(a->args);
     osm_changes_free(a->objects);
+    osm_outside_free(a->outside);
     osm_snapshot_unref(a->served);
     osm_policy_files_unref(a->in_force);
     osm_resource_unref(a->resource);
@@ -201,6 +204,7 @@ static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *c
                                         .deletes = json_object_get(a->args, "deletes"),
                                         .mesh_name = config->mesh_name,
                                         .osm_namespace = config->osm_namespace,
+                                        .outside = a->outside,
                                         .whole = !strncmp(config->source, "dir:", 4),
                                         .guard_percent = config->policy_guard_percent,
                                         .canceled = canceled,
@@ -261,6 +265,7 @@ static int why_not(struct asked *a, struct osm_engine *engine, const atomic_bool
     const struct osm_why_not question = {
         .served = a->served,
         .objects = a->objects,
+        .outside = a->outside,
         .trust_domain = a->app->config.trust_domain,
         .caller = json_string_value(json_object_get(a->args, "caller")),
         .service = json_string_value(json_object_get(a->args, "service")),

@@ -4,7 +4,9 @@
  *
  * What the host needs (Namespaces, Services, Pods, EndpointSlices, Endpoints) and what the policies
  * ask for is listed and watched. A kind that the server lacks has no objects; it is looked for
- * again when a CustomResourceDefinition changes, and now and then. A kind that may not be read is
+ * again when a CustomResourceDefinition changes, and now and then. The sink is told of objects of
+ * the cluster, of namespaces that are in the mesh (label openservicemesh.io/monitored-by) and of
+ * the mesh's own; all others are kept packed (osm_source_outside). A kind that may not be read is
  * reported, and the rest goes on. While the server cannot be reached what it last said stands; what
  * is listed then replaces it. */
 #pragma once
@@ -12,7 +14,13 @@
 #include "kube/config.h"
 #include "source/source.h"
 
+/* Copied. */
+struct osm_source_kube_mesh {
+    const char *name, *osm_namespace;
+};
+
 /** Takes what @p config holds. Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
                                        struct osm_kube_config *config,
+                                       const struct osm_source_kube_mesh *mesh,
                                        const struct osm_source_sink *sink, struct osm_err *err);

@@ -1,5 +1,7 @@
 #include "source/source_priv.h"
 
+#include "base/mem.h"
+
 void osm_source_stop(struct osm_source *source)
 {
     if (source)
@@ -30,4 +32,9 @@ bool osm_source_want(struct osm_source *source, const json_t *kinds)
 const char *osm_source_failure(const struct osm_source *source)
 {
     return source->failure(source);
+}
+
+struct osm_outside *osm_source_outside(const struct osm_source *source)
+{
+    return source->outside ? source->outside(source) : osm_alloc(sizeof(struct osm_outside));
 }

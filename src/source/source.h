@@ -3,6 +3,7 @@
 
 #include "loop/loop.h"
 #include "model/object.h"
+#include "model/packed.h"
 
 #include <jansson.h>
 
@@ -36,7 +37,8 @@ void osm_source_stop(struct osm_source *source);
  * "message": ..., "kept": true|false}]}. degraded: something is in error, or nothing has been read
  * yet; line and column are 0 where unknown. Of an API server: {"kind": "kubernetes", "path": its
  * URL, "as": whose credentials, "server": its version, "state", "reason", "since": when it failed,
- * seconds since 1970 or 0, "objects", "generation", "errors", "kinds": [{"kind", "group",
+ * seconds since 1970 or 0, "objects", "outside": objects of namespaces that are not in the mesh,
+ * "generation", "errors", "kinds": [{"kind", "group",
  * "version", "state": "watched"|"listing"|"failing"|"denied"|"absent"|"unknown", "reason", "since",
  * "objects", "resource_version", "lists", "watches"}]}; an error's file is "Kind.group
  * namespace/name". Caller: json_decref. NULL: no memory. */
@@ -51,6 +53,9 @@ typedef void osm_source_refreshed_fn(void *ud, const char *failure);
 void osm_source_refresh(struct osm_source *source, osm_source_refreshed_fn *done, void *ud);
 /** Whoever asked with this @p ud is not called back. */
 void osm_source_forget(struct osm_source *source, void *ud);
+/** Objects that the sink is not told of, since their namespaces are not in the mesh: for whoever
+ * asks what would be if they were. Caller: osm_outside_free. NULL: no memory. */
+struct osm_outside *osm_source_outside(const struct osm_source *source);
 /** The kinds that somebody reads, beside those that the host needs: [{"kind", "group", "versions":
  * [preferred first]}], instead of those that were wanted before. A source may tell of others too.
  * True: the sink knows all of them already; else its synced() follows. */

@@ -10,4 +10,5 @@ struct osm_source {
     void (*forget)(struct osm_source *source, void *ud);          /* NULL: nobody waits */
     bool (*want)(struct osm_source *source, const json_t *kinds); /* NULL: it tells of all */
     const char *(*failure)(const struct osm_source *source);
+    struct osm_outside *(*outside)(const struct osm_source *source); /* NULL: it tells of all */
 };

@@ -14,6 +14,7 @@ static const char LAST_APPLIED[] = "kubectl.kubernetes.io/last-applied-configura
 struct applying {
     const struct osm_apply *apply;
     struct osm_map places; /* key -> place + 1 in the objects */
+    struct osm_map opened; /* namespaces whose objects were outside, and are not any more */
     struct osm_map named;  /* key of a manifest's object -> the live one (a reference), or this:
                               there is none */
     struct osm_applied *out;
@@ -123,8 +124,25 @@ static int name(struct applying *a, const char *key, struct osm_object *live)
     return 0;
 }
 
+static int open_namespace(struct applying *a, const char *ns)
+{
+    struct osm_changes *objects = a->apply->objects;
+    size_t at = objects->len;
+    if (!*ns || osm_map_has(&a->opened, ns))
+        return 0;
+    int rc = osm_map_put(&a->opened, ns, a, NULL);
+    if (!rc)
+        rc = osm_outside_open(a->apply->outside, ns, objects);
+    for (; at < objects->len && !rc; at++)
+        rc = osm_map_put(&a->places, objects->list[at].now->key, (void *)(uintptr_t)(at + 1), NULL);
+    return rc ? no_memory(a) : 0;
+}
+
 static int apply_object(struct applying *a, struct osm_object *object)
 {
+    bool is_namespace = osm_object_is(object, "", "Namespace");
+    if (open_namespace(a, is_namespace ? object->name : object->ns))
+        return OSM_ENOMEM;
     uintptr_t place = (uintptr_t)osm_map_get(&a->places, object->key);
     struct osm_object *live = place ? a->apply->objects->list[place - 1].now : NULL;
     json_t *now = (json_t *)(uintptr_t)object->body;
@@ -181,6 +199,12 @@ static int delete_one(struct applying *a, const char *what)
 {
     struct osm_changes *objects = a->apply->objects;
     size_t found = 0, at = 0;
+    const char *ns = what + strcspn(what, "/"), *end = *ns ? strchr(++ns, '/') : NULL;
+    char *named = end ? osm_strndup(ns, (size_t)(end - ns)) : NULL;
+    int rc = end && !named ? no_memory(a) : named ? open_namespace(a, named) : 0;
+    osm_free(named);
+    if (rc)
+        return rc;
     for (size_t i = 0; i < objects->len; i++)
         if (is_meant(objects->list[i].now, what)) {
             found++;
@@ -275,6 +299,7 @@ int osm_apply(const struct osm_apply *apply, const json_t *manifests, const json
         if (e->value != &a)
             osm_object_unref(e->value);
     osm_map_clear(&a.places);
+    osm_map_clear(&a.opened);
     osm_map_clear(&a.named);
     return rc;
 }

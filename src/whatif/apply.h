@@ -3,11 +3,14 @@
  * meanwhile stays. Lists are taken whole. Pure. Thread: any. */
 #pragma once
 
-#include "model/object.h"
+#include "model/packed.h"
 
 struct osm_apply {
     struct osm_changes *objects; /* all that there are; becomes all that there would be */
     const char *mesh_name, *osm_namespace;
+    /* Objects of namespaces that are not in the mesh, which the source keeps aside: those of each
+     * namespace that is named are added. NULL: there are none. */
+    const struct osm_outside *outside;
     /* Objects are files of a directory: of what a manifest does not say nothing stays, but for the
      * status. Otherwise that is asked of the annotation that kubectl leaves. */
     bool whole;

@@ -134,7 +134,11 @@ static json_t *applied_json(const struct osm_applied *applied)
 int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json_t **out,
                     struct osm_err *err)
 {
-    const struct osm_apply apply = {p->objects, p->mesh_name, p->osm_namespace, p->whole};
+    const struct osm_apply apply = {.objects = p->objects,
+                                    .mesh_name = p->mesh_name,
+                                    .osm_namespace = p->osm_namespace,
+                                    .outside = p->outside,
+                                    .whole = p->whole};
     const struct osm_resources_limits limits = {FIELDS_MAX, BYTES_MAX, is_late,
                                                 (void *)(uintptr_t)p};
     struct osm_applied applied = {0};

@@ -11,8 +11,9 @@ struct osm_preview {
     const struct osm_snapshot *served; /* what it is compared with */
     const json_t *manifests, *deletes; /* as of osm_apply; NULL: none */
     const char *mesh_name, *osm_namespace;
-    bool whole;             /* as of osm_apply */
-    unsigned guard_percent; /* as of osm_comparison_reasons */
+    const struct osm_outside *outside; /* as of osm_apply */
+    bool whole;                        /* as of osm_apply */
+    unsigned guard_percent;            /* as of osm_comparison_reasons */
     /* True from the moment when it has taken too long; also the engine's. NULL: never. */
     const atomic_bool *canceled;
     /* What the last preview by this engine has left; NULL for the first of them. Then only what is

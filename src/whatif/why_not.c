@@ -103,6 +103,8 @@ static int find_caller(struct osm__why_not *a)
     if (!split_name(a->q->caller, a->ns, sizeof a->ns, name, sizeof name))
         return osm_fail(a->err, OSM_EINVAL, "%.200s: expected NAMESPACE/POD or NAMESPACE/ACCOUNT",
                         a->q->caller);
+    if (osm_outside_open(a->q->outside, a->ns, a->q->objects))
+        return no_memory(a);
     const struct osm_object *pod = osm__why_not_object(a, "Pod", a->ns, name);
     a->caller = pod ? proxy_of(a, name, NULL) : proxy_of(a, NULL, name);
     if (!pod && a->caller)
@@ -337,6 +339,9 @@ int osm_why_not(const struct osm_why_not *question, struct osm_engine *engine, j
     int rc = find_caller(&a);
     if (!rc)
         rc = parse_service(&a);
+    if (!rc && strcmp(a.service_ns, a.ns) != 0 &&
+        osm_outside_open(question->outside, a.service_ns, question->objects))
+        rc = no_memory(&a);
     if (!rc)
         rc = osm_engine_take(engine, question->objects, &own);
     if (!rc && !a.caller)

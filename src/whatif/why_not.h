@@ -3,11 +3,13 @@
  * engine's. */
 #pragma once
 
+#include "model/packed.h"
 #include "policy/engine.h"
 
 struct osm_why_not {
     const struct osm_snapshot *served;
-    const struct osm_changes *objects; /* all that there are */
+    struct osm_changes *objects;       /* all that there are; added to */
+    const struct osm_outside *outside; /* as of struct osm_apply */
     const char *trust_domain;
     const char *caller; /* "namespace/pod" or "namespace/account" */
     const char

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -58,8 +59,9 @@ def kinds(kube: Kube) -> Kube:
 
 @contextlib.contextmanager
 def running(folder: Path, kubeconfig: Path | None, ns: str, **how: object) -> Iterator[Daemon]:
-    """A daemon whose mesh is this namespace."""
-    one = kube_daemon(folder, kubeconfig, mesh_name=ns, ns=ns, **how).start()  # type: ignore[arg-type]
+    """A daemon whose mesh has this name, and this namespace for its own unless `osm_ns` is another."""
+    osm_ns = how.pop("osm_ns", ns)
+    one = kube_daemon(folder, kubeconfig, mesh_name=ns, ns=osm_ns, **how).start()  # type: ignore[arg-type]
     try:
         yield one
         assert one.stop() == 0
@@ -73,6 +75,14 @@ def meshed(kinds: Kube, kubelet: Kubelet, ns: str) -> str:
     """A namespace with the shop."""
     paper_shop(kinds, kubelet, ns)
     return ns
+
+
+def said(daemon: Daemon, *question: str) -> Any:
+    """The answer, as JSON, to a question that is answered with the exit status 3: no, or something would change."""
+    with pytest.raises(CommandError) as raised:
+        daemon.osm(*question, "-o", "json")
+    assert raised.value.exit == 3, raised.value
+    return json.loads(raised.value.stdout)
 
 
 def revoke(kube: Kube, ns: str) -> None:
@@ -108,6 +118,43 @@ def test_kube_namespace_that_joins_and_leaves_A_K8S_12(kube: Kube, meshed: str, 
         kube.api.patch("v1", "Namespace", "", meshed, {"metadata": {"labels": {MONITORED_BY: meshed}}})
         daemon.applied()
         assert granted(daemon, meshed)
+
+
+def test_kube_objects_outside_of_the_mesh_are_kept_aside(
+    kinds: Kube, kubelet: Kubelet, ns: str, tmp_path: Path
+) -> None:
+    """Of a namespace that is not in the mesh nothing is told to policies, and it is still there for questions: it
+    joins without one request, whoever asks what would be if it joined is told, and it leaves the same way."""
+    mesh, tests = f"{ns}-mesh", {"metadata": {"labels": {MONITORED_BY: f"{ns}-mesh"}}}
+    paper_shop(kinds, kubelet, ns)
+    with running(tmp_path, kinds.kubeconfig, mesh, osm_ns="osm-elsewhere") as daemon:
+        daemon.applied()
+        aside = source(daemon)
+        assert aside["outside"] >= 5
+        assert daemon.status()["proxies"] == []
+        denied = said(daemon, "policy", "why-not", f"{ns}/caller", f"{ns}/shop")
+        assert "its namespace is not of the mesh" in denied["text"]
+        joins = tmp_path / "joins.yaml"
+        joins.write_text(
+            yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ns, **tests["metadata"]}})
+        )
+        told = said(daemon, "diff", "-f", str(joins))
+        assert told["appear"] == [f"{ns}/caller-1", f"{ns}/shop-1"]
+        kinds.api.patch("v1", "Namespace", "", ns, tests)
+        daemon.applied()
+        assert granted(daemon, ns)
+        assert source(daemon)["outside"] < aside["outside"]
+        assert source(daemon)["objects"] > aside["objects"]
+        kinds.api.patch("v1", "Namespace", "", ns, {"metadata": {"labels": {MONITORED_BY: None}}})
+        daemon.applied()
+        with pytest.raises(CommandError, match="its namespace has no label openservicemesh.io/monitored-by: "):
+            granted(daemon, ns)
+        assert (source(daemon)["outside"], source(daemon)["objects"]) == (aside["outside"], aside["objects"])
+        revoke(kinds, ns)  # outside it is kept up to date too
+        kinds.api.patch("v1", "Namespace", "", ns, tests)
+        daemon.applied()
+        assert not granted(daemon, ns)
+        assert kind(daemon, "Pod")["lists"] == 1
 
 
 def test_kube_what_was_deleted_while_it_was_cut_off_grants_no_longer_A_K8S_08(

@@ -65,13 +65,12 @@ static void forget_old_refused(struct osm__kube_kind *k)
 static void refuse(struct osm__kube_kind *k, const char *id, const char *why, void **data)
 {
     note_refused(k, id, why);
-    if (*data) {
-        struct osm_object *object = osm_take_ptr(data);
-        k->source->objects--;
-        k->source->generation++;
-        k->source->sink.gone(k->source->sink.ud, object->key);
-        osm_object_unref(object);
-    }
+    osm__held_drop(k, osm_take_ptr(data));
+}
+
+static bool is_namespace(const struct osm__kube_kind *k)
+{
+    return !*k->group && !strcmp(k->kind, "Namespace");
 }
 
 static int on_put(void *ud, const char *id, json_t *body, void **data)
@@ -107,30 +106,23 @@ static int on_put(void *ud, const char *id, json_t *body, void **data)
         return 0;
     }
     forget_refused(k, id);
-    struct osm_object *old = *data;
-    k->source->objects += !old;
-    k->source->generation++;
-    *data = osm_object_ref(object);
-    k->source->sink.put(k->source->sink.ud, object);
-    osm_object_unref(old);
-    return 0;
+    rc = osm__held_put(k, object, data);
+    if (!rc && is_namespace(k))
+        osm__scope_namespace(k->source, object->name, object->body);
+    osm_object_unref(object);
+    return rc;
 }
 
 static void on_gone(void *ud, const char *id, void *data)
 {
     struct osm__kube_kind *k = ud;
-    struct osm_object *object = data;
     if (!k->reflector.listing) /* else the list may hold it, and not in a form that can be used */
         forget_refused(k, id);
     if (k->use == OSM__KUBE_CRDS)
         osm__look_hurry(&k->source->look);
-    if (!object)
-        return;
-    k->source->objects--;
-    k->source->generation++;
-    if (!k->source->stopping)
-        k->source->sink.gone(k->source->sink.ud, object->key);
-    osm_object_unref(object);
+    if (is_namespace(k))
+        osm__scope_namespace(k->source, id, NULL);
+    osm__held_drop(k, data);
 }
 
 static uint32_t any_number(void *ud)

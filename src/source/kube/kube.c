@@ -342,11 +342,12 @@ static json_t *kube_status(const struct osm_source *source)
     const char *state = s->failed ? "failed" : n || !s->synced ? "degraded" : "ok";
     json_t *status =
         rc ? NULL
-           : json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:O, s:O}", "kind",
+           : json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:O, s:O}", "kind",
                        "kubernetes", "path", config->server, "as", config->about, "server",
                        s->look.server_version, "state", state, "reason", reason, "since",
                        (json_int_t)(s->failed ? s->since_s : 0), "objects", (json_int_t)s->objects,
-                       "generation", (json_int_t)s->generation, "kinds", kinds, "errors", errors);
+                       "outside", (json_int_t)s->outside, "generation", (json_int_t)s->generation,
+                       "kinds", kinds, "errors", errors);
     json_decref(errors);
     json_decref(kinds);
     return status;
@@ -371,6 +372,11 @@ static void kube_forget(struct osm_source *source, void *ud)
     osm__barrier_forget((struct kube *)source, ud);
 }
 
+static struct osm_outside *kube_outside(const struct osm_source *source)
+{
+    return osm__scope_outside((const struct kube *)source);
+}
+
 static void kube_stop(struct osm_source *source)
 {
     struct kube *s = (struct kube *)source;
@@ -382,12 +388,15 @@ static void kube_stop(struct osm_source *source)
     osm_free(s->kinds);
     osm_kube_free(s->api);
     osm_timer_free(s->turn);
+    osm_map_clear(&s->joined);
+    osm_free(s->mesh_name);
+    osm_free(s->osm_namespace);
     osm_free(s);
 }
 
 int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
-                          struct osm_kube_config *config, const struct osm_source_sink *sink,
-                          struct osm_err *err)
+                          struct osm_kube_config *config, const struct osm_source_kube_mesh *mesh,
+                          const struct osm_source_sink *sink, struct osm_err *err)
 {
     struct kube *s = osm_alloc(sizeof *s);
     if (!s)
@@ -397,6 +406,7 @@ int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
                                     .refresh = kube_refresh,
                                     .forget = kube_forget,
                                     .want = kube_want,
+                                    .outside = kube_outside,
                                     .failure = kube_failure};
     s->loop = loop;
     s->sink = *sink;
@@ -406,7 +416,10 @@ int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
         return rc;
     }
     s->turn = osm_timer_new(loop, on_turn, s);
-    if (!s->turn || osm__look_init(&s->look, s) || add_base_kinds(s)) {
+    s->mesh_name = osm_strdup(mesh->name);
+    s->osm_namespace = osm_strdup(mesh->osm_namespace);
+    if (!s->turn || !s->mesh_name || !s->osm_namespace || osm__look_init(&s->look, s) ||
+        add_base_kinds(s)) {
         kube_stop(&s->source);
         return osm_fail(err, OSM_ENOMEM, "source");
     }

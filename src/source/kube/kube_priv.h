@@ -1,8 +1,9 @@
 /* What the files of this source share.
  *
  *   look.c    which kinds the server has          kind.c   one of them: list, watch, objects
- *   trim.c    what of an object is kept           barrier.c   is everything known that is there
- * now? kube.c    all of it together: which kinds are wanted, state, life */
+ *   trim.c    what of an object is kept           scope.c  of which namespaces the sink is told
+ *   barrier.c is everything known that is there now?
+ *   kube.c    all of it together: which kinds are wanted, state, life */
 #pragma once
 
 #include "base/map.h"
@@ -10,6 +11,7 @@
 #include "kube/discovery.h"
 #include "kube/reflector.h"
 #include "kube/stream.h"
+#include "model/packed.h"
 #include "source/kube.h"
 #include "source/source_priv.h"
 
@@ -96,6 +98,19 @@ OSM_MUST_USE int osm__kube_trim(json_t *object, const char *group, const char *v
 /** Whether an object of the kind is less than whole unless it has to be. */
 bool osm__kube_is_trimmed(const char *group, const char *kind);
 
+/* --- scope.c --- */
+
+/** An object is there, or is other than it was: tells the sink of it or, where its namespace is not
+ * in the mesh, keeps it aside. *data: what the reflector keeps with it. Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm__held_put(struct osm__kube_kind *kind, struct osm_object *object, void **data);
+/** It is gone. @p data: NULL is accepted. */
+void osm__held_drop(struct osm__kube_kind *kind, void *data);
+/** A Namespace is there; @p body NULL: it is not. Its objects come or go, if that makes it join or
+ * leave. */
+void osm__scope_namespace(struct kube *source, const char *name, const json_t *body);
+/** As of osm_source_outside. */
+struct osm_outside *osm__scope_outside(const struct kube *source);
+
 /* --- look.c --- */
 
 struct osm__kube_look {
@@ -155,7 +170,10 @@ struct kube {
     struct osm__kube_look look;
     struct osm__kube_barrier barrier;
     struct osm_timer *turn; /* to look at itself: after whatever has happened */
-    uint64_t objects, generation;
+    char *mesh_name, *osm_namespace;
+    struct osm_map joined;        /* namespaces of the mesh */
+    uint64_t objects, generation; /* those that the sink has */
+    size_t outside;               /* those that are kept packed */
     bool synced, failed, stopping;
     int64_t since_s; /* when it failed; wall clock */
     uint64_t failed_ms;

@@ -87,11 +87,11 @@ static void trim_slice(json_t *slice)
     }
 }
 
-static void trim_metadata(json_t *metadata)
+/* What kubectl applied last is asked for by previews (whatif/apply.h); of what controllers make
+ * nobody applies the next form. */
+static void trim_last_applied(json_t *metadata)
 {
     json_t *annotations = json_object_get(metadata, "annotations");
-    (void)json_object_del(metadata, "managedFields");
-    (void)json_object_del(metadata, "selfLink");
     if (json_is_object(annotations) &&
         !json_object_del(annotations, "kubectl.kubernetes.io/last-applied-configuration") &&
         !json_object_size(annotations))
@@ -118,8 +118,12 @@ int osm__kube_trim(json_t *object, const char *group, const char *version, const
 {
     json_t *metadata = json_object_get(object, "metadata");
     int rc = 0;
-    if (json_is_object(metadata))
-        trim_metadata(metadata);
+    if (json_is_object(metadata)) {
+        (void)json_object_del(metadata, "managedFields");
+        (void)json_object_del(metadata, "selfLink");
+    }
+    if (json_is_object(metadata) && !whole && osm__kube_is_trimmed(group, kind))
+        trim_last_applied(metadata);
     if (!whole && is_pod(group, kind))
         trim_pod(object);
     if (!whole && is_slice(group, kind))

@@ -92,7 +92,10 @@ static void test_objects_are_applied_as_kubectl_does(void **state)
         char *live = thing("v1", rows[i].live), *now = thing("v1", rows[i].manifest);
         struct osm_changes *changes = changes_of((const char *const[]){NS, live, NULL});
         json_t *manifests = json_pack("[o]", manifest("new.yaml", now));
-        const struct osm_apply apply = {changes, "osm", "osm-system", rows[i].whole};
+        const struct osm_apply apply = {.objects = changes,
+                                        .mesh_name = "osm",
+                                        .osm_namespace = "osm-system",
+                                        .whole = rows[i].whole};
         if (osm_apply(&apply, manifests, NULL, &applied, &err))
             fail_msg("%s: %s", rows[i].what, err.msg);
         assert_int_equal(applied.configured, 1);
@@ -131,7 +134,8 @@ static void test_they_are_counted(void **state)
     json_t *manifests = json_pack("[o, o, o, o]", manifest("a", live), manifest("b", newer),
                                   manifest("c", GREY), manifest("d", OTHER));
     json_t *deletes = json_pack("[s]", "namespace/blue");
-    const struct osm_apply apply = {changes, "osm", "osm-system", true};
+    const struct osm_apply apply = {
+        .objects = changes, .mesh_name = "osm", .osm_namespace = "osm-system", .whole = true};
     assert_int_equal(osm_apply(&apply, manifests, NULL, &applied, &err), 0);
     assert_int_equal(applied.created, 1);
     assert_int_equal(applied.configured, 1); /* the last of two counts, as one */
@@ -150,6 +154,46 @@ static void test_they_are_counted(void **state)
     osm_free(newer);
 }
 
+/* Objects of a namespace that is not in the mesh are kept aside: a manifest that names it, or one
+ * that goes, finds them. */
+static void test_objects_outside_are_found_when_their_namespace_is_named(void **state)
+{
+    (void)state;
+    struct osm_err err = {0};
+    struct osm_applied applied;
+    struct osm_object *there = object_of(GREY);
+    struct osm_packed *packed[1];
+    struct osm_outside outside = {packed, 1};
+    assert_int_equal(osm_packed_new(&packed[0], there), 0);
+    struct osm_changes *changes = changes_of((const char *const[]){NS, OTHER, NULL});
+    struct osm_apply apply = {
+        .objects = changes, .mesh_name = "osm", .osm_namespace = "osm-system", .outside = &outside};
+    json_t *other = json_pack("[o]", manifest("a", OTHER));
+    assert_int_equal(osm_apply(&apply, other, NULL, &applied, &err), 0);
+    assert_null(find(changes, "a.b/Thing/grey/x")); /* nobody named it */
+    json_t *joins = json_pack(
+        "[o]", manifest("b", "apiVersion: v1\nkind: Namespace\nmetadata: {name: grey, labels: "
+                             "{openservicemesh.io/monitored-by: osm}}"));
+    assert_int_equal(osm_apply(&apply, joins, NULL, &applied, &err), 0);
+    assert_int_equal(applied.created, 1);
+    const struct osm_object *found = find(changes, "a.b/Thing/grey/x");
+    assert_non_null(found);
+    assert_true(osm_hash_equal(found->content, there->content));
+    assert_string_equal(found->origin, there->origin);
+    osm_changes_free(changes);
+
+    apply.objects = changes = changes_of((const char *const[]){NS, NULL});
+    json_t *deletes = json_pack("[s]", "Thing/grey/x");
+    assert_int_equal(osm_apply(&apply, NULL, deletes, &applied, &err), 0);
+    assert_int_equal(applied.deleted, 1);
+    osm_changes_free(changes);
+    json_decref(other);
+    json_decref(joins);
+    json_decref(deletes);
+    osm_packed_unref(packed[0]);
+    osm_object_unref(there);
+}
+
 static void expect_failure(const json_t *manifests, const char *delete_one, int rc,
                            const char *says)
 {
@@ -157,7 +201,8 @@ static void expect_failure(const json_t *manifests, const char *delete_one, int 
     struct osm_applied applied;
     struct osm_changes *changes = changes_of((const char *const[]){NS, OTHER, TWIN, NULL});
     json_t *deletes = delete_one ? json_pack("[s]", delete_one) : NULL;
-    const struct osm_apply apply = {changes, "osm", "osm-system", true};
+    const struct osm_apply apply = {
+        .objects = changes, .mesh_name = "osm", .osm_namespace = "osm-system", .whole = true};
     assert_int_equal(osm_apply(&apply, manifests, deletes, &applied, &err), rc);
     if (rc && !strstr(err.msg, says))
         fail_msg("%s", err.msg);
@@ -196,7 +241,8 @@ static void test_no_memory_is_an_error(void **state)
         struct osm_err err = {0};
         struct osm_applied applied;
         struct osm_changes *changes = changes_of((const char *const[]){NS, live, OTHER, NULL});
-        const struct osm_apply apply = {changes, "osm", "osm-system", true};
+        const struct osm_apply apply = {
+            .objects = changes, .mesh_name = "osm", .osm_namespace = "osm-system", .whole = true};
         osm_mem_fail_at(n);
         int rc = osm_apply(&apply, manifests, deletes, &applied, &err);
         osm_mem_fail_at(-1);
@@ -219,6 +265,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_objects_are_applied_as_kubectl_does),
         cmocka_unit_test(test_they_are_counted),
+        cmocka_unit_test(test_objects_outside_are_found_when_their_namespace_is_named),
         cmocka_unit_test(test_what_cannot_be_applied_is_said),
         cmocka_unit_test(test_no_memory_is_an_error),
     };
