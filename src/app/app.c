@@ -64,6 +64,7 @@ static void source_put(void *ud, struct osm_object *object)
                 osm_store_get(app->store, object->key) ? "updated" : "added");
     if (osm_store_put(app->store, object))
         osm_log(OSM_LOG_MODEL, OSM_LOG_ERROR, "object lost: out of memory");
+    app->heard_us = osm_wall_us();
     flush_soon(app);
 }
 
@@ -74,6 +75,7 @@ static void source_gone(void *ud, const char *key)
     if (object)
         count_event(object->kind, object->ns, "deleted");
     (void)osm_store_delete(app->store, key);
+    app->heard_us = osm_wall_us();
     flush_soon(app);
 }
 

@@ -58,6 +58,7 @@ struct osm_app {
     int still_stopping; /* parts that stop in their own time */
     uint64_t started_ms;
     uint64_t published_at_us;         /* monotonic: the newest snapshot was */
+    int64_t heard_us;                 /* wall clock: the source told of an object last */
     int64_t published_us, applied_us; /* wall clock: the newest snapshot was handed to ads; every
                                          connected proxy had answered it (0: not yet) */
 };

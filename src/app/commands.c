@@ -66,20 +66,22 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
     const struct osm_snapshot *s = app->snapshot;
     osm_control_reply(
         request,
-        json_pack("{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
-                  "s:o, s:o*, s:s, s:s}",
-                  "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
-                  app->config.osm_namespace, "uptime_s",
-                  (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
-                  app->source ? osm_source_status(app->source) : NULL, "snapshot",
-                  (json_int_t)(s ? s->number : 0), "published_us", (json_int_t)app->published_us,
-                  "applied_us", (json_int_t)app->applied_us, "settled", osm_app_settled(app),
-                  "policy_error", app->reload ? osm_reload_error(app->reload) : NULL, "missing",
-                  missing_proxies(app, streams), "proxies", streams, "rejects",
-                  or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL),
-                  "policy", s ? s->policy : NULL, "root", osm_ca_status(app->ca), "policies",
-                  app->reload ? osm_reload_status(app->reload) : NULL, "http",
-                  osm_app_http_address(app), "debug", osm_app_debug_address(app)));
+        json_pack(
+            "{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
+            "s:o, s:o*, s:s, s:s}",
+            "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
+            app->config.osm_namespace, "uptime_s",
+            (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
+            app->source ? osm_source_status(app->source) : NULL, "snapshot",
+            (json_int_t)(s ? s->number : 0), "heard_us", (json_int_t)app->heard_us, "published_us",
+            (json_int_t)app->published_us, "applied_us", (json_int_t)app->applied_us, "settled",
+            osm_app_settled(app), "policy_error",
+            app->reload ? osm_reload_error(app->reload) : NULL, "missing",
+            missing_proxies(app, streams), "proxies", streams, "rejects",
+            or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL), "policy",
+            s ? s->policy : NULL, "root", osm_ca_status(app->ca), "policies",
+            app->reload ? osm_reload_status(app->reload) : NULL, "http", osm_app_http_address(app),
+            "debug", osm_app_debug_address(app)));
 }
 
 /* --- wait --- */
