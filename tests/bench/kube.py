@@ -93,7 +93,8 @@ def start(kube: Kube, ns: str, mesh: str, folder: Path) -> str:
         source = status["source"]
         return (
             f"listed after {listed:.1f} s, first snapshot after {served:.1f} s, "
-            f"resident {figures['rss_kb'] / 1024:.0f} MiB; then `osm wait` {waited:.1f} s; {source['objects']} objects, {source['outside']} outside, "
+            f"resident {figures['rss_kb'] / 1024:.0f} MiB; "
+            f"then `osm wait` {waited:.1f} s; {source['objects']} objects, {source['outside']} outside, "
             f"{kind(daemon, 'Pod')['objects']} pods"
         )
     finally:
@@ -195,7 +196,8 @@ def stream(world: KubeWorld) -> None:
     status = control.ask("status")
     print(
         f"stream: {sum(written) / took:.0f} changes/s for {took:.0f} s: "
-        f"processor time {100 * spent / took:.1f} % of a core, {(status['snapshot'] - before) / took:.0f} snapshots/s; the last change was applied "
+        f"processor time {100 * spent / took:.1f} % of a core, "
+        f"{(status['snapshot'] - before) / took:.0f} snapshots/s; the last change was applied "
         f"{(status['applied_us'] - status['heard_us']) / 1000:.1f} ms after the watch told it",
         flush=True,
     )
