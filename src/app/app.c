@@ -407,12 +407,14 @@ static int start_source(struct osm_app *app, struct osm_err *err)
     if (!strncmp(source, "dir:", 4))
         return osm_source_dir_start(&app->source, app->loop, source + 4, &sink, err);
     struct osm_kube_config cluster = {0};
+    const struct osm_source_kube_options options = {
+        .mesh_name = app->config.mesh_name,
+        .osm_namespace = app->config.osm_namespace,
+        .silence_ms = (uint64_t)app->config.kube_silence_s * 1000,
+    };
     int rc = find_cluster(&cluster, &app->config, err);
     if (!rc)
-        rc = osm_source_kube_start(
-            &app->source, app->loop, &cluster,
-            &(struct osm_source_kube_mesh){app->config.mesh_name, app->config.osm_namespace}, &sink,
-            err);
+        rc = osm_source_kube_start(&app->source, app->loop, &cluster, &options, &sink, err);
     osm_kube_config_clear(&cluster);
     return rc;
 }

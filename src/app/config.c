@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    OPTIONS = 31,
+    OPTIONS = 32,
     RSA_BITS = 2048,
     ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
     DRAIN_TIME_MAX_S = 3600
@@ -35,6 +35,10 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          &at->kube_account_dir, NULL, false},
         {"kube-context", 0, "NAME", "which context of the kubeconfig (default: its current one)",
          &at->kube_context, NULL, false},
+        {"kube-silence", 0, "DURATION",
+         "after how long without a byte a watch of the API server is begun anew; bookmarks come "
+         "about every minute (default 90s)",
+         &at->kube_silence, NULL, false},
         {"state-dir", 0, "DIR", "root certificate and key; created 0700", &at->state_dir, NULL,
          true},
         {"policies", 0, "DIR...",
@@ -264,7 +268,7 @@ static int check_debug(const struct osm_app_config *c, struct osm_err *err)
     return 0;
 }
 
-static int check_source(const struct osm_app_config *c, struct osm_err *err)
+static int check_source(struct osm_app_config *c, struct osm_err *err)
 {
     bool is_cluster = !strcmp(c->source, "kubernetes");
     if (!is_cluster && strncmp(c->source, "dir:", 4) != 0)
@@ -276,13 +280,14 @@ static int check_source(const struct osm_app_config *c, struct osm_err *err)
                                           : "kube-account-dir");
     if (c->kube_account_dir && (c->kubeconfig || c->kube_context))
         return osm_fail(err, OSM_EINVAL, "--kube-account-dir is for a pod, without a kubeconfig");
-    return 0;
+    return parse_duration("kube-silence", c->kube_silence, &c->kube_silence_s, err);
 }
 
 int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
 {
     struct osm_app_config config = {
         .ads_listen = "0.0.0.0:15128",
+        .kube_silence = "90s",
         .mesh_name = "osm",
         .osm_namespace = "osm-system",
         .trust_domain = "cluster.local",

@@ -9,9 +9,11 @@
 #include <stdint.h>
 
 struct osm_app_config {
-    const char *source;                                   /* "dir:PATH" or "kubernetes" */
-    const char *kubeconfig, *kube_context;                /* NULL: as in a pod, or as kubectl */
-    const char *kube_account_dir;                         /* NULL: where Kubernetes puts it */
+    const char *source;                    /* "dir:PATH" or "kubernetes" */
+    const char *kubeconfig, *kube_context; /* NULL: as in a pod, or as kubectl */
+    const char *kube_account_dir;          /* NULL: where Kubernetes puts it */
+    const char *kube_silence;
+    int64_t kube_silence_s;                               /* derived */
     const char *policies_dirs[OSM_OPTION_VALUES_MAX + 1]; /* NULL-terminated */
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
     const char *policy_memory; /* "512Mi" */

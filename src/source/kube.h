@@ -14,13 +14,14 @@
 #include "kube/config.h"
 #include "source/source.h"
 
-/* Copied. */
-struct osm_source_kube_mesh {
-    const char *name, *osm_namespace;
+struct osm_source_kube_options { /* copied */
+    const char *mesh_name, *osm_namespace;
+    uint64_t
+        silence_ms; /* without a byte: a watch is given up. Bookmarks come about every minute */
 };
 
 /** Takes what @p config holds. Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
                                        struct osm_kube_config *config,
-                                       const struct osm_source_kube_mesh *mesh,
+                                       const struct osm_source_kube_options *options,
                                        const struct osm_source_sink *sink, struct osm_err *err);

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 from cast import Cast, seed_of_run
+from kube_meshes import paper_shop
 from rig import World, isolate, net, o_clean
 from rig.kube import Kube
+from rig.kube_crds import mesh_kinds
 from rig.kubelet import Kubelet
 from rig.objects import HTTP_8080
 from rig.world_kube import KubeWorld
@@ -182,6 +184,26 @@ def kubelet(kube: Kube) -> Kubelet:
     """Its scheduler and kubelet: all pods are of paper."""
     assert kube.kubelet
     return kube.kubelet
+
+
+@pytest.fixture(scope="module")
+def fragile(run_folder: Path) -> Iterator[Kube]:
+    """A server that tests may kill; its store forgets the past each second."""
+    with Kube(run_folder, flags=["--etcd-compaction-interval=1s"]) as kube, Kubelet(kube) as kubelet:
+        kube.kubelet = kubelet
+        for each in mesh_kinds():
+            kube.crd(each)
+        yield kube
+
+
+@pytest.fixture
+def fragile_mesh(fragile: Kube, request: pytest.FixtureRequest) -> str:
+    """A namespace with the shop."""
+    name = f"mesh-{abs(hash(request.node.name)) % 10**9}"
+    fragile.namespace(name)
+    assert fragile.kubelet
+    paper_shop(fragile, fragile.kubelet, name)
+    return name
 
 
 _numbers = itertools.count(1)

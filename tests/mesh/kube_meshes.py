@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rig import until
 from rig.daemon import Daemon
+from rig.kube import Kube
+from rig.kubelet import Kubelet
 from rig.objects import HTTP_8080, grant_all
 from rig.world import free_port
 
 Object = dict[str, Any]
+
+MONITORED_BY = "openservicemesh.io/monitored-by"
+TARGET = ("access.smi-spec.io/v1alpha3", "TrafficTarget")
 
 SHOP_UUID, CALLER_UUID = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 
@@ -116,3 +122,36 @@ def metric(daemon: Daemon, name: str, **labels: str) -> float:
         if found and all(f'{key}="{value}"' in (found[1] or "") for key, value in labels.items()):
             total += float(found[2])
     return total
+
+
+def paper_shop(kube: Kube, kubelet: Kubelet, ns: str) -> None:
+    """The shop of kube_meshes, whose pods the kubelet makes ready."""
+    made = [obj for obj in shop(ns, ns) if obj["kind"] != "Namespace"]
+    kube.api.patch("v1", "Namespace", "", ns, {"metadata": {"labels": {MONITORED_BY: ns}}})
+    for obj in made:
+        if obj["kind"] == "Pod":
+            account = {"apiVersion": "v1", "kind": "ServiceAccount"}
+            account["metadata"] = {"name": obj["spec"]["serviceAccountName"], "namespace": ns}
+            kube.api.apply(account)
+            del obj["status"]
+        if obj["kind"] == "Service":
+            del obj["spec"]["clusterIP"]
+        kube.api.apply(obj)
+    kubelet.until_running(ns, 2)
+
+
+@contextlib.contextmanager
+def running(folder: Path, kubeconfig: Path | None, ns: str, **how: object) -> Iterator[Daemon]:
+    """A daemon whose mesh has this name, and this namespace for its own unless `osm_ns` is another."""
+    osm_ns = how.pop("osm_ns", ns)
+    one = kube_daemon(folder, kubeconfig, mesh_name=ns, ns=osm_ns, **how).start()  # type: ignore[arg-type]
+    try:
+        yield one
+        assert one.stop() == 0
+        assert '"open_handles":0' in one.log()
+    finally:
+        one.stop()
+
+
+def revoke(kube: Kube, ns: str) -> None:
+    kube.api.delete(*TARGET, ns, "to-shop")

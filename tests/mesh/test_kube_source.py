@@ -3,50 +3,21 @@ who may not read, credentials that rotate, and a server that is away, killed, fr
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from kube_meshes import (
-    granted,
-    kind,
-    kube_daemon,
-    metric,
-    shop,
-    source,
-    until_state,
-)
+from kube_meshes import MONITORED_BY, granted, kind, metric, paper_shop, revoke, running, source, until_state
 from rig import CommandError, until
 from rig.daemon import ROOT, Daemon
 from rig.kube import Kube
 from rig.kube_crds import definition, mesh_kinds
 from rig.kubelet import Kubelet
 from rig.objects import grant_all, routes
-
-MONITORED_BY = "openservicemesh.io/monitored-by"
-TARGET = ("access.smi-spec.io/v1alpha3", "TrafficTarget")
-
-
-def paper_shop(kube: Kube, kubelet: Kubelet, ns: str) -> None:
-    """The shop of kube_meshes, whose pods the kubelet makes ready."""
-    made = [obj for obj in shop(ns, ns) if obj["kind"] != "Namespace"]
-    kube.api.patch("v1", "Namespace", "", ns, {"metadata": {"labels": {MONITORED_BY: ns}}})
-    for obj in made:
-        if obj["kind"] == "Pod":
-            account = {"apiVersion": "v1", "kind": "ServiceAccount"}
-            account["metadata"] = {"name": obj["spec"]["serviceAccountName"], "namespace": ns}
-            kube.api.apply(account)
-            del obj["status"]
-        if obj["kind"] == "Service":
-            del obj["spec"]["clusterIP"]
-        kube.api.apply(obj)
-    kubelet.until_running(ns, 2)
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +26,6 @@ def kinds(kube: Kube) -> Kube:
     for each in mesh_kinds():
         kube.crd(each)
     return kube
-
-
-@contextlib.contextmanager
-def running(folder: Path, kubeconfig: Path | None, ns: str, **how: object) -> Iterator[Daemon]:
-    """A daemon whose mesh has this name, and this namespace for its own unless `osm_ns` is another."""
-    osm_ns = how.pop("osm_ns", ns)
-    one = kube_daemon(folder, kubeconfig, mesh_name=ns, ns=osm_ns, **how).start()  # type: ignore[arg-type]
-    try:
-        yield one
-        assert one.stop() == 0
-        assert '"open_handles":0' in one.log()
-    finally:
-        one.stop()
 
 
 @pytest.fixture
@@ -83,10 +41,6 @@ def said(daemon: Daemon, *question: str) -> Any:
         daemon.osm(*question, "-o", "json")
     assert raised.value.exit == 3, raised.value
     return json.loads(raised.value.stdout)
-
-
-def revoke(kube: Kube, ns: str) -> None:
-    kube.api.delete(*TARGET, ns, "to-shop")
 
 
 def test_kube_objects_from_before_and_after_the_start_count_A_K8S_01(kube: Kube, meshed: str, tmp_path: Path) -> None:
@@ -336,26 +290,6 @@ def test_kube_two_versions_of_one_kind_are_one_object(kube: Kube, meshed: str, t
 
 
 # --- bad days: a server of their own ---
-
-
-@pytest.fixture(scope="module")
-def fragile(run_folder: Path) -> Iterator[Kube]:
-    """A server that tests may kill; its store forgets the past each second."""
-    with Kube(run_folder, flags=["--etcd-compaction-interval=1s"]) as kube, Kubelet(kube) as kubelet:
-        kube.kubelet = kubelet
-        for each in mesh_kinds():
-            kube.crd(each)
-        yield kube
-
-
-@pytest.fixture
-def fragile_mesh(fragile: Kube, request: pytest.FixtureRequest) -> str:
-    """A namespace with the shop."""
-    name = f"mesh-{abs(hash(request.node.name)) % 10**9}"
-    fragile.namespace(name)
-    assert fragile.kubelet
-    paper_shop(fragile, fragile.kubelet, name)
-    return name
 
 
 def test_kube_server_that_is_killed_and_comes_back_A_K8S_14(fragile: Kube, fragile_mesh: str, tmp_path: Path) -> None:

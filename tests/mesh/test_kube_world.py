@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from kubes import deployment, service
-from rig import o_allowed, o_blocked, o_clean
+from rig import o_allowed, o_blocked, o_clean, until
 from rig.daemon import Daemon
 from rig.kube import Kube
 from rig.kube_mirror import Mirror
 from rig.objects import HTTP_8080, grant_all, match, routes, split, target, tcp_route
 from rig.world import free_port
 from rig.world_kube import APPS, KubeWorld
+from rig.xds import CDS, LDS, RDS, Answer, Delta
 from worlds import tracked
 
 
@@ -74,6 +76,95 @@ def test_kube_world_runs_the_pods_of_a_deployment(mesh_on_kube: KubeWorld) -> No
     world.wait()
     (left,) = (p.name for p in world.pods.values() if p.ns == "blue")
     assert left in names and caller.tally("http://shop.blue/", 20) == {left: 20}
+
+
+@pytest.mark.mesh
+def test_kube_restart_of_the_control_plane_costs_no_request_A_K8S_15(mesh_on_kube: KubeWorld) -> None:
+    """Twenty calls before, twenty while there is none (on what the sidecars have), twenty after; and what was
+    revoked meanwhile is refused as soon as it is back."""
+    world, caller = mesh_on_kube, mesh_on_kube.pods["red/caller-1"]
+    shop = world.pod("blue", "shop-1", account="shop", labels={"app": "shop"}, app="http=8080")
+    world.service("blue", "shop", HTTP_8080, {"app": "shop"})
+    granted = world.apply(grant_all("blue", "shop", "red/caller"))
+    world.wait()
+    assert caller.tally("http://shop.blue/", 20) == {"shop-1": 20}
+    world.daemon.stop()
+    assert caller.tally("http://shop.blue/", 20) == {"shop-1": 20}
+    world.daemon.start()
+    assert caller.tally("http://shop.blue/", 20) == {"shop-1": 20}
+    world.until_connected([caller, shop])
+    world.wait()
+    assert caller.tally("http://shop.blue/", 20) == {"shop-1": 20}
+    world.daemon.stop()
+    (access,) = (o for o in granted if o["kind"] == "TrafficTarget")
+    world.delete("TrafficTarget", "blue", access["metadata"]["name"])
+    world.daemon.start()
+    world.until_connected([caller, shop])
+    world.wait()
+    o_blocked(caller, "http://shop.blue/", "no outbound")
+
+
+UNANSWERED_MAX = 8  # responses of a type that a stream sends ahead of their answers
+
+
+def _weights(answer: Answer, name: str) -> dict[str, int]:
+    routes_ = answer.as_dict(name)
+    clusters = [
+        cluster
+        for host in routes_["virtual_hosts"]
+        if "shop.blue" in host["name"]
+        for route in host["routes"]
+        for cluster in route.get("route", {}).get("weighted_clusters", {}).get("clusters", [])
+    ]
+    return {cluster["name"]: int(cluster["weight"]) for cluster in clusters}
+
+
+@pytest.mark.mesh
+def test_kube_burst_reaches_a_slow_proxy_as_its_last_state_A_K8S_13(mesh_on_kube: KubeWorld) -> None:
+    """A hundred and more changes within a second or so, while a proxy has not answered what it was sent before: some
+    responses are sent ahead, and then the last state. (Nothing waits for a window: a proxy's own answers set its
+    pace.) A trickle reaches it change by change."""
+    world = mesh_on_kube
+    for version in ("v1", "v2"):
+        world.pod("blue", f"shop-{version}", account="shop", labels={"app": "shop", "v": version}, app="http=8080")
+        world.service("blue", f"shop-{version}", HTTP_8080, {"app": "shop", "v": version})
+    world.service("blue", "shop", HTTP_8080, {"app": "shop"})
+    world.apply(grant_all("blue", "shop", "red/caller"))
+    slow = world.pod("red", "slow", account="caller", envoy=False)
+
+    def weigh(v1: int) -> None:
+        world.apply(split("blue", "split", "shop", shop_v1=v1, shop_v2=100 - v1))
+
+    weigh(100)
+    world.wait()
+    with Delta(world, slow) as client:
+        client.fetch(CDS)
+        client.fetch(LDS)
+        first = client.fetch(RDS, ["rds-outbound.80"])
+        assert _weights(first, "rds-outbound.80") == {"blue/shop-v1|8080": 100, "blue/shop-v2|8080": 0}
+        weigh(1)
+        held = client.expect(RDS)  # not answered yet
+        with ThreadPoolExecutor(4) as pool:
+            for n in range(100):
+                name = f"burst-{n % 10}"
+                pool.submit(world.kube.api.apply, routes("blue", name, match("m", f"/{n}")))
+        for n in range(40):
+            weigh(10 + n)
+        shown = ("proxy", "get", "config", "red/slow", "RDS")
+        until(lambda: "weight: 49" in world.daemon.osm(*shown), "the last state is what it shall have")
+        told = [held]
+        while _weights(told[-1], "rds-outbound.80")["blue/shop-v1|8080"] != 49:
+            client.ack(told[-1])
+            told.append(client.expect(RDS))
+        assert len(told) <= UNANSWERED_MAX + 2
+        client.ack(told[-1])
+        client.silent()
+        for n in range(5):
+            weigh(60 + n)
+            each = client.expect(RDS)
+            assert _weights(each, "rds-outbound.80")["blue/shop-v1|8080"] == 60 + n
+            client.ack(each)
+        client.silent()
 
 
 @pytest.mark.mesh

@@ -75,12 +75,15 @@ class Daemon:
             *(() if any(flag.startswith("--http-address") for flag in extra) else ("--http-address=127.0.0.1:0",)),
             *extra,
         ]
+        self.environment: dict[str, str] = {}  # beside ours
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready: bool = True, timeout: float = 30.0) -> Daemon:
         """Starts it; with `ready`, waits until it answers on its socket."""
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.environment}
+            )
         if ready:
             until(self._answers, "osm-controller answers on its socket", timeout)
         return self

@@ -243,7 +243,7 @@ static void ask(void *ud)
                                              .path = path.data,
                                              .accept = accept,
                                              .idle_ms = is_list ? OSM__KUBE_DEADLINE_MS
-                                                                : OSM__KUBE_IDLE_MS,
+                                                                : k->source->silence_ms,
                                              .ud = k,
                                              .head = on_head,
                                              .data = on_data,

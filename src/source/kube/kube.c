@@ -395,7 +395,8 @@ static void kube_stop(struct osm_source *source)
 }
 
 int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
-                          struct osm_kube_config *config, const struct osm_source_kube_mesh *mesh,
+                          struct osm_kube_config *config,
+                          const struct osm_source_kube_options *options,
                           const struct osm_source_sink *sink, struct osm_err *err)
 {
     struct kube *s = osm_alloc(sizeof *s);
@@ -416,8 +417,9 @@ int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
         return rc;
     }
     s->turn = osm_timer_new(loop, on_turn, s);
-    s->mesh_name = osm_strdup(mesh->name);
-    s->osm_namespace = osm_strdup(mesh->osm_namespace);
+    s->mesh_name = osm_strdup(options->mesh_name);
+    s->osm_namespace = osm_strdup(options->osm_namespace);
+    s->silence_ms = options->silence_ms;
     if (!s->turn || !s->mesh_name || !s->osm_namespace || osm__look_init(&s->look, s) ||
         add_base_kinds(s)) {
         kube_stop(&s->source);

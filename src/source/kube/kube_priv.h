@@ -17,7 +17,6 @@
 
 enum {
     OSM__KUBE_DEADLINE_MS = 30 * 1000, /* a request that is no watch */
-    OSM__KUBE_IDLE_MS = 90 * 1000,     /* a watch: bookmarks come about every minute */
 };
 extern const char osm__kube_metadata_list[], osm__kube_metadata_watch[]; /* Accept: names only */
 
@@ -171,6 +170,7 @@ struct kube {
     struct osm__kube_barrier barrier;
     struct osm_timer *turn; /* to look at itself: after whatever has happened */
     char *mesh_name, *osm_namespace;
+    uint64_t silence_ms;
     struct osm_map joined;        /* namespaces of the mesh */
     uint64_t objects, generation; /* those that the sink has */
     size_t outside;               /* those that are kept packed */
