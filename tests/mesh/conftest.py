@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if os.environ.get("OSM_SOURCE") == "kube" and item.get_closest_marker("files"):
             item.add_marker(pytest.mark.skip(reason="an API server refuses its objects"))
         fixtures = set(getattr(item, "fixturenames", ()))
-        if "kube" in fixtures:
+        if fixtures & {"kube", "fragile"}:
             item.add_marker("kube")
         if fixtures & {"w1", "drawn", "cast", "raw"}:  # cast asks for one of the first two when it knows which
             item.add_marker("shared")

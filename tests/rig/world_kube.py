@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from . import kube_rbac
 from .daemon import CommandError
 from .kube import Kube
 from .kube_api import Object
@@ -62,8 +63,8 @@ def environment(pod: Object, container: Object, address: str) -> dict[str, str]:
 
 class KubeWorld(World):
     """One mesh in an API server, alone there if its daemon is to see no other. `kubeconfig`: whose rights the
-    daemon has, the administrator's by default. `roles`: what stands for a container, in apps.py's words; [] for one
-    that is not run. `environment`: of all applications, besides what their manifests say."""
+    daemon has, those that the chart gives it by default. `roles`: what stands for a container, in apps.py's words;
+    [] for one that is not run. `environment`: of all applications, besides what their manifests say."""
 
     def __init__(
         self,
@@ -82,7 +83,12 @@ class KubeWorld(World):
         self._tended: dict[str, Pod] = {}  # pods that the kubelet knows, by uid
         self._not_ready: set[str] = set()  # pods whose manifests say so
         self._texts: dict[str, list[tuple[str, str, str]]] = {}
-        source = ["--source", "kubernetes", f"--kubeconfig={kubeconfig or kube.kubeconfig}"]
+        ns = options.get("osm_namespace", "osm-system")
+        if kubeconfig is None:
+            self._claim(ns)
+            kube.namespace(ns)
+            kubeconfig = kube_rbac.grant(kube, ns)
+        source = ["--source", "kubernetes", f"--kubeconfig={kubeconfig}"]
         super().__init__(folder, source=source, **options)
 
     def __enter__(self) -> KubeWorld:
