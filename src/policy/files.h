@@ -6,7 +6,10 @@
  * The bundle is the union of its directories; of a path that several have, the last one's file
  * counts. Files and folders whose name begins with a dot are left out (a mounted ConfigMap keeps
  * its versions in such folders and links to them), and so are an author's tests: *_spec.lua, and
- * folders called spec. */
+ * folders called spec.
+ *
+ * A digest (XXH3, 128 bits) tells bundles apart, and nothing rests on its being hard to meet on
+ * purpose: who can write a file that meets a quarantined one's digest can write any other file. */
 #pragma once
 
 #include "base/err.h"

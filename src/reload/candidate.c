@@ -1,4 +1,9 @@
-/* A bundle on its way to be active: read, staged, checked against what is served. */
+/* A bundle on its way to be active: read, staged, checked against what is served.
+ *
+ * It is run once on the live objects, not twice to compare: nothing that could make two runs differ
+ * is left to a policy (clocks, random numbers, addresses, the order of pairs, state between calls,
+ * which is looked for in every run that checks), and a second run would double the time until a
+ * correction is in force. That two runs agree is a property test (tests/property), over changes. */
 #include "reload/reload_priv.h"
 
 #include "base/log.h"
