@@ -164,6 +164,9 @@ static void print_status(const json_t *status)
                      osm_json_text(entry, "version"), osm_json_text(entry, "reason"));
     if (*osm_json_text(status, "problem"))
         (void)printf("problem: %s\n", osm_json_text(status, "problem"));
+    if (*osm_json_text(status, "unstored"))
+        (void)printf("not stored, a restart begins with older policies: %s\n",
+                     osm_json_text(status, "unstored"));
     osm_buf_clear(&rows);
 }
 
