@@ -46,6 +46,8 @@ static void report_policies(struct osm_buf *out, const struct osm_app *app)
         line(out, false, "policy run", osm_reload_error(app->reload));
     if (*osm_json_text(status, "problem"))
         line(out, false, "policies in the directories", osm_json_text(status, "problem"));
+    if (*osm_json_text(status, "unstored"))
+        line(out, false, "policies not stored", osm_json_text(status, "unstored"));
     if (json_is_object(candidate))
         line(out, strcmp(osm_json_text(candidate, "state"), "held") != 0, "candidate",
              osm_json_text(candidate, "state"));

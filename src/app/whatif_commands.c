@@ -115,6 +115,8 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
         return 0;
     }
     int rc = osm_policy_files_from_json(files, policies, err);
+    if (rc)
+        osm_err_prepend(err, "policies: ");
     a->bare = !rc && has_no_file_of(*files, in_force, 0);
     return rc;
 }

@@ -74,3 +74,28 @@ char *osm_utf8_repair(char *text)
     }
     return text;
 }
+
+/* U+0080 to U+009F are control characters of terminals too. */
+static size_t control_character(const char *text)
+{
+    unsigned char c = (unsigned char)*text;
+    if (c == 0xc2 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] < 0xa0)
+        return 2;
+    return c < ' ' || c == 0x7f;
+}
+
+int osm_utf8_add_tame(struct osm_buf *out, const char *text, const char *kept)
+{
+    const char *from = text;
+    while (*text) {
+        size_t len = strchr(kept, *text) ? 0 : control_character(text);
+        if (len) {
+            (void)osm_buf_add(out, from, (size_t)(text - from));
+            (void)osm_buf_addf(out, len == 2 ? "\\u%04x" : "\\x%02x",
+                               (unsigned)(unsigned char)text[len - 1]);
+            from = text + len;
+        }
+        text += len ? len : 1;
+    }
+    return osm_buf_add(out, from, (size_t)(text - from));
+}

@@ -20,7 +20,7 @@ enum { ASK_TIMEOUT_MS = 30 * 1000, OUTPUT_MAX_BYTES = 256 * 1024 * 1024, TIMEOUT
 
 static int complain(const struct osm_err *err)
 {
-    (void)fprintf(stderr, "osm: %s\n", err->msg);
+    osm_print_error(err);
     return 1;
 }
 

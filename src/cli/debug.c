@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/console_link.h"
 #include "cli/edit.h"
+#include "cli/print.h"
 
 #include "base/json.h"
 
@@ -77,14 +78,14 @@ enum outcome { DONE, FAILED, INCOMPLETE, LOST };
 static enum outcome say_error(const char *text)
 {
     (void)fflush(stdout);
-    (void)fprintf(stderr, "error: %s\n", text);
+    osm_print_complaint("error", text);
     return FAILED;
 }
 
 static enum outcome lose(struct debug *d, const struct osm_err *err)
 {
     (void)fflush(stdout);
-    (void)fprintf(stderr, "osm: %s\n", err->msg);
+    osm_print_error(err);
     d->lost = true;
     return LOST;
 }
@@ -292,7 +293,7 @@ static void run_terminal(struct debug *d)
     char prompt[32], *path = history_path();
     learn_role(d);
     if (!d->lost && osm_edit_new(&edit, path, complete, d, &err)) {
-        (void)fprintf(stderr, "osm: %s\n", err.msg);
+        osm_print_error(&err);
         d->failed = true;
     }
     osm_free(path);
@@ -407,13 +408,13 @@ int osm_cli_debug(const struct osm_cli *cli, const char *const *words, size_t n)
     struct osm_err err = {0};
     int rc = open_link(&d, cli, &err);
     if (rc) {
-        (void)fprintf(stderr, "osm: %s\n", err.msg);
+        osm_print_error(&err);
         return rc == OSM_EINVAL ? 2 : 1;
     }
     if (cli->json) {
         rc = osm_link_relay(&d.link, STDIN_FILENO, STDOUT_FILENO, &err);
         if (rc)
-            (void)fprintf(stderr, "osm: %s\n", err.msg);
+            osm_print_error(&err);
         osm_link_close(&d.link);
         return rc ? 1 : 0;
     }

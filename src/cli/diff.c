@@ -385,7 +385,7 @@ static int write_out(json_t *diff)
 
 static int complain(const struct osm_err *err)
 {
-    (void)fprintf(stderr, "osm: %s\n", err->msg);
+    osm_print_error(err);
     return OSM_EXIT_POLICIES;
 }
 

@@ -32,11 +32,11 @@ static int ask(const struct osm_cli *cli, const char *command, json_t *args, int
     struct osm_err err = {0};
     if (!osm_client_ask(cli->socket_path, command, args, timeout_ms, out, &err))
         return 0;
-    (void)fprintf(stderr, "osm: %s\n", err.msg);
+    osm_print_error(&err);
     return 1;
 }
 
-static int tell_outcome(const struct osm_cli *cli, const json_t *outcome)
+static int tell_outcome(const struct osm_cli *cli, json_t *outcome)
 {
     static const struct {
         const char *state, *words;
@@ -48,6 +48,8 @@ static int tell_outcome(const struct osm_cli *cli, const json_t *outcome)
         {"rolled back", "rolled back and quarantined; the ones before are in force", false},
         {"quarantined", "quarantined; --force tries them again", false},
     };
+    if (!is_json(cli))
+        (void)osm_print_tame(outcome);
     const char *state = osm_json_text(outcome, "state"), *reason = osm_json_text(outcome, "reason");
     const char *words = state;
     bool good = false;
@@ -162,6 +164,9 @@ static void print_status(const json_t *status)
                      osm_json_text(entry, "version"), osm_json_text(entry, "reason"));
     if (*osm_json_text(status, "problem"))
         (void)printf("problem: %s\n", osm_json_text(status, "problem"));
+    if (*osm_json_text(status, "unstored"))
+        (void)printf("not stored, a restart begins with older policies: %s\n",
+                     osm_json_text(status, "unstored"));
     osm_buf_clear(&rows);
 }
 
@@ -174,7 +179,7 @@ static int show(const struct osm_cli *cli, const char *command, json_t *args)
     if (is_json(cli))
         (void)osm_print_json(status);
     else
-        print_status(status);
+        print_status(osm_print_tame(status));
     json_decref(status);
     return fflush(stdout) ? 1 : 0;
 }
@@ -272,6 +277,7 @@ int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *r
     if (is_json(cli)) {
         (void)osm_print_json(answer);
     } else {
+        (void)osm_print_tame(answer);
         (void)printf("%s %s of %s:\n", osm_json_text(answer, "type"),
                      osm_json_text(answer, "resource"), pod);
         if (json_object_get(answer, "field"))

@@ -2,6 +2,7 @@
 #include "base/nearest.h"
 #include "base/options.h"
 #include "cli/commands.h"
+#include "cli/print.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -234,7 +235,7 @@ int main(int argc, char **argv)
     size_t n = 0;
     json_set_alloc_funcs(osm_alloc, osm_free);
     if (osm_options_parse(options, argc, argv, &words, &n, &err)) {
-        (void)fprintf(stderr, "osm: %s\n", err.msg);
+        osm_print_error(&err);
         return 2;
     }
     if (!cli.socket_path)

@@ -2,6 +2,8 @@
  * daemon's own engine, on a stack like the daemon's, so that what passes here loads there. */
 #include "cli/policy_priv.h"
 
+#include "cli/print.h"
+
 #include "base/log.h"
 #include "base/utf8.h"
 #include "policy/host.h"
@@ -21,7 +23,7 @@ static const char ROOTS[] = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE--
 
 int osm__policy_complain(const struct osm_err *err)
 {
-    (void)fprintf(stderr, "osm: %s\n", err->msg);
+    osm_print_error(err);
     return OSM_EXIT_POLICIES;
 }
 

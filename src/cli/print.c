@@ -1,12 +1,13 @@
 #include "cli/print.h"
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { CELL_MAX = 16, VALUE_SHOWN_BYTES = 100 };
+enum { CELL_MAX = 16, VALUE_SHOWN_BYTES = 100, TEXT_MAX_BYTES = 64 * 1024 * 1024 };
 
 void osm_print_table(const char *rows)
 {
@@ -34,10 +35,48 @@ void osm_print_table(const char *rows)
     }
 }
 
+static void put_tame(FILE *file, const char *text, const char *kept)
+{
+    struct osm_buf tame = OSM_BUF_INIT(TEXT_MAX_BYTES);
+    int rc = osm_utf8_add_tame(&tame, text, kept);
+    (void)fputs(rc ? "?" : tame.data ? tame.data : "", file);
+    osm_buf_clear(&tame);
+}
+
 void osm_print_text(const char *text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-        (void)(*p < 0x20 || *p == 0x7f ? printf("\\x%02x", *p) : putchar(*p));
+    put_tame(stdout, text, "");
+}
+
+void osm_print_complaint(const char *who, const char *text)
+{
+    (void)fprintf(stderr, "%s: ", who);
+    put_tame(stderr, text, "\n\t");
+    (void)putc('\n', stderr);
+}
+
+void osm_print_error(const struct osm_err *err)
+{
+    osm_print_complaint("osm", err->msg);
+}
+
+json_t *osm_print_tame(json_t *value)
+{
+    size_t i;
+    const char *key, *text = json_string_value(value);
+    json_t *item;
+    json_array_foreach (value, i, item)
+        (void)osm_print_tame(item);
+    json_object_foreach (value, key, item)
+        (void)osm_print_tame(item);
+    if (text) {
+        struct osm_buf tame = OSM_BUF_INIT(TEXT_MAX_BYTES);
+        int rc = osm_utf8_add_tame(&tame, text, "");
+        if (rc || tame.len != json_string_length(value)) /* else it says the same */
+            (void)json_string_set(value, rc ? "?" : tame.data);
+        osm_buf_clear(&tame);
+    }
+    return value;
 }
 
 void osm_print_value(const json_t *value)

@@ -175,13 +175,14 @@ int osm_cli_status(const struct osm_cli *cli)
     struct osm_err err = {0};
     json_t *data;
     if (osm_client_ask(cli->socket_path, "status", NULL, ASK_TIMEOUT_MS, &data, &err)) {
-        (void)fprintf(stderr, "osm: %s\n", err.msg);
+        osm_print_error(&err);
         return 1;
     }
     if (cli->output && !strcmp(cli->output, "json")) {
         (void)json_dumpf(data, stdout, JSON_INDENT(2));
         (void)putchar('\n');
     } else {
+        (void)osm_print_tame(data);
         const char *policy_error = osm_json_text(data, "policy_error");
         (void)printf("MESH      %s in %s, osm-controller %s, up %" JSON_INTEGER_FORMAT
                      " s, root %.16s\n",

@@ -74,22 +74,20 @@ static void print_list(const json_t *answer, const char *list, const char *words
     }
 }
 
-static void print_answer(const json_t *answer)
+static void print_answer(json_t *answer)
 {
+    (void)osm_print_tame(answer);
     const json_t *caller = json_object_get(answer, "caller");
     const char *pod = osm_json_text(caller, "pod"), *request = osm_json_text(answer, "request");
     json_int_t port = json_integer_value(json_object_get(answer, "port"));
-    (void)printf("%s: ", osm_json_text(answer, "verdict"));
-    osm_print_text(osm_json_text(answer, "text"));
-    (void)putchar('\n');
+    (void)printf("%s: %s\n", osm_json_text(answer, "verdict"), osm_json_text(answer, "text"));
     (void)printf("%s%s%s%s -> %s", osm_json_text(caller, "account"), *pod ? " (pod " : "", pod,
                  *pod ? ")" : "", osm_json_text(answer, "service"));
     if (port)
         (void)printf(" port %" JSON_INTEGER_FORMAT " (%s)", port,
                      osm_json_text(answer, "protocol"));
     (void)fputs(*request ? " " : "", stdout);
-    osm_print_text(request);
-    (void)putchar('\n');
+    (void)printf("%s\n", request);
     print_steps(answer);
     print_list(answer, "allowed_by", "granted by", "text");
     print_list(answer, "near", "nearest", "text");
@@ -103,10 +101,13 @@ static int take_headers(json_t *args, const char *const *headers)
     for (size_t i = 0; headers[i]; i++) {
         const char *sign = strchr(headers[i], '=');
         char *name = sign ? osm_strndup(headers[i], (size_t)(sign - headers[i])) : NULL;
-        int rc = name && *name ? json_object_set_new(out, name, json_string(sign + 1)) : -1;
+        bool twice = name && json_object_get(out, name);
+        int rc =
+            name && *name && !twice ? json_object_set_new(out, name, json_string(sign + 1)) : -1;
         osm_free(name);
         if (rc) {
-            (void)fprintf(stderr, "osm: --header %s: expected NAME=VALUE\n", headers[i]);
+            (void)fprintf(stderr, "osm: --header %s: expected NAME=VALUE%s\n", headers[i],
+                          twice ? ", each name once" : "");
             json_decref(out);
             return OSM_EXIT_USAGE;
         }
@@ -142,7 +143,7 @@ int osm_cli_policy_why_not(const struct osm_cli *cli, const char *caller, const 
         return rc;
     }
     if (osm_client_ask(cli->socket_path, "policy.why_not", args, ASK_TIMEOUT_MS, &answer, &err)) {
-        (void)fprintf(stderr, "osm: %s\n", err.msg);
+        osm_print_error(&err);
         return OSM_EXIT_POLICIES;
     }
     const char *verdict = osm_json_text(answer, "verdict");

@@ -1,5 +1,7 @@
 #include "debug/render.h"
 
+#include "base/utf8.h"
+
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -14,29 +16,9 @@ enum {
 
 /* --- texts --- */
 
-/* Of the characters that end a line or move the cursor only these two mean what they say. */
-static bool is_harmless(unsigned char c)
-{
-    return c >= ' ' ? c != 0x7f : c == '\n' || c == '\t';
-}
-
 int osm_render_text(struct osm_buf *out, const char *text)
 {
-    const char *from = text;
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        /* U+0080 to U+009F are control characters of terminals too */
-        bool c1 = c == 0xc2 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] < 0xa0;
-        if (is_harmless(c) && !c1)
-            continue;
-        (void)osm_buf_add(out, from, (size_t)(text - from));
-        if (c1)
-            (void)osm_buf_addf(out, "\\u%04x", (unsigned char)*++text);
-        else
-            (void)osm_buf_addf(out, "\\x%02x", c);
-        from = text + 1;
-    }
-    return osm_buf_add(out, from, (size_t)(text - from));
+    return osm_utf8_add_tame(out, text, "\n\t");
 }
 
 /* --- tables --- */

@@ -441,6 +441,8 @@ static void handle_text(struct osm__session *s, const struct osm_frame *frame)
         if (!line || strlen(line) > OSM_FRAME_MAX_BYTES)
             (void)osm_fail(&err, OSM_ELIMIT, "more than %d bytes; end it with a line of one dot",
                            OSM_FRAME_MAX_BYTES);
+        else if (strlen(frame->text) != frame->len) /* what is behind it would be lost */
+            (void)osm_fail(&err, OSM_EPARSE, "the line holds a zero byte");
         else
             (void)find_typed(r, line, &ud, &args, &err);
         carry_out(r, ud, args, &err);

@@ -219,6 +219,9 @@ static void end(struct osm_http_fetch *f, int rc, const char *error)
         destroy(f);
 }
 
+/* What the library quotes in the text of an error, such as a proxy's URL, may hold a password. */
+static const char untold[] = "an address with a password";
+
 static void end_with(struct osm_http_fetch *f, CURLcode code)
 {
     int rc = code_of(f, code);
@@ -226,8 +229,11 @@ static void end_with(struct osm_http_fetch *f, CURLcode code)
                        : *f->error                 ? f->error
                        : code == CURLE_WRITE_ERROR ? "the body cannot be expanded"
                                                    : curl_easy_strerror(code);
-    char error[sizeof f->error];
+    char error[sizeof f->error + sizeof untold];
     (void)snprintf(error, sizeof error, "%s", text);
+    char *quoted = strchr(error, '\'');
+    if (quoted && strchr(quoted, '@'))
+        memcpy(quoted, untold, sizeof untold);
     end(f, rc, osm_utf8_repair(error));
 }
 

@@ -286,6 +286,9 @@ static void read_cluster(struct osm_kube_config *c, struct reading *r, const jso
         c->server[--n] = '\0';
     if (strncmp(c->server, "https://", 8) != 0 && strncmp(c->server, "http://", 7) != 0)
         (void)refuse(r, OSM_EINVAL, "server", "must begin with https:// or http://");
+    else if (strpbrk(c->server, "@?#")) /* it is told to whoever asks for the status */
+        (void)refuse(r, OSM_EINVAL, "server",
+                     "must hold neither credentials, which belong under users, nor ? or #");
     if (c->insecure && (c->ca || c->ca_file))
         (void)refuse(r, OSM_EINVAL, "insecure-skip-tls-verify",
                      "cannot be true beside a certificate authority");

@@ -141,12 +141,11 @@ static int take_entry(struct reading *r, const char *root, const char *path, uns
     const char *name = path + strlen(root) + 1;
     if (stat(path, &st))
         return osm_fail(r->err, OSM_EIO, "%s: %s", path, strerror(errno));
+    bool counts = is_module(name) || ends_with(name, ".yaml") || ends_with(name, ".yml");
     if (S_ISREG(st.st_mode))
-        return is_module(name) || ends_with(name, ".yaml") || ends_with(name, ".yml")
-                   ? add_path(r, name)
-                   : 0;
-    if (!S_ISDIR(st.st_mode))
-        return 0;
+        return counts ? add_path(r, name) : 0;
+    if (!S_ISDIR(st.st_mode)) /* left out silently, what it denies would be allowed */
+        return counts ? osm_fail(r->err, OSM_EIO, "%s: is no regular file", path) : 0;
     if (depth >= FOLDER_DEPTH_MAX)
         return osm_fail(r->err, OSM_ELIMIT, "%s: folders are nested too deep", path);
     char *inner = osm_strf("%s/", name);

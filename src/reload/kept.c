@@ -16,6 +16,22 @@ enum { KEPT_MAX_BYTES = 32 * 1024 * 1024 };
 
 static const char bundle_name[] = "active.json", quarantine_name[] = "quarantine.json";
 
+/* What is there decides who may call whom after a restart: nobody else may have written it; and a
+ * FIFO of that name must not hang the start. */
+static int check_path(const char *path, bool folder, struct osm_err *err)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return osm_fail(err, errno == ENOENT ? OSM_ENOENT : OSM_EIO, "%s: %s", path,
+                        strerror(errno));
+    if (folder ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode))
+        return osm_fail(err, OSM_EIO, "%s: is no %s", path, folder ? "directory" : "regular file");
+    if ((st.st_uid != geteuid() && st.st_uid) || st.st_mode & (S_IWGRP | S_IWOTH))
+        return osm_fail(err, OSM_EACCES, "%s: others may change it (uid %u, mode %04o)", path,
+                        (unsigned)st.st_uid, (unsigned)st.st_mode & 07777U);
+    return 0;
+}
+
 static int read_json(json_t **out, const char *dir, const char *name, struct osm_err *err)
 {
     struct osm_buf text = OSM_BUF_INIT(KEPT_MAX_BYTES);
@@ -23,7 +39,11 @@ static int read_json(json_t **out, const char *dir, const char *name, struct osm
     json_error_t where;
     *out = NULL;
     char *path = osm_strf("%s/%s", dir, name);
-    int rc = path ? osm_buf_read_file(&text, path, &why) : OSM_ENOMEM;
+    int rc = path ? check_path(dir, true, &why) : OSM_ENOMEM;
+    if (!rc)
+        rc = check_path(path, false, &why);
+    if (!rc)
+        rc = osm_buf_read_file(&text, path, &why);
     if (rc == OSM_ENOENT) {
         rc = 0;
     } else if (rc) {

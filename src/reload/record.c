@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+enum { STORE_WAIT_MS = 1000, STORE_WAIT_MAX_MS = 60 * 1000 };
+
 /* --- telling --- */
 
 void osm__record_problem(struct osm_reload *r, char *text_taken)
@@ -157,28 +159,63 @@ static void storing_free(struct osm__storing *s)
     osm_free(s);
 }
 
+/* The one does not wait for the other: there may be room for one of them. */
 static void store(void *ud)
 {
     struct osm__storing *s = ud;
-    s->rc = osm_kept_write_quarantine(s->dir, s->quarantine, &s->err);
-    if (!s->rc && s->files)
+    if (s->files)
         s->rc = osm_kept_write_bundle(s->dir, s->files, s->instead_of, &s->err);
+    int rc = osm_kept_write_quarantine(s->dir, s->quarantine, s->rc ? NULL : &s->err);
+    s->rc = s->rc ? s->rc : rc;
+}
+
+/* A restart would begin with what is there: that is worth a word, and another try. */
+static void not_stored(struct osm_reload *r, const char *why)
+{
+    if (!r->unstored || strcmp(r->unstored, why) != 0)
+        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
+                "the active policies are not stored: a restart begins with those before",
+                OSM_S("error", why));
+    osm_free(r->unstored);
+    r->unstored = osm_strdup(why);
+    r->store_wait_ms = !r->store_wait_ms                          ? STORE_WAIT_MS
+                       : 2 * r->store_wait_ms < STORE_WAIT_MAX_MS ? 2 * r->store_wait_ms
+                                                                  : STORE_WAIT_MAX_MS;
+    osm_timer_start(r->store_retry, r->store_wait_ms, 0);
+}
+
+static void are_stored(struct osm_reload *r)
+{
+    if (r->unstored)
+        osm_log(OSM_LOG_POLICY, OSM_LOG_INFO, "the active policies are stored");
+    osm_free(r->unstored);
+    r->unstored = NULL;
+    r->store_wait_ms = 0;
 }
 
 static void stored(void *ud)
 {
     struct osm__storing *s = ud;
     struct osm_reload *r = s->reload;
-    if (s->rc)
+    if (r) {
+        r->storing = NULL;
+        if (s->rc)
+            not_stored(r, s->err.msg);
+        else
+            are_stored(r);
+    } else if (s->rc) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR,
                 "the active policies are not stored: a restart begins with those before",
                 OSM_S("error", s->err.msg));
+    }
     storing_free(s);
-    if (!r)
-        return;
-    r->storing = NULL;
-    if (r->store_again)
+    if (r && r->store_again)
         osm__record_store(r);
+}
+
+void osm__record_on_store_retry(void *ud)
+{
+    osm__record_store(ud);
 }
 
 void osm__record_store(struct osm_reload *r)
@@ -186,6 +223,7 @@ void osm__record_store(struct osm_reload *r)
     r->store_again = r->storing != NULL;
     if (r->storing)
         return;
+    osm_timer_stop(r->store_retry);
     struct osm__storing *s = osm_alloc(sizeof *s);
     if (s) {
         s->reload = r;
@@ -198,7 +236,7 @@ void osm__record_store(struct osm_reload *r)
             memcpy(s->instead_of, r->in_dirs, sizeof s->instead_of);
     }
     if (!s || !s->dir || !s->quarantine || osm_loop_work(r->config.loop, store, stored, s)) {
-        osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "the active policies are not stored: out of memory");
+        not_stored(r, "out of memory");
         storing_free(s);
         return;
     }
@@ -231,6 +269,7 @@ void osm__record_close(struct osm_reload *r)
         r->storing->reload = NULL;
     osm_free(r->kept_dir);
     osm_free(r->problem);
+    osm_free(r->unstored);
     json_decref(r->quarantine);
     json_decref(r->history);
 }

@@ -30,7 +30,8 @@ int osm_reload_start(struct osm_reload **out, const struct osm_reload_config *co
     r->verdict = osm_timer_new(config->loop, osm__reload_on_verdict, r);
     r->soak = osm_timer_new(config->loop, osm__canary_soaked, r);
     r->back_overdue = osm_timer_new(config->loop, osm__reload_on_back_overdue, r);
-    int rc = r->watch_end && r->retry && r->verdict && r->soak && r->back_overdue
+    r->store_retry = osm_timer_new(config->loop, osm__record_on_store_retry, r);
+    int rc = r->watch_end && r->retry && r->verdict && r->soak && r->back_overdue && r->store_retry
                  ? check_dirs(config->dirs, err)
                  : osm_fail(err, OSM_ENOMEM, "out of memory");
     if (!rc)
@@ -74,6 +75,7 @@ void osm_reload_stop(struct osm_reload *r)
     osm_timer_free(r->verdict);
     osm_timer_free(r->soak);
     osm_timer_free(r->back_overdue);
+    osm_timer_free(r->store_retry);
     osm_map_clear(&r->canary);
     osm_free((char *)(uintptr_t)r->trial.label);
     osm_free(r->refusal);
@@ -180,11 +182,11 @@ json_t *osm_reload_status(const struct osm_reload *r)
     json_t *history = json_array();
     for (size_t i = json_array_size(r->history); history && i-- > 0;)
         (void)json_array_append(history, json_array_get(r->history, i));
-    return json_pack("{s:I, s:s?, s:s, s:o, s:b, s:b, s:o, s:b, s:s?, s:o, s:O}", "generation",
-                     (json_int_t)(r->active ? osm_generation_id(r->active) : 0), "digest",
-                     r->active ? osm_generation_files(r->active)->digest : NULL, "state",
+    return json_pack("{s:I, s:s?, s:s, s:o, s:b, s:b, s:o, s:b, s:s?, s:s?, s:o, s:O}",
+                     "generation", (json_int_t)(r->active ? osm_generation_id(r->active) : 0),
+                     "digest", r->active ? osm_generation_files(r->active)->digest : NULL, "state",
                      r->active ? "active" : "none", "layers", layers(r), "watched",
                      r->previous != NULL, "standing_in", r->standing_in, "candidate",
-                     candidate_status(r), "applied", r->applied, "problem", r->problem,
-                     "generations", history, "quarantine", r->quarantine);
+                     candidate_status(r), "applied", r->applied, "problem", r->problem, "unstored",
+                     r->unstored, "generations", history, "quarantine", r->quarantine);
 }

@@ -88,6 +88,9 @@ struct osm_reload {
     struct osm__asking *asking;
     struct osm__storing *storing; /* on the pool; NULL: none */
     bool store_again;
+    char *unstored; /* why the state directory holds something older; NULL: it does not */
+    struct osm_timer *store_retry;
+    uint32_t store_wait_ms; /* before the next try; doubles */
 };
 
 /* --- candidate.c --- */
@@ -192,5 +195,8 @@ void osm__record_problem(struct osm_reload *r, char *text_taken);
 const char *osm__record_quarantined(const struct osm_reload *r, const char *digest);
 void osm__record_quarantine(struct osm_reload *r, const char *digest, const char *reason);
 void osm__record_pardon(struct osm_reload *r, const char *digest);
-/** Writes the active bundle and the quarantine to the state directory, soon. */
+/** Writes the active bundle and the quarantine to the state directory, soon; again and again until
+ * it has worked. */
 void osm__record_store(struct osm_reload *r);
+/* struct osm_reload: the time for the next try has come. */
+void osm__record_on_store_retry(void *ud);

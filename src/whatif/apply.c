@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+static const char other_form[] = "manifests: expected a list of {\"name\": TEXT, \"text\": TEXT}";
 static const char LAST_APPLIED[] = "kubectl.kubernetes.io/last-applied-configuration";
 
 struct applying {
@@ -167,8 +168,11 @@ static int apply_manifest(struct applying *a, const json_t *manifest)
     const json_t *text = json_object_get(manifest, "text");
     struct osm_object **list = NULL;
     size_t n = 0;
-    int rc = osm_manifest_parse(&list, &n, json_is_string(text) ? json_string_value(text) : "",
-                                json_string_length(text), osm_json_text(manifest, "name"), a->err);
+    /* Something else would be no manifest, and the answer that nothing changes. */
+    if (!json_is_string(text) || !json_is_string(json_object_get(manifest, "name")))
+        return osm_fail(a->err, OSM_EINVAL, other_form);
+    int rc = osm_manifest_parse(&list, &n, json_string_value(text), json_string_length(text),
+                                osm_json_text(manifest, "name"), a->err);
     for (size_t i = 0; i < n; i++) {
         if (!rc)
             rc = apply_object(a, list[i]);
@@ -284,6 +288,8 @@ int osm_apply(const struct osm_apply *apply, const json_t *manifests, const json
     const json_t *each;
     int rc = 0;
     *out = (struct osm_applied){0};
+    if (manifests && !json_is_array(manifests))
+        return osm_fail(err, OSM_EINVAL, other_form);
     for (i = 0; i < objects->len && !rc; i++)
         if (osm_map_put(&a.places, objects->list[i].now->key, (void *)(uintptr_t)(i + 1), NULL))
             rc = no_memory(&a);

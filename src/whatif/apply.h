@@ -24,7 +24,7 @@ struct osm_applied {
 
 /** Applies the manifests, in their order, [{"name": "shop.yaml", "text": ...}], then deletes
  * ["KIND/NAMESPACE/NAME", "KIND.GROUP/NAME", ...]. NULL is none of either. Errors: OSM_EINVAL
- * "shop.yaml:3:1: ..."; OSM_ENOENT there is no object of that name, or more than one kind;
+ * "shop.yaml:3:1: ...", or they are of another form; OSM_ENOENT there is no object of that name, or more than one kind;
  * OSM_ENOMEM. The objects are of no use after an error. */
 OSM_MUST_USE int osm_apply(const struct osm_apply *apply, const json_t *manifests,
                            const json_t *deletes, struct osm_applied *out, struct osm_err *err);

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 enum { TEXT_MAX_BYTES = 2048, DEFAULT_PORT = 80 };
 
@@ -311,6 +312,46 @@ static int walk(struct osm__why_not *a)
     return rc;
 }
 
+/* --- the request --- */
+
+static bool is_given_twice(const json_t *headers, const char *name)
+{
+    const char *other;
+    json_t *value;
+    json_object_foreach ((json_t *)(uintptr_t)headers, other, value)
+        if (other != name && !strcasecmp(other, name))
+            return true;
+    return false;
+}
+
+/* What would not be the request that is asked about is refused: an answer would be about another
+ * one. */
+static int check_request(const struct osm__why_not *a)
+{
+    const char *name;
+    json_t *value;
+    if (a->q->headers && !json_is_object(a->q->headers))
+        return osm_fail(a->err, OSM_EINVAL, "headers: expected {NAME: VALUE}");
+    json_object_foreach ((json_t *)(uintptr_t)a->q->headers, name, value) {
+        if (!json_is_string(value))
+            return osm_fail(a->err, OSM_EINVAL, "header %.100s: expected a text", name);
+        if (*name == ':' || !strcasecmp(name, "host"))
+            return osm_fail(a->err, OSM_EINVAL,
+                            "header %.100s: follows from the Service, method and path that are "
+                            "asked about",
+                            name);
+        if (is_given_twice(a->q->headers, name))
+            return osm_fail(a->err, OSM_EINVAL,
+                            "header %.100s: is there twice, which versions of Envoy take "
+                            "differently",
+                            name);
+    }
+    if (*path_of(a) != '/')
+        return osm_fail(a->err, OSM_EINVAL, "path %.100s: expected one that begins with /",
+                        path_of(a));
+    return 0;
+}
+
 static int name_all(struct osm__why_not *a)
 {
     char *account = osm_strf("%s/%s", a->ns, a->account),
@@ -336,7 +377,9 @@ int osm_why_not(const struct osm_why_not *question, struct osm_engine *engine, j
 {
     struct osm_err own = {0};
     struct osm__why_not a = {.q = question, .engine = engine, .err = &own};
-    int rc = find_caller(&a);
+    int rc = check_request(&a);
+    if (!rc)
+        rc = find_caller(&a);
     if (!rc)
         rc = parse_service(&a);
     if (!rc && strcmp(a.service_ns, a.ns) != 0 &&

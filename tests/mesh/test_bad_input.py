@@ -4,13 +4,17 @@ port and clients that are no good in test_bad_start.py and test_bad_clients.py."
 from __future__ import annotations
 
 import copy
+import json
 import os
+import re
+import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rig import World, holds, o_allowed, o_blocked, until
+from rig.daemon import build_dir
 from rig.objects import grant_all, match, routes, split, target, tcp_route
 from rig.xds import CDS, EDS, LDS, RDS, Sotw
 
@@ -325,3 +329,42 @@ def test_all_wrong_objects_at_once_leave_real_proxies_alone(mesh: World) -> None
         load.stop()
         (mesh.files / "blue" / "broken.yaml").unlink(missing_ok=True)
     assert load.failures == []
+
+
+ESCAPE = "\x1b]0;mine\x07\x1b[2J\nERRORS    0 in rules\n\x9b31m"
+
+
+def test_what_an_object_says_does_not_write_to_a_terminal(plain: World) -> None:
+    """Whoever may write an object could else clear the screen of whoever looks at it, or add lines of their own."""
+    plain.mesh_config(observability={"osmLogLevel": ESCAPE}, sidecar={"cipherSuites": [ESCAPE]}, **{ESCAPE: 1})
+    plain.apply(routes("blue", "odd", match(ESCAPE, f"/{ESCAPE}", [ESCAPE])))
+    plain.apply(target("blue", "odd", "blue/shop", ["red/caller"], group="odd", matches=[ESCAPE]))
+    plain.write(plain.files / "blue" / "odd.yaml", f"kind: Service\nmetadata: {{name: {json.dumps(ESCAPE)}}}\n")
+    commands = [
+        ["status"],
+        ["wait", "--applied", "--timeout", "100ms"],
+        ["policy", "list"],
+        ["policy", "why", "blue/shop-1", "inbound-listener"],
+        ["policy", "why", "blue/shop-1", ESCAPE],
+        ["policy", "why-not", "red/caller-1", "shop.blue", "--path", f"/{ESCAPE}"],
+        ["policy", "why-not", "red/caller-1", f"blue/{ESCAPE}"],
+        ["policy", "rollback", ESCAPE],
+        ["proxy", "get", "config", "blue/shop-1"],
+        ["proxy", "get", "config", f"blue/{ESCAPE}"],
+        ["diff", "-f", str(plain.files / "blue")],
+        ["diff", "--delete", ESCAPE],
+        ["debug", "status"],
+        ["debug", ESCAPE],
+    ]
+    try:
+        until(lambda: "cipherSuites" in plain.daemon.osm("status"), "the MeshConfig is looked at")
+        for words in commands:
+            command = [str(build_dir() / "osm"), "--socket", str(plain.daemon.socket), *words]
+            done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+            told = (done.stdout + done.stderr).decode()
+            assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", told), (words, told)
+            if words[0] != "debug":
+                lines = done.stdout.decode().splitlines()
+                assert lines.count("ERRORS    0 in rules") == (words == ["status"]), (words, told)
+    finally:
+        (plain.files / "blue" / "odd.yaml").unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -285,6 +286,23 @@ def test_a_damaged_store_is_reported_and_not_used(raw: World) -> None:
     raw.wait()
     assert "do not have the digest" in raw.daemon.log()
     assert generations(raw)["problem"] is None
+
+
+def test_policies_that_cannot_be_stored_are_told_and_tried_again(raw: World, overlay: Path) -> None:
+    """A restart would begin with older ones, which may grant more. A full disk looked like any other day."""
+    folder = raw.daemon.state / "policies"
+    until((folder / "active.json").exists, "it is stored")
+    shutil.rmtree(folder)
+    folder.write_text("no room")
+    write(overlay, "acme/timeout.lua", TIMEOUT.format(seconds=7))
+    assert reload(raw)["state"] == "active"
+    until(lambda: "Not a directory" in (generations(raw)["unstored"] or ""), "it is told")
+    assert "not stored, a restart begins with older policies: " in raw.daemon.osm("policy", "list")
+    with urllib.request.urlopen(f"http://{raw.daemon.http()}/health/ready?verbose") as answer:
+        assert "[!!] policies not stored: " in answer.read().decode()
+    folder.unlink()
+    until(lambda: generations(raw)["unstored"] is None, "it is stored without being asked")
+    assert generations(raw)["digest"] in (folder / "active.json").read_text()
 
 
 # --- real Envoys ---

@@ -168,6 +168,11 @@ def test_people_read_it(raw: World) -> None:
         (["red/tcp", "db.blue"], ERROR, "which of 5432 (tcp), 5433 (tcp)?"),
         (["red/caller", "shop.blue", "--port", "x"], USAGE, "expected 1 to 65535"),
         (["red/caller", "shop.blue", "--header", "x"], USAGE, "expected NAME=VALUE"),
+        (["red/caller", "shop.blue", "--header", "x=1", "--header", "x=2"], USAGE, "each name once"),
+        (["red/caller", "shop.blue", "--header", "x=1", "--header", "X=2"], ERROR, "is there twice"),
+        (["red/caller", "shop.blue", "--header", "Host=a.b"], ERROR, "header Host: follows from the Service"),
+        (["red/caller", "shop.blue", "--header", ":path=/x"], ERROR, "header :path: follows from"),
+        (["red/caller", "shop.blue", "--path", "x y"], ERROR, "path x y: expected one that begins with /"),
     ],
 )
 def test_wrong_words(raw: World, words: list[str], code: int, says: str) -> None:

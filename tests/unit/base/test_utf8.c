@@ -82,10 +82,35 @@ static void test_a_bad_byte_is_found_wherever_it_stands(void **state)
         }
 }
 
+static void test_what_a_terminal_acts_on_is_told_in_letters(void **state)
+{
+    (void)state;
+    static const char *const rows[][3] = {
+        {"", "", ""},
+        {"plain \xc3\xa9", "", "plain \xc3\xa9"},
+        {"\x1b[31m\x7f", "", "\\x1b[31m\\x7f"},
+        {"a\n\tb\r", "\n\t", "a\n\tb\\x0d"},
+        {"a\nb", "", "a\\x0ab"},
+        {"\xc2\x9b"
+         "2J\xc2\xa0",
+         "", "\\u009b2J\xc2\xa0"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct osm_buf out = OSM_BUF_INIT(100);
+        assert_int_equal(osm_utf8_add_tame(&out, rows[i][0], rows[i][1]), 0);
+        assert_string_equal(out.data ? out.data : "", rows[i][2]);
+        osm_buf_clear(&out);
+    }
+    struct osm_buf small = OSM_BUF_INIT(3);
+    assert_int_equal(osm_utf8_add_tame(&small, "\x1b", ""), OSM_ELIMIT);
+    osm_buf_clear(&small);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid_text_stays),
+        cmocka_unit_test(test_what_a_terminal_acts_on_is_told_in_letters),
         cmocka_unit_test(test_a_bad_byte_is_found_wherever_it_stands),
         cmocka_unit_test(test_a_character_that_was_cut_goes_whole),
         cmocka_unit_test(test_bytes_of_no_character_are_replaced),

@@ -142,6 +142,17 @@ static void test_lines_of_text_are_answered_in_text(void **state)
     close(fd);
 }
 
+/* What is behind it was neither looked at nor logged. */
+static void test_a_zero_byte_is_an_error(void **state)
+{
+    struct fixture *f = *state;
+    static const char line[] = "echo a\0 and more\necho b\n";
+    int fd = client(f);
+    say(f, fd, line, sizeof line - 1);
+    heard(f, fd, "error: the line holds a zero byte\nview> a:\n  - b\nview> ");
+    close(fd);
+}
+
 /* However the bytes come, the conversation is the same. */
 static void test_text_split_at_every_byte(void **state)
 {
@@ -491,6 +502,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_lines_of_text_are_answered_in_text),
         TEST(test_text_split_at_every_byte),
+        TEST(test_a_zero_byte_is_an_error),
         TEST(test_a_line_that_goes_on_is_given_up_with_a_dot),
         TEST(test_json_may_be_typed_and_rendered),
         TEST(test_a_half_closed_session_is_answered_to_its_end),

@@ -332,6 +332,27 @@ static void test_nobody_listens(void **state)
     assert_int_equal(ask.head, 0);
 }
 
+/* The library quotes a proxy's URL that it cannot use, and the text of an error goes to logs, to
+ * status and to whoever asks for the health. */
+static void test_no_error_holds_the_password_of_a_proxy(void **state)
+{
+    struct rig *rig = *state;
+    static const char *const proxies[] = {"foo://user:word@h:2", "http://user:word@[::bad",
+                                          "http://user:word@h:99999999", "user:word@",
+                                          "http://user:word@127.0.0.1:1"};
+    for (size_t i = 0; i < sizeof proxies / sizeof *proxies; i++) {
+        struct ask ask = {0};
+        char url[128];
+        struct osm_http_fetch_config config = config_of(rig, &ask, "/hello", url);
+        config.proxy = proxies[i];
+        start_with(rig, &ask, &config);
+        run(rig);
+        if (!ask.rc || !*ask.error || strstr(ask.error, "word@"))
+            fail_msg("%s: %d, %s", proxies[i], ask.rc, ask.error);
+        osm_buf_clear(&ask.body);
+    }
+}
+
 static void test_silence_and_slowness_end(void **state)
 {
     struct rig *rig = *state;
@@ -440,11 +461,17 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_bodies_however_they_come),         TEST(test_method_headers_and_body_are_sent),
-        TEST(test_what_goes_wrong_has_a_code),       TEST(test_nobody_listens),
-        TEST(test_silence_and_slowness_end),         TEST(test_body_over_its_ceiling_ends),
-        TEST(test_code_of_the_reader_ends_it),       TEST(test_cancel_calls_back_at_once),
-        TEST(test_data_may_cancel_and_start_others), TEST(test_what_is_no_url_is_refused),
+        TEST(test_bodies_however_they_come),
+        TEST(test_method_headers_and_body_are_sent),
+        TEST(test_what_goes_wrong_has_a_code),
+        TEST(test_nobody_listens),
+        TEST(test_silence_and_slowness_end),
+        TEST(test_body_over_its_ceiling_ends),
+        TEST(test_code_of_the_reader_ends_it),
+        TEST(test_cancel_calls_back_at_once),
+        TEST(test_no_error_holds_the_password_of_a_proxy),
+        TEST(test_data_may_cancel_and_start_others),
+        TEST(test_what_is_no_url_is_refused),
         TEST(test_free_ends_what_is_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -153,6 +153,10 @@ static void test_what_is_wrong_is_named(void **state)
          "clusters[k].server: is missing"},
         {CONTEXT "clusters: [{name: k, cluster: {server: 'ftp://h'}}]\n", OSM_EINVAL,
          "clusters[k].server: must begin with https:// or http://"},
+        {CONTEXT "clusters: [{name: k, cluster: {server: 'https://user:word@h'}}]\n", OSM_EINVAL,
+         "clusters[k].server: must hold neither credentials, which belong under users"},
+        {CONTEXT "clusters: [{name: k, cluster: {server: 'https://h/?token=word'}}]\n", OSM_EINVAL,
+         "clusters[k].server: must hold neither credentials"},
         {CONTEXT "clusters: [{name: k, cluster: {server: 'https://h', tls-server-name: n}}]\n",
          OSM_EINVAL, "clusters[k].tls-server-name: is not supported"},
         {CONTEXT "clusters: [{name: k, cluster: {server: 7}}]\n", OSM_EINVAL,
@@ -188,6 +192,7 @@ static void test_what_is_wrong_is_named(void **state)
         assert_int_equal(load(&c, rows[i].text, NULL, &err), rows[i].code);
         if (!strstr(err.msg, rows[i].error) || !strstr(err.msg, "/config: "))
             fail_msg("%s: %s", rows[i].text, err.msg);
+        assert_null(strstr(err.msg, "word"));
         assert_null(c.server);
     }
 }

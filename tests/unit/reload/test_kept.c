@@ -132,6 +132,59 @@ static void test_a_damaged_bundle_is_none(void **state)
     osm_policy_files_unref(files);
 }
 
+/* A FIFO hung the start for good; and whoever can write there could say who may call whom. */
+static void test_what_is_no_file_of_ours_is_not_used(void **state)
+{
+    (void)state;
+    struct osm_policy_files *files = read_dirs(), *back = NULL;
+    char instead_of[OSM_HASH_HEX_SIZE];
+    struct osm_err err = {0};
+    assert_int_equal(osm_kept_write_bundle(at("kept"), files, "0123", &err), 0);
+    for (int i = 0; i < 3; i++) {
+        if (i == 0)
+            assert_int_equal(chmod(at("kept"), 0770), 0);
+        if (i == 1)
+            assert_int_equal(chmod(at("kept/active.json"), 0602), 0);
+        if (i == 2) {
+            assert_int_equal(unlink(at("kept/active.json")), 0);
+            assert_int_equal(mkfifo(at("kept/active.json"), 0600), 0);
+        }
+        err = (struct osm_err){0};
+        assert_int_equal(osm_kept_bundle(&back, instead_of, at("kept"), &err),
+                         i == 2 ? OSM_EIO : OSM_EACCES);
+        assert_null(back);
+        assert_non_null(strstr(err.msg, i == 2 ? "is no regular file" : "others may change it"));
+        assert_int_equal(chmod(at("kept"), 0700), 0);
+    }
+    assert_int_equal(osm_kept_write_bundle(at("kept"), files, "0123", &err), 0); /* over it */
+    assert_int_equal(osm_kept_bundle(&back, instead_of, at("kept"), &err), 0);
+    osm_policy_files_unref(files);
+    osm_policy_files_unref(back);
+}
+
+/* Left out silently, what such a module denies would be allowed. */
+static void test_a_module_that_is_no_file_is_an_error(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"two/c.lua", "two/d.yaml"};
+    struct osm_policy_files *files = NULL;
+    char two[64];
+    (void)snprintf(two, sizeof two, "%s/two", root);
+    const char *dirs[] = {two, NULL};
+    for (size_t i = 0; i < 2; i++) {
+        struct osm_err err = {0};
+        assert_int_equal(mkfifo(at(names[i]), 0600), 0);
+        assert_int_equal(osm_policy_files_read(&files, dirs, &err), OSM_EIO);
+        if (!strstr(err.msg, names[i]) || !strstr(err.msg, "is no regular file"))
+            fail_msg("%s", err.msg);
+        assert_int_equal(unlink(at(names[i])), 0);
+    }
+    assert_int_equal(mkfifo(at("two/notes"), 0600), 0); /* nobody's business */
+    assert_int_equal(osm_policy_files_read(&files, dirs, NULL), 0);
+    assert_int_equal(unlink(at("two/notes")), 0);
+    osm_policy_files_unref(files);
+}
+
 static void test_the_quarantine_comes_back(void **state)
 {
     (void)state;
@@ -155,6 +208,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_bundle_comes_back_as_it_was),
+        cmocka_unit_test(test_what_is_no_file_of_ours_is_not_used),
+        cmocka_unit_test(test_a_module_that_is_no_file_is_an_error),
         cmocka_unit_test(test_a_damaged_bundle_is_none),
         cmocka_unit_test(test_the_quarantine_comes_back),
     };

@@ -229,6 +229,23 @@ static void test_what_cannot_be_applied_is_said(void **state)
     json_decref(nameless);
 }
 
+/* A program that misspells a member was told that nothing would change. */
+static void test_manifests_of_another_form_are_an_error(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {"{\"name\": \"x\", \"text\": \"\"}",
+                                        "\"kind: Pod\"",
+                                        "[5]",
+                                        "[{\"name\": \"x\", \"txt\": \"kind: Pod\"}]",
+                                        "[{\"name\": 5, \"text\": \"kind: Pod\"}]",
+                                        "[null]"};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        json_t *manifests = json_loads(forms[i], JSON_DECODE_ANY, NULL);
+        expect_failure(manifests, NULL, OSM_EINVAL, "manifests: expected a list of ");
+        json_decref(manifests);
+    }
+}
+
 /* Any allocation may fail: it is an error then, and nothing is lost. */
 static void test_no_memory_is_an_error(void **state)
 {
@@ -267,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_they_are_counted),
         cmocka_unit_test(test_objects_outside_are_found_when_their_namespace_is_named),
         cmocka_unit_test(test_what_cannot_be_applied_is_said),
+        cmocka_unit_test(test_manifests_of_another_form_are_an_error),
         cmocka_unit_test(test_no_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, count_json, nothing_is_left);
