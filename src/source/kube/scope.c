@@ -61,11 +61,12 @@ int osm__held_put(struct osm__kube_kind *k, struct osm_object *object, void **da
     }
     *data = held;
     struct osm_object *old = osm_take_ptr(&held->object);
-    s->outside += !inside - (held->packed ? 1U : 0U);
+    s->outside -= held->packed != NULL;
+    s->outside += packed != NULL;
     osm_packed_unref(held->packed);
     held->packed = packed;
     if (inside) {
-        s->objects -= old ? 1 : 0;
+        s->objects -= old != NULL;
         held->object = osm_object_ref(object);
         tell(s, object);
     } else if (old) {
@@ -82,7 +83,7 @@ void osm__held_drop(struct osm__kube_kind *k, void *data)
         return;
     if (held->object)
         tell_gone(k->source, held->object);
-    k->source->outside -= held->packed ? 1U : 0U;
+    k->source->outside -= held->packed != NULL;
     osm_object_unref(held->object);
     osm_packed_unref(held->packed);
     osm_free(held);
