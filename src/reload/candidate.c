@@ -169,6 +169,7 @@ void osm__reload_stage(struct osm_reload *r, struct osm_policy_files *files,
     if (osm_generation_start(&r->candidate, ++r->next_id, &config, &err)) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies not staged", OSM_S("error", err.msg));
         osm__record_problem(r, osm_strf("not staged: %s", err.msg));
+        osm__record_refused(r, files->digest, "rejected", err.msg);
         osm__record_answer(r, NULL, files->digest, "rejected", err.msg);
     } else {
         osm__record_note(r, r->candidate, "staged", NULL);
@@ -197,6 +198,7 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
     if (!files) {
         osm_log(OSM_LOG_POLICY, OSM_LOG_ERROR, "policies cannot be read", OSM_S("error", error));
         osm__record_problem(r, osm_strf("the directories cannot be read: %s", error));
+        osm__record_refused(r, "", "unreadable", error);
         osm__record_answer(r, NULL, NULL, "rejected", error);
     } else if (r->active && !strcmp(digest, osm_generation_files(r->active)->digest)) {
         osm__reload_drop_candidate(r, "the directories hold the active policies again");
@@ -210,7 +212,7 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
     } else if (locked && !force) {
         osm__reload_drop_candidate(r, "the directories hold quarantined policies");
         osm__record_problem(r, osm_strf("%.32s is quarantined: %s", digest, locked));
-        osm_metric_add(OSM_METRIC_POLICY_RELOADS, OSM_LABELS("quarantined"), 1);
+        osm__record_refused(r, digest, "quarantined", locked);
         osm__record_answer(r, NULL, digest, "quarantined", locked);
     } else if (!force && !strcmp(digest, r->rejected) &&
                (!r->rejected_at || r->rejected_at == osm_store_revision(r->config.store))) {

@@ -83,11 +83,26 @@ static json_t *entry_of(struct osm_reload *r, const struct osm_generation *g)
     return entry;
 }
 
+static void tell(const struct osm_reload *r, const char *digest, const char *state,
+                 const char *reason)
+{
+    if (r->callbacks.noted)
+        r->callbacks.noted(r->callbacks.ud, digest, state, reason);
+}
+
+void osm__record_refused(struct osm_reload *r, const char *digest, const char *state,
+                         const char *reason)
+{
+    osm_metric_add(OSM_METRIC_POLICY_RELOADS, OSM_LABELS(state), 1);
+    tell(r, digest, state, reason);
+}
+
 void osm__record_note(struct osm_reload *r, const struct osm_generation *g, const char *state,
                       const char *reason)
 {
     json_t *entry = entry_of(r, g);
     osm_metric_add(OSM_METRIC_POLICY_RELOADS, OSM_LABELS(state), 1);
+    tell(r, osm_generation_files(g)->digest, state, reason);
     if (!entry) /* out of memory: a history without it */
         return;
     (void)json_object_set_new(entry, "state", json_string(state));
@@ -131,6 +146,7 @@ void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, 
     json_array_foreach (r->history, i, entry)
         if (json_integer_value(json_object_get(entry, "generation")) == (json_int_t)id)
             (void)json_object_set_new(entry, "reason", json_string(reason));
+    tell(r, digest, "rolled back", reason);
     if (r->problem && strstr(r->problem, digest))
         osm__record_rolled_back(r, digest, reason);
     if (json_object_get(r->quarantine, digest))

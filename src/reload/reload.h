@@ -48,6 +48,11 @@ struct osm_reload_callbacks {
     /** Its version, "1.36.4"; "" unknown; borrowed for the moment. *like_it (may be NULL): how many
      * connected proxies have the same: what one version refuses another may take. */
     const char *(*version)(void *ud, const char *proxy, size_t *like_it);
+    /** A generation has come into a state: "staged", "canary", "active", "held", "rejected",
+     * "rolled back", "superseded", "standing by", "retired"; or a better reason is known for the
+     * one it is in; or what the directories hold does not become one: "quarantined", "rejected",
+     * "unreadable" (then @p digest is ""). @p reason: NULL none. Borrowed. May be NULL. */
+    void (*noted)(void *ud, const char *digest, const char *state, const char *reason);
 };
 
 /* Whom a canary serves. All zero: it serves nobody first. */

@@ -173,6 +173,9 @@ void osm__record_close(struct osm_reload *r);
  * none. */
 void osm__record_note(struct osm_reload *r, const struct osm_generation *g, const char *state,
                       const char *reason);
+/** A bundle that never became a generation: counted and told. */
+void osm__record_refused(struct osm_reload *r, const char *digest, const char *state,
+                         const char *reason);
 /** As the problem. */
 void osm__record_rolled_back(struct osm_reload *r, const char *digest, const char *reason);
 /** A better reason for a roll-back: in the history, the quarantine and the problem. */

@@ -63,6 +63,7 @@ struct rig {
     struct osm_snapshot *at_answer; /* what was served when the last answer came */
     size_t published, answers;
     json_int_t known;            /* the newest generation, before something is done */
+    char noted[1024];            /* states that were told, with commas behind */
     char state[32], reason[256]; /* of the last answer; "" where it could not be put into words */
     char root[32], dir[PATH_BYTES], state_dir[PATH_BYTES];
     const char *dirs[2];
@@ -110,6 +111,14 @@ static inline bool on_connected(void *ud, const char *uuid)
     (void)ud;
     (void)uuid;
     return false;
+}
+
+static inline void on_noted(void *ud, const char *digest, const char *state, const char *reason)
+{
+    struct rig *rig = ud;
+    size_t n = strlen(rig->noted);
+    (void)snprintf(rig->noted + n, sizeof rig->noted - n, "%s%s%s,", state, *digest ? "" : "?",
+                   reason ? "!" : "");
 }
 
 static inline void on_answer(void *ud, const json_t *outcome)
@@ -208,7 +217,7 @@ static inline void start(struct rig *rig)
                    .trust_domain = "cluster.local"},
     };
     const struct osm_reload_callbacks callbacks = {rig,      on_publish,   on_changed, on_roots,
-                                                   on_kinds, on_connected, on_version};
+                                                   on_kinds, on_connected, on_version, on_noted};
     if (osm_reload_start(&rig->reload, &config, &callbacks, &err))
         fail_msg("%s", err.msg);
     osm_reload_synced(rig->reload);

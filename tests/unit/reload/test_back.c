@@ -144,6 +144,7 @@ static void test_the_ones_before_serve_on_the_objects_of_now(void **state)
     assert_true(says(rig, "in", "two"));
     assert_true(says(rig, "out", "any"));
     assert_true(text_of_status(rig, "rolled back"));
+    assert_non_null(strstr(rig->noted, "staged,active,standing by,rolled back!,active,"));
 }
 
 /* Of several that are refused together it is told soon which it was. */

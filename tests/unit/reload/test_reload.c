@@ -38,6 +38,7 @@ static void test_a_bundle_that_is_cut_off_never_takes_over(void **state)
         save_text(rig, "m.lua", text, cut);
         assert_true(ask(rig));
         assert_string_equal(rig->state, "rejected");
+        assert_non_null(strstr(rig->noted, "rejected!,"));
         assert_true(serves(rig, 1));
     }
     assert_int_equal(rig->published, published);
