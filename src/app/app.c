@@ -37,6 +37,7 @@ static void flush_posted(void *ud)
     if (app->reload)
         osm_reload_flush(app->reload);
     osm_evaluators_changed(app->evaluators);
+    osm_feedback_changed(app->feedback);
 }
 
 /* Objects come in a row: one flush for all that this turn of the loop brings. */
@@ -159,12 +160,14 @@ static void publish(void *ud, struct osm_snapshot *snapshot)
     if (app->ads)
         osm_ads_publish(app->ads, snapshot);
     osm_app_wake_waiters(app);
+    osm_feedback_changed(app->feedback);
 }
 
 static void policies_changed(void *ud)
 {
     struct osm_app *app = ud;
     osm_app_wake_waiters(app);
+    osm_feedback_changed(app->feedback);
     if (app->scratch)
         osm_scratch_wake(app->scratch);
     osm_evaluators_changed(app->evaluators);
@@ -179,7 +182,15 @@ static const char *roots_pem(void *ud)
 static bool want_kinds(void *ud, const json_t *kinds)
 {
     const struct osm_app *app = ud;
+    if (app->feedback)
+        osm_feedback_kinds(app->feedback, kinds);
     return app->source ? osm_source_want(app->source, kinds) : true;
+}
+
+static void policies_noted(void *ud, const char *digest, const char *state, const char *reason)
+{
+    const struct osm_app *app = ud;
+    osm_feedback_noted(app->feedback, digest, state, reason);
 }
 
 static bool is_connected(void *ud, const char *proxy)
@@ -212,8 +223,9 @@ static int start_policies(struct osm_app *app, struct osm_err *err)
                    .trust_domain = config->trust_domain,
                    .memory_max_bytes = config->policy_memory_bytes},
     };
-    const struct osm_reload_callbacks callbacks = {
-        app, publish, policies_changed, roots_pem, want_kinds, is_connected, version_of};
+    const struct osm_reload_callbacks callbacks = {app,        publish,       policies_changed,
+                                                   roots_pem,  want_kinds,    is_connected,
+                                                   version_of, policies_noted};
     return osm_reload_start(&app->reload, &reload, &callbacks, err);
 }
 
@@ -400,6 +412,31 @@ static int find_cluster(struct osm_kube_config *out, const struct osm_app_config
     return rc;
 }
 
+static const struct osm_snapshot *newest_snapshot(void *ud)
+{
+    const struct osm_app *app = ud;
+    return app->snapshot;
+}
+
+static bool is_settled(void *ud)
+{
+    return osm_app_settled(ud);
+}
+
+static int start_feedback(struct osm_app *app, struct osm_err *err)
+{
+    const struct osm_feedback_config config = {.loop = app->loop,
+                                               .source = app->source,
+                                               .store = app->store,
+                                               .mesh_name = app->config.mesh_name,
+                                               .osm_namespace = app->config.osm_namespace,
+                                               .pod = getenv("CONTROLLER_POD_NAME"),
+                                               .ud = app,
+                                               .snapshot = newest_snapshot,
+                                               .settled = is_settled};
+    return osm_feedback_start(&app->feedback, &config, err);
+}
+
 static int start_source(struct osm_app *app, struct osm_err *err)
 {
     const struct osm_source_sink sink = {app, source_put, source_gone, source_synced};
@@ -416,7 +453,7 @@ static int start_source(struct osm_app *app, struct osm_err *err)
     if (!rc)
         rc = osm_source_kube_start(&app->source, app->loop, &cluster, &options, &sink, err);
     osm_kube_config_clear(&cluster);
-    return rc;
+    return rc ? rc : start_feedback(app, err);
 }
 
 static int start(struct osm_app *app, struct osm_err *err)
@@ -477,13 +514,9 @@ static void ads_stopped(void *ud)
     part_stopped(app);
 }
 
-static void stop(void *ud)
+static void stop_parts(void *ud)
 {
     struct osm_app *app = ud;
-    if (app->stopping)
-        return;
-    app->stopping = true;
-    osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopping");
     osm_source_stop(osm_take_ptr(&app->source));
     osm_app_control_stop(app);
     osm_whatif_stop(app);
@@ -495,6 +528,20 @@ static void stop(void *ud)
     osm_app_http_stop(app, part_stopped, app);
     if (app->ads)
         osm_ads_stop(app->ads, ads_stopped, app);
+}
+
+static void stop(void *ud)
+{
+    struct osm_app *app = ud;
+    if (app->stopping)
+        return;
+    app->stopping = true;
+    osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopping");
+    struct osm_feedback *feedback = osm_take_ptr(&app->feedback);
+    if (feedback) /* writes to where objects come from, and lets its Lease go */
+        osm_feedback_stop(feedback, stop_parts, app);
+    else
+        stop_parts(app);
 }
 
 int osm_app_run(const struct osm_app_config *config)

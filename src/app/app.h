@@ -16,6 +16,7 @@
 #include "ca/ca.h"
 #include "debug/control.h"
 #include "debug/evaluator.h"
+#include "feedback/feedback.h"
 #include "http/http.h"
 #include "loop/loop.h"
 #include "model/store.h"
@@ -34,6 +35,7 @@ struct osm_app {
     struct osm_ca *ca;
     struct osm_store *store;
     struct osm_source *source;
+    struct osm_feedback *feedback; /* NULL: the source is no API server */
     struct osm_reload *reload;
     struct osm_scratch *scratch; /* engines for questions, thrown away */
     struct osm_ads *ads;

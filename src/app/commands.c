@@ -68,7 +68,7 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
         request,
         json_pack(
             "{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
-            "s:o, s:o*, s:s, s:s}",
+            "s:o, s:o*, s:s, s:s, s:o*}",
             "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
             app->config.osm_namespace, "uptime_s",
             (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
@@ -81,7 +81,8 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
             or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL), "policy",
             s ? s->policy : NULL, "root", osm_ca_status(app->ca), "policies",
             app->reload ? osm_reload_status(app->reload) : NULL, "http", osm_app_http_address(app),
-            "debug", osm_app_debug_address(app)));
+            "debug", osm_app_debug_address(app), "feedback",
+            app->feedback ? osm_feedback_status(app->feedback) : NULL));
 }
 
 /* --- wait --- */

@@ -138,6 +138,16 @@ static void add_source(struct osm_buf *out, const struct osm_app *app)
     json_t *status = app->source ? osm_source_status(app->source) : NULL, *kind;
     size_t i;
     sample(out, OSM_METRIC_SOURCE_UP, app->synced && !osm_source_failure(app->source));
+    if (app->feedback) {
+        size_t events, statuses;
+        osm_feedback_waiting(app->feedback, &events, &statuses);
+        sample(out, OSM_METRIC_LEADER, osm_feedback_leads(app->feedback));
+        osm_metrics_begin(out, OSM_METRIC_KUBE_WRITES_WAITING);
+        osm_metrics_sample(out, OSM_METRIC_KUBE_WRITES_WAITING, OSM_LABELS("event"),
+                           (double)events);
+        osm_metrics_sample(out, OSM_METRIC_KUBE_WRITES_WAITING, OSM_LABELS("status"),
+                           (double)statuses);
+    }
     osm_metrics_begin(out, OSM_METRIC_SOURCE_KIND_UP);
     json_array_foreach (json_object_get(status, "kinds"), i, kind) {
         const char *state = osm_json_text(kind, "state");

@@ -18,6 +18,11 @@
       "Kinds of objects that an API server is asked for: 1 where all of them are known.")          \
     X(KUBE_REQUESTS, COUNTER, "osm_kube_request_total", "verb,resource,code",                      \
       "Requests to the API server, by what it answered.")                                          \
+    X(KUBE_WRITES, COUNTER, "osm_kube_write_total", "what,outcome",                                \
+      "Statuses and Events written to the API server: done, gone, later, denied or busy.")         \
+    X(KUBE_WRITES_WAITING, GAUGE, "osm_kube_writes_waiting", "what",                               \
+      "Statuses and Events that are still to be written.")                                         \
+    X(LEADER, GAUGE, "osm_leader", "", "1 in the replica that writes statuses and Events.")        \
     X(NAMESPACES, GAUGE, "osm_resource_namespace_count", "", "Namespaces that are monitored.")     \
     X(PROXIES, GAUGE, "osm_proxy_connect_count", "", "Proxies that are connected.")                \
     X(PROXIES_MISSING, GAUGE, "osm_proxies_missing", "",                                           \

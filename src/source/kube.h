@@ -14,6 +14,8 @@
 #include "kube/config.h"
 #include "source/source.h"
 
+struct osm_kube;
+
 struct osm_source_kube_options { /* copied */
     const char *mesh_name, *osm_namespace;
     uint64_t
@@ -25,3 +27,14 @@ OSM_MUST_USE int osm_source_kube_start(struct osm_source **out, struct osm_loop 
                                        struct osm_kube_config *config,
                                        const struct osm_source_kube_options *options,
                                        const struct osm_source_sink *sink, struct osm_err *err);
+
+/* For who writes to the server that is read from. */
+
+/** Its client, for as long as the source lives. */
+struct osm_kube *osm_source_kube_api(struct osm_source *source);
+/** Where objects of a kind are: "/apis/policy.openservicemesh.io/v1alpha1/ingressbackends"; NULL:
+ * it is not watched. Borrowed until the next turn of the loop. */
+const char *osm_source_kube_path(const struct osm_source *source, const char *group,
+                                 const char *kind);
+/** Grows when a CustomResourceDefinition changes. */
+uint64_t osm_source_kube_definitions(const struct osm_source *source);

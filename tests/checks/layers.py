@@ -32,6 +32,7 @@ LAYERS = {
     "source": 30,
     "policy": 30,
     "reload": 35,
+    "feedback": 36,
     "whatif": 36,
     "debug": 40,
     "app": 50,

@@ -80,6 +80,7 @@ static int on_put(void *ud, const char *id, json_t *body, void **data)
     struct osm_err err = {0};
     if (k->use == OSM__KUBE_CRDS) {
         json_decref(body);
+        k->source->definitions++;
         if (k->reflector.synced)
             osm__look_hurry(&k->source->look);
         return 0;

@@ -428,3 +428,22 @@ int osm_source_kube_start(struct osm_source **out, struct osm_loop *loop,
     *out = &s->source;
     return 0;
 }
+
+/* --- for who writes --- */
+
+struct osm_kube *osm_source_kube_api(struct osm_source *source)
+{
+    return ((struct kube *)source)->api;
+}
+
+const char *osm_source_kube_path(const struct osm_source *source, const char *group,
+                                 const char *kind)
+{
+    const struct osm__kube_kind *k = find_kind((const struct kube *)source, group, kind);
+    return k && k->running ? k->path : NULL;
+}
+
+uint64_t osm_source_kube_definitions(const struct osm_source *source)
+{
+    return ((const struct kube *)source)->definitions;
+}

@@ -174,6 +174,7 @@ struct kube {
     struct osm_map joined;        /* namespaces of the mesh */
     uint64_t objects, generation; /* those that the sink has */
     size_t outside;               /* those that are kept packed */
+    uint64_t definitions;         /* changes of CustomResourceDefinitions */
     bool synced, failed, stopping;
     int64_t since_s; /* when it failed; wall clock */
     uint64_t failed_ms;
