@@ -307,14 +307,21 @@ static void print_objects(const json_t *objects)
 /* What somebody may have overlooked. */
 static void print_notes(const json_t *diff)
 {
-    json_int_t outside =
-        json_integer_value(json_object_get(json_object_get(diff, "objects"), "outside"));
+    const json_t *objects = json_object_get(diff, "objects");
+    json_int_t outside = json_integer_value(json_object_get(objects, "outside")),
+               unaddressed = json_integer_value(json_object_get(objects, "unaddressed"));
     (void)fflush(stdout);
     if (outside)
         (void)fprintf(stderr,
                       "osm: no policy sees %" JSON_INTEGER_FORMAT
                       " of the objects: their namespaces are not of the mesh\n",
                       outside);
+    if (unaddressed)
+        (void)fprintf(stderr,
+                      "osm: of the new Services %" JSON_INTEGER_FORMAT
+                      " will get an address from the cluster: what leads their callers to it is "
+                      "not shown\n",
+                      unaddressed);
     if (json_is_true(json_object_get(diff, "bare")))
         (void)fprintf(
             stderr,

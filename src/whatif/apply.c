@@ -1,4 +1,5 @@
 #include "whatif/apply.h"
+#include "whatif/settled.h"
 
 #include "base/json.h"
 #include "base/map.h"
@@ -222,6 +223,8 @@ static int delete_one(struct applying *a, const char *what)
         return osm_fail(a->err, OSM_ENOENT,
                         "--delete %.200s: there are %zu such objects; say KIND.GROUP", what, found);
     struct osm_object *gone = objects->list[at].now, *moved;
+    if (name(a, gone->key, gone))
+        return OSM_ENOMEM;
     (void)osm_map_del(&a->places, gone->key);
     moved = objects->list[at].now = objects->list[--objects->len].now;
     bool last = at == objects->len;
@@ -245,6 +248,32 @@ static void count(struct applying *a)
         bool same = live && osm_object_same(live, now) && osm_hash_equal(live->status, now->status);
         *(same ? &a->out->unchanged : live ? &a->out->configured : &a->out->created) += 1;
     }
+}
+
+/* --- what follows in a cluster --- */
+
+/* The places of objects are others afterwards. */
+static int settle(struct applying *a)
+{
+    struct osm_settled_pair *pairs = osm_alloc_array(a->named.count + 1, sizeof *pairs);
+    size_t n = 0;
+    if (!pairs)
+        return no_memory(a);
+    osm_map_each (&a->named, e) {
+        uintptr_t place = (uintptr_t)osm_map_get(&a->places, e->key);
+        const struct osm_object *now = place ? a->apply->objects->list[place - 1].now : NULL;
+        const struct osm_object *live = e->value == a ? NULL : e->value;
+        bool same = live && now ? osm_object_same(live, now) : !live && !now;
+        if (!same)
+            pairs[n++] = (struct osm_settled_pair){live, now};
+        bool new_service = now && !live && osm_object_is(now, "", "Service");
+        a->out->unaddressed +=
+            new_service && !osm_json_str_at(now->body, "spec", "clusterIP", NULL) &&
+            strcmp(osm_json_text(osm_json_at(now->body, "spec", NULL), "type"), "ExternalName");
+    }
+    int rc = osm_settled_endpoints(a->apply->objects, pairs, n);
+    osm_free(pairs);
+    return rc ? no_memory(a) : 0;
 }
 
 /* --- what nobody sees --- */
@@ -301,6 +330,8 @@ int osm_apply(const struct osm_apply *apply, const json_t *manifests, const json
         rc = count_outside(&a);
     if (!rc)
         count(&a);
+    if (!rc && !apply->whole)
+        rc = settle(&a);
     osm_map_each (&a.named, e)
         if (e->value != &a)
             osm_object_unref(e->value);

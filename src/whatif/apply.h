@@ -1,6 +1,7 @@
 /* Manifests over the objects that there are, as `kubectl apply` puts them there: what a manifest
  * says is so; what it said when it was applied last, and says no more, goes; what others have set
- * meanwhile stays. Lists are taken whole. Pure. Thread: any. */
+ * meanwhile stays. Lists are taken whole. What a cluster's controllers keep of Services whose
+ * endpoints change thereby goes (settled.h). Pure. Thread: any. */
 #pragma once
 
 #include "model/packed.h"
@@ -20,11 +21,13 @@ struct osm_apply {
 struct osm_applied {
     size_t created, configured, unchanged, deleted;
     size_t outside; /* of those: no policy sees them, their namespace is not of the mesh */
+    /* of those: new Services of a cluster, which is going to give them an address */
+    size_t unaddressed;
 };
 
 /** Applies the manifests, in their order, [{"name": "shop.yaml", "text": ...}], then deletes
  * ["KIND/NAMESPACE/NAME", "KIND.GROUP/NAME", ...]. NULL is none of either. Errors: OSM_EINVAL
- * "shop.yaml:3:1: ...", or they are of another form; OSM_ENOENT there is no object of that name, or more than one kind;
- * OSM_ENOMEM. The objects are of no use after an error. */
+ * "shop.yaml:3:1: ...", or they are of another form; OSM_ENOENT there is no object of that name, or
+ * more than one kind; OSM_ENOMEM. The objects are of no use after an error. */
 OSM_MUST_USE int osm_apply(const struct osm_apply *apply, const json_t *manifests,
                            const json_t *deletes, struct osm_applied *out, struct osm_err *err);

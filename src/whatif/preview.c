@@ -125,10 +125,11 @@ static int evaluate(const struct osm_preview *p, struct osm_engine *engine,
 
 static json_t *applied_json(const struct osm_applied *applied)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "created", (json_int_t)applied->created,
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "created", (json_int_t)applied->created,
                      "configured", (json_int_t)applied->configured, "unchanged",
                      (json_int_t)applied->unchanged, "deleted", (json_int_t)applied->deleted,
-                     "outside", (json_int_t)applied->outside);
+                     "outside", (json_int_t)applied->outside, "unaddressed",
+                     (json_int_t)applied->unaddressed);
 }
 
 int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json_t **out,

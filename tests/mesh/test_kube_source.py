@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kube_meshes import MONITORED_BY, granted, kind, metric, paper_shop, revoke, running, source, until_state
+from kube_meshes import MONITORED_BY, Object, granted, kind, metric, paper_shop, revoke, running, source, until_state
 from rig import CommandError, until
 from rig.daemon import ROOT, Daemon
 from rig.kube import Kube
@@ -109,6 +109,58 @@ def test_kube_objects_outside_of_the_mesh_are_kept_aside(
         daemon.applied()
         assert not granted(daemon, ns)
         assert kind(daemon, "Pod")["lists"] == 1
+
+
+def served(daemon: Daemon, ns: str) -> dict[tuple[str, str, str], Any]:
+    """What the two pods are served: by pod, type and name of the resource."""
+    return {
+        (pod, type_name, each.get("name") or each["cluster_name"]): each
+        for pod in (f"{ns}/shop-1", f"{ns}/caller-1")
+        for type_name, resources in json.loads(daemon.osm("proxy", "get", "config", pod, "-o", "json")).items()
+        for each in resources
+    }
+
+
+@pytest.mark.parametrize("change", ["selector", "port", "pod"])
+def test_kube_preview_knows_what_becomes_of_endpoints(kube: Kube, meshed: str, tmp_path: Path, change: str) -> None:
+    """The slices that are there are of the selector, the ports and the pods as they are. The preview went by them, and
+    said that the shop keeps what it then lost."""
+    manifest: Object = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "namespace": meshed}}
+    ports = [{"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}]
+    if change == "selector":
+        manifest["spec"] = {"selector": {"app": "caller"}, "ports": ports}
+    elif change == "port":
+        manifest["spec"] = {"selector": {"app": "shop"}, "ports": [{**ports[0], "targetPort": 9090}]}
+    else:
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "shop-1", "namespace": meshed, "labels": {"app": "other"}},
+        }
+    file = tmp_path / "change.yaml"
+    file.write_text(yaml.safe_dump(manifest))
+    with running(tmp_path, kube.kubeconfig, meshed) as daemon:
+        daemon.applied()
+        before = served(daemon, meshed)
+        diff = said(daemon, "diff", "-f", str(file))
+        told = {
+            (pod, each["type"], each["name"]): each["change"]
+            for group in diff["groups"]
+            for pod in group["proxies"]
+            for each in group["resources"]
+        }
+        kube.api.patch("v1", manifest["kind"], meshed, manifest["metadata"]["name"], manifest)
+
+        def comes() -> bool:
+            after = served(daemon, meshed)
+            real = {
+                key: "added" if key not in before else "removed" if key not in after else "changed"
+                for key in before.keys() | after.keys()
+                if before.get(key) != after.get(key)
+            }
+            return bool(real) and real == told
+
+        until(comes, f"what was told comes: {told}")
 
 
 def test_kube_what_was_deleted_while_it_was_cut_off_grants_no_longer_A_K8S_08(

@@ -194,6 +194,82 @@ static void test_objects_outside_are_found_when_their_namespace_is_named(void **
     osm_object_unref(there);
 }
 
+/* --- what a cluster's controllers will have made --- */
+
+#define SERVICE(selector)                                                                          \
+    "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: blue}\nspec: {clusterIP: "      \
+    "10.0.0.1, selector: {app: " selector "}}"
+#define POD(name, app)                                                                             \
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: " name ", namespace: blue, labels: {app: " app "}}"
+#define SLICE(name, by)                                                                            \
+    "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: " name                 \
+    ", namespace: blue, labels: {kubernetes.io/service-name: s, "                                  \
+    "endpointslice.kubernetes.io/managed-by: " by "}}"
+#define ENDPOINTS "apiVersion: v1\nkind: Endpoints\nmetadata: {name: s, namespace: blue}"
+
+/* The slices that are live belong to the selector and the pods as they are: with them a preview
+ * said that a pod keeps its listener which loses it, and the other way round. */
+static void test_endpoints_follow_what_changes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what, *manifest, *delete_one, *other_slice;
+        bool whole, gone;
+    } cases[] = {
+        {"the selector changes", SERVICE("b"), NULL, NULL, false, true},
+        {"nothing does", SERVICE("a"), NULL, NULL, false, false},
+        {"a pod leaves", NULL, "Pod/blue/one", NULL, false, true},
+        {"a pod that was selected is no more", POD("one", "b"), NULL, NULL, false, true},
+        {"a pod comes", POD("three", "a"), NULL, NULL, false, true},
+        {"another pod comes", POD("three", "b"), NULL, NULL, false, false},
+        {"another pod leaves", NULL, "Pod/blue/two", NULL, false, false},
+        {"somebody else adds slices", SERVICE("b"), NULL, SLICE("own", "me"), false, false},
+        {"files are all that there is", SERVICE("b"), NULL, NULL, true, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct osm_err err = {0};
+        struct osm_applied applied;
+        struct osm_changes *changes = changes_of((const char *const[]){
+            NS, SERVICE("a"), POD("one", "a"), POD("two", "b"), ENDPOINTS,
+            SLICE("s-1", "endpointslice-controller.k8s.io"), cases[i].other_slice, NULL});
+        const struct osm_apply apply = {.objects = changes,
+                                        .mesh_name = "osm",
+                                        .osm_namespace = "osm-system",
+                                        .whole = cases[i].whole};
+        json_t *manifests =
+            cases[i].manifest ? json_pack("[o]", manifest("m", cases[i].manifest)) : NULL;
+        json_t *deletes = cases[i].delete_one ? json_pack("[s]", cases[i].delete_one) : NULL;
+        if (osm_apply(&apply, manifests, deletes, &applied, &err))
+            fail_msg("%s: %s", cases[i].what, err.msg);
+        if (!find(changes, "discovery.k8s.io/EndpointSlice/blue/s-1") != cases[i].gone ||
+            !find(changes, "/Endpoints/blue/s") != cases[i].gone)
+            fail_msg("%s: the endpoints are %s", cases[i].what, cases[i].gone ? "there" : "gone");
+        assert_non_null(find(changes, "/Service/blue/s"));
+        json_decref(manifests);
+        json_decref(deletes);
+        osm_changes_free(changes);
+    }
+}
+
+static void test_new_services_of_a_cluster_have_no_address_yet(void **state)
+{
+    (void)state;
+    static const char bare[] =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: t, namespace: blue}\n"
+        "spec: {selector: {app: a}}";
+    json_t *manifests = json_pack("[o]", manifest("m", bare));
+    for (int whole = 0; whole < 2; whole++) {
+        struct osm_applied applied;
+        struct osm_changes *changes = changes_of((const char *const[]){NS, SERVICE("a"), NULL});
+        const struct osm_apply apply = {
+            .objects = changes, .mesh_name = "osm", .osm_namespace = "osm-system", .whole = whole};
+        assert_int_equal(osm_apply(&apply, manifests, NULL, &applied, NULL), 0);
+        assert_int_equal(applied.unaddressed, whole ? 0 : 1);
+        osm_changes_free(changes);
+    }
+    json_decref(manifests);
+}
+
 static void expect_failure(const json_t *manifests, const char *delete_one, int rc,
                            const char *says)
 {
@@ -285,6 +361,8 @@ int main(void)
         cmocka_unit_test(test_objects_outside_are_found_when_their_namespace_is_named),
         cmocka_unit_test(test_what_cannot_be_applied_is_said),
         cmocka_unit_test(test_manifests_of_another_form_are_an_error),
+        cmocka_unit_test(test_endpoints_follow_what_changes),
+        cmocka_unit_test(test_new_services_of_a_cluster_have_no_address_yet),
         cmocka_unit_test(test_no_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, count_json, nothing_is_left);
