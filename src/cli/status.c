@@ -81,6 +81,25 @@ static void print_source(const json_t *source)
                                                                   : "its objects are absent");
 }
 
+/* What is said back to the API server, and by whom; what cannot be. */
+static void print_feedback(const json_t *feedback)
+{
+    const char *holder = osm_json_text(feedback, "holder");
+    size_t i;
+    const json_t *failure;
+    if (!feedback)
+        return;
+    (void)printf("FEEDBACK  statuses and Events about objects: %s%s; %" JSON_INTEGER_FORMAT
+                 " Events and %" JSON_INTEGER_FORMAT " statuses to be written\n",
+                 json_is_true(json_object_get(feedback, "leader")) ? "by this replica"
+                 : *holder                                         ? "by "
+                                                                   : "by nobody",
+                 json_is_true(json_object_get(feedback, "leader")) ? "" : holder,
+                 number_at(feedback, "events_waiting"), number_at(feedback, "statuses_waiting"));
+    json_array_foreach (json_object_get(feedback, "failures"), i, failure)
+        (void)printf("  %s\n", json_string_value(failure));
+}
+
 /* "NAMESPACE/POD refused CDS "a", "b": what it says" */
 static void print_refusal(const json_t *proxy, const char *name, const json_t *type)
 {
@@ -193,6 +212,7 @@ int osm_cli_status(const struct osm_cli *cli)
         (void)printf("HTTP      %s, debug server %s\n", osm_json_text(data, "http"),
                      osm_json_text(data, "debug"));
         print_source(json_object_get(data, "source"));
+        print_feedback(json_object_get(data, "feedback"));
         (void)printf("SNAPSHOT  %" JSON_INTEGER_FORMAT "%s%s%s\n", number_at(data, "snapshot"),
                      json_is_true(json_object_get(data, "settled")) ? "" : ", changes under way",
                      *policy_error ? "; run failed: " : "", policy_error);

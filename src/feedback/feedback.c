@@ -29,8 +29,11 @@ void osm__feedback_look(struct osm_feedback *f)
 
 void osm_feedback_changed(struct osm_feedback *f)
 {
-    if (f)
-        osm__feedback_look(f);
+    if (!f)
+        return;
+    osm__feedback_look(f);
+    if (osm_writer_waiting(f->own))
+        osm_writer_wake(f->own);
 }
 
 static bool wait_for_rest(struct osm_feedback *f)
@@ -89,6 +92,7 @@ static void refresh(void *ud)
             osm__events_put(f, e->key, about);
     }
     osm__feedback_look(f);
+    osm_writer_wake(f->own);
 }
 
 /* --- leading --- */

@@ -79,8 +79,7 @@ struct osm_feedback {
     /* notes.c */
     struct osm_writer *own;
     struct osm_map notes; /* name of the Event -> struct osm__note * */
-    struct osm_kube_call *asking_pod;
-    char *pod_uid;
+    uint64_t began_ms;
     uint64_t notes_made;
     /* status.c */
     struct osm_writer *statuses;

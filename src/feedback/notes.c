@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NOTES_MAX = 64, POD_DEADLINE_MS = 10 * 1000, POD_BYTES_MAX = 1 << 20 };
+enum { NOTES_MAX = 64, POD_MS = 30 * 1000 /* until then the source may still tell of it */ };
 
 static const struct osm_outbox_limits limits = {.keys_max = NOTES_MAX,
                                                 .burst = 25,
@@ -30,19 +30,32 @@ static void note_free(struct osm__note *note)
 
 /* --- what they are about --- */
 
+/* NULL: it is not known; then `kubectl describe pod` does not show what is told. */
+static const struct osm_object *own_pod(const struct osm_feedback *f)
+{
+    char *key = osm_strf("/Pod/%s/%s", f->config.osm_namespace, f->config.pod);
+    const struct osm_object *pod = key ? osm_store_get(f->config.store, key) : NULL;
+    osm_free(key);
+    return pod;
+}
+
+static const char *uid_of(const struct osm_object *object)
+{
+    return object ? osm_json_str_at(object->body, "metadata", "uid", NULL) : NULL;
+}
+
 static json_t *subject(const struct osm_feedback *f)
 {
     const char *ns = f->config.osm_namespace;
     if (f->config.pod)
         return json_pack("{s:s, s:s, s:s, s:s, s:s*}", "apiVersion", "v1", "kind", "Pod", "name",
-                         f->config.pod, "namespace", ns, "uid", f->pod_uid);
+                         f->config.pod, "namespace", ns, "uid", uid_of(own_pod(f)));
     char *key = osm_strf("config.openservicemesh.io/MeshConfig/%s/osm-mesh-config", ns);
     const struct osm_object *config = key ? osm_store_get(f->config.store, key) : NULL;
     osm_free(key);
     return json_pack("{s:s, s:s, s:s, s:s, s:s*}", "apiVersion",
                      "config.openservicemesh.io/v1alpha2", "kind", "MeshConfig", "name",
-                     "osm-mesh-config", "namespace", ns, "uid",
-                     config ? osm_json_str_at(config->body, "metadata", "uid", NULL) : NULL);
+                     "osm-mesh-config", "namespace", ns, "uid", uid_of(config));
 }
 
 static bool make(void *ud, const char *key, struct osm_write *out)
@@ -161,39 +174,8 @@ void osm_feedback_noted(struct osm_feedback *f, const char *digest, const char *
 static bool may(void *ud)
 {
     const struct osm_feedback *f = ud;
-    return !f->stopping && !f->asking_pod;
-}
-
-static void on_pod(void *ud, const struct osm_kube_result *result)
-{
-    struct osm_feedback *f = ud;
-    f->asking_pod = NULL;
-    if (result->rc == OSM_ECANCELED)
-        return;
-    bool is_success = !result->rc && result->status == 200 && result->body->data;
-    json_t *pod = is_success ? json_loadb(result->body->data, result->body->len, 0, NULL) : NULL;
-    const char *uid = osm_json_text(json_object_get(pod, "metadata"), "uid");
-    f->pod_uid = *uid ? osm_strdup(uid) : NULL; /* else `kubectl describe pod` does not show them */
-    json_decref(pod);
-    osm_writer_wake(f->own);
-}
-
-static void ask_pod(struct osm_feedback *f)
-{
-    struct osm_err err = {0};
-    char *path = osm_strf("/api/v1/namespaces/%s/pods/%s", f->config.osm_namespace, f->config.pod);
-    const struct osm_kube_request request = {
-        .verb = "get",
-        .resource = "pods",
-        .path = path,
-        .accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
-        .deadline_ms = POD_DEADLINE_MS,
-        .body_max = POD_BYTES_MAX,
-        .ud = f,
-        .done = on_pod};
-    if (!path || osm_kube_start(&f->asking_pod, f->kube, &request, &err))
-        f->asking_pod = NULL;
-    osm_free(path);
+    bool is_known = !f->config.pod || own_pod(f) || osm_now_ms() - f->began_ms >= POD_MS;
+    return !f->stopping && is_known;
 }
 
 int osm__notes_init(struct osm_feedback *f, struct osm_err *err)
@@ -207,18 +189,14 @@ int osm__notes_init(struct osm_feedback *f, struct osm_err *err)
                                              .may = may,
                                              .make = make,
                                              .done = done};
-    int rc = osm_writer_new(&f->own, &config, err);
-    if (!rc && f->config.pod)
-        ask_pod(f);
-    return rc;
+    f->began_ms = osm_now_ms();
+    return osm_writer_new(&f->own, &config, err);
 }
 
 void osm__notes_clear(struct osm_feedback *f)
 {
-    osm_kube_cancel(f->asking_pod);
     osm_writer_free(f->own);
     osm_map_each (&f->notes, e)
         note_free(e->value);
     osm_map_clear(&f->notes);
-    osm_free(f->pod_uid);
 }

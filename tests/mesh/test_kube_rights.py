@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rig import kube_rbac
+from rig import kube_rbac, until
 from rig.kube import Kube
 from rig.kubelet import Kubelet
 from rig.world_kube import KubeWorld
@@ -25,7 +25,13 @@ def a_day(kube: Kube) -> set[kube_rbac.Right]:
         world.wait()
         unread = [k for k in world.daemon.status()["source"]["kinds"] if k["state"] != "watched"]
         assert unread == []
-        got, refused = kube_rbac.used(kube.requests(), world.osm_namespace)
+        writes = {each for each in kube_rbac.granted(ROLES) if each[1] in ("events", "leases")}
+
+        def used() -> tuple[set[kube_rbac.Right], set[kube_rbac.Right]]:
+            return kube_rbac.used(kube.requests(), world.osm_namespace)
+
+        until(lambda: used()[0] >= writes or used()[1], "what it says back has been written", 30)
+        got, refused = used()
     assert refused == set()
     return got
 

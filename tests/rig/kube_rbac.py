@@ -70,5 +70,8 @@ def used(events: Iterable[Object], ns: str) -> tuple[set[Right], set[Right]]:
         asked = event["objectRef"]
         resource = asked["resource"] + (f"/{asked['subresource']}" if asked.get("subresource") else "")
         right = asked.get("apiGroup", ""), resource, event["verb"]
-        (refused if event.get("responseStatus", {}).get("code") == 403 else got).add(right)
+        code = event.get("responseStatus", {}).get("code")
+        (refused if code == 403 else got).add(right)
+        if event["verb"] == "patch" and code == 201:  # an apply of what was not there: both are asked for
+            got.add((*right[:2], "create"))
     return got, refused
