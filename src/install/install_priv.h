@@ -29,6 +29,7 @@ struct osm__part {
     enum osm__part_state state, outcome; /* outcome: of this trial, if all goes well */
     unsigned failures;                   /* in a row */
     uint64_t waiting_since_ms;           /* for something that the server does; 0: not */
+    bool is_told;                        /* that it waits for it */
     char reason[OSM_CRD_WHY_SIZE];       /* what keeps it; "" */
 };
 

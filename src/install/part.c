@@ -9,7 +9,13 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { BACKOFF_MS = 250, BACKOFF_MAX_MS = 30 * 1000, AGAIN_MS = 50, AWAIT_MS = 100 };
+enum {
+    BACKOFF_MS = 250,
+    BACKOFF_MAX_MS = 30 * 1000,
+    AGAIN_MS = 50,
+    AWAIT_MS = 100,
+    TELL_MS = 2000
+};
 
 static uint64_t jittered(uint64_t ms)
 {
@@ -97,16 +103,18 @@ void osm__part_again(struct osm__part *p)
 void osm__part_await(struct osm__part *p, const char *why, void (*then)(struct osm__part *p))
 {
     uint64_t now_ms = osm_now_ms();
-    bool is_news = *why && strcmp(why, p->reason) != 0;
-    if (!p->waiting_since_ms)
+    if (!p->waiting_since_ms) {
         p->waiting_since_ms = now_ms;
+        p->is_told = false;
+    }
     uint64_t waited_ms = now_ms - p->waiting_since_ms;
     bool is_late = waited_ms > p->install->config.deadline_ms;
     (void)snprintf(p->reason, sizeof p->reason, "%s", *why ? why : "the server is at work");
     if (is_late && p->state != OSM__PART_FAILED)
         say(p, OSM_LOG_ERROR, "not there in time, waiting on");
-    else if (is_news)
+    else if (waited_ms > TELL_MS && !p->is_told)
         say(p, OSM_LOG_WARN, "waiting");
+    p->is_told = p->is_told || waited_ms > TELL_MS;
     p->state = is_late ? OSM__PART_FAILED : OSM__PART_WORKING;
     osm__part_wait(p, AWAIT_MS + (waited_ms < 10000 ? waited_ms / 10 : 1000), then);
 }
