@@ -131,7 +131,13 @@ def test_kube_roots_that_are_there_are_used_and_never_written(kube: Kube, mesh: 
     texts = {"ca_crt": (tmp_path / "c").read_bytes(), "private_key": (tmp_path / "k").read_bytes()}
     write(kube, mesh, **texts, expiration=b"2033-01-01T00:00:00Z")
     before = kube.api.get("v1", "Secret", mesh, NAME)
-    der = subprocess.run(["openssl", "x509", "-in", "c", "-noout", "-fingerprint", "-sha256"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    der = subprocess.run(
+        ["openssl", "x509", "-in", "c", "-noout", "-fingerprint", "-sha256"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     fingerprint = der.stdout.strip().partition("=")[2].replace(":", "").lower()
     for each in range(2):
         with replicas(tmp_path / str(each), kube, mesh) as [replica]:
@@ -189,8 +195,10 @@ def test_kube_roots_that_may_not_be_read_are_told(kube: Kube, mesh: str, tmp_pat
         kube.api.apply({"apiVersion": api, "kind": "Role", "metadata": at, "rules": rules})
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "roots"}
         subjects = [{"kind": "ServiceAccount", "name": "ctl", "namespace": mesh}]
-        kube.api.apply({"apiVersion": api, "kind": "RoleBinding", "metadata": at, "roleRef": role, "subjects": subjects})
-        until(lambda: replica.daemon.socket.exists(), "it goes on", 60.0)
+        kube.api.apply(
+            {"apiVersion": api, "kind": "RoleBinding", "metadata": at, "roleRef": role, "subjects": subjects}
+        )
+        until(replica.daemon.socket.exists, "it goes on", 60.0)
         assert sorted(read(kube, mesh)) == ["ca.crt", "private.key"]
 
 
@@ -234,7 +242,10 @@ def test_kube_roots_that_nobody_trusts_do_not_take_over(kube: Kube, mesh: str, t
     with replicas(tmp_path, kube, mesh) as [replica]:
         root = replica.until_ready().root
         texts = read(kube, mesh)
-        for wrong, why in ((pair(FOREIGN), "no proxy trusts the new root"), ({"ca_crt": b"-"}, "no certificate in PEM")):
+        for wrong, why in (
+            (pair(FOREIGN), "no proxy trusts the new root"),
+            ({"ca_crt": b"-"}, "no certificate in PEM"),
+        ):
             write(kube, mesh, **wrong)
             with pytest.raises(Exception, match=why):
                 replica.daemon.osm("ca", "reload")
@@ -277,7 +288,12 @@ def test_kube_roots_nothing_of_the_key_is_said_anywhere(kube: Kube, mesh: str, t
         said = [replica.daemon.osm("status"), replica.daemon.osm("status", "-o", "json"), replica.daemon.log()]
         said += [replica.says(path) for path in ("/metrics", "/health/ready?verbose")]
         console = subprocess.run(
-            [str(replica.daemon.command[0]).replace("osm-controller", "osm"), "--socket", str(replica.daemon.socket), "debug"],
+            [
+                str(replica.daemon.command[0]).replace("osm-controller", "osm"),
+                "--socket",
+                str(replica.daemon.socket),
+                "debug",
+            ],
             input="certs\neval mesh\nobjects\nkubernetes\n",
             capture_output=True,
             text=True,
