@@ -1,5 +1,6 @@
 #include "app/app.h"
 
+#include "app/ca_secret.h"
 #include "app/commands.h"
 #include "app/http.h"
 #include "app/leaves.h"
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { ADS_RENEW_RETRY_MS = 60 * 1000 };
 
@@ -379,6 +381,21 @@ int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err
     return 0;
 }
 
+int osm_app_take_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err)
+{
+    bool is_same = osm_ca_same(app->ca, next);
+    if (!is_same && (osm_reload_roots_due(app->reload) || !osm_ads_secrets_applied(app->ads))) {
+        osm_ca_unref(next);
+        return osm_fail(err, OSM_EBUSY,
+                        "not every connected proxy has the roots and certificates of the step "
+                        "before: `osm wait --applied`, then again");
+    }
+    if (!is_same)
+        return osm_app_set_ca(app, next, err);
+    osm_ca_unref(next);
+    return 0;
+}
+
 /* --- life cycle --- */
 
 static int listen_port(const char *listen, int *port, struct osm_err *err)
@@ -456,28 +473,29 @@ static int start_source(struct osm_app *app, struct osm_err *err)
     return rc ? rc : start_feedback(app, err);
 }
 
-static int start(struct osm_app *app, struct osm_err *err)
+static void tell_started(const struct osm_app *app)
 {
     const struct osm_app_config *config = &app->config;
-    int rc = listen_port(config->ads_listen, &app->ads_port, err);
-    if (!rc)
-        rc = osm_ca_open(&app->ca, &(struct osm_ca_config){config->state_dir, config->trust_domain},
-                         err);
-    if (rc)
-        return rc;
-    app->store = osm_store_new();
-    app->ads_leaf_timer = osm_timer_new(app->loop, renew_ads_leaf, app);
-    app->settings = osm_host_settings_default();
+    osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "started", OSM_S("version", OSM_VERSION),
+            OSM_S("roles", config->roles_text), OSM_S("mesh", config->mesh_name),
+            OSM_S("ads", app->ads ? config->ads_listen : NULL),
+            OSM_S("http", osm_app_http_address(app)), OSM_S("debug", osm_app_debug_address(app)),
+            OSM_S("source", config->source), OSM_S("policies", config->policies_dirs[0]),
+            OSM_S("root", app->ca ? osm_ca_fingerprint(app->ca) : NULL));
+}
+
+/* Everything that needs the CA. */
+static int start_serving(struct osm_app *app, struct osm_err *err)
+{
+    const struct osm_app_config *config = &app->config;
     struct osm_leaves_rules rules = leaves_rules(app);
     app->leaves = osm_leaves_new(app->loop, app->ca, config->trust_domain, &rules,
                                  &(struct osm_leaves_callbacks){app, leaf_ready, leaf_in_use});
-    if (!app->store || !app->ads_leaf_timer || !app->leaves)
+    if (!app->leaves)
         return osm_fail(err, OSM_ENOMEM, "start");
-    rc = osm_app_control_start(app, err);
+    int rc = osm_app_control_start(app, err);
     if (!rc)
         rc = issue_ads_leaf(app, err);
-    if (!rc)
-        rc = osm_app_http_start(app, err);
     if (!rc)
         rc = start_policies(app, err);
     if (!rc)
@@ -500,6 +518,83 @@ static int start(struct osm_app *app, struct osm_err *err)
     return rc ? rc : start_source(app, err);
 }
 
+static void stop(void *ud);
+
+/* The roots of the Secret: the first ones, or others. */
+static int secret_taken(void *ud, struct osm_ca *ca, struct osm_err *err)
+{
+    struct osm_app *app = ud;
+    if (app->ca)
+        return osm_app_take_ca(app, ca, err);
+    app->ca = ca;
+    if (start_serving(app, err)) {
+        osm_log(OSM_LOG_CORE, OSM_LOG_FATAL, "cannot start", OSM_S("error", err->msg));
+        app->failed = true;
+        *err = (struct osm_err){0};
+        if (osm_loop_post(app->loop, stop, app))
+            stop(app);
+        return 0;
+    }
+    tell_started(app);
+    return 0;
+}
+
+/* What is written to the API server, and read from it besides the objects of the mesh. */
+static int start_cluster(struct osm_app *app, struct osm_err *err)
+{
+    const struct osm_app_config *config = &app->config;
+    struct osm_kube_config cluster = {0};
+    int rc = 0;
+    if (!config->ca_secret && !(config->roles & OSM_APP_BOOTSTRAP))
+        return 0;
+    rc = find_cluster(&cluster, config, err);
+    if (!rc)
+        rc = osm_kube_new(&app->kube, app->loop, &cluster, err);
+    osm_kube_config_clear(&cluster);
+    if (!rc && (config->roles & OSM_APP_BOOTSTRAP))
+        rc = osm_install_start(
+            &app->bootstrap,
+            &(struct osm_install_config){app->loop, app->kube, config->osm_namespace,
+                                         (uint64_t)config->bootstrap_deadline_s * 1000},
+            err);
+    if (!rc && config->ca_secret && (config->roles & OSM_APP_CONTROLLER))
+        rc = osm_ca_secret_start(&app->ca_secret,
+                                 &(struct osm_ca_secret_config){
+                                     app->loop, app->kube, config->osm_namespace, config->ca_secret,
+                                     config->trust_domain, app, secret_taken},
+                                 err);
+    return rc;
+}
+
+static int start(struct osm_app *app, struct osm_err *err)
+{
+    const struct osm_app_config *config = &app->config;
+    bool serves = config->roles & OSM_APP_CONTROLLER;
+    bool waits = serves && config->ca_secret; /* for the roots; then it goes on */
+    int rc = serves ? listen_port(config->ads_listen, &app->ads_port, err) : 0;
+    if (!rc && serves && !waits)
+        rc = osm_ca_open(&app->ca, &(struct osm_ca_config){config->state_dir, config->trust_domain},
+                         err);
+    if (!rc && waits && mkdir(config->state_dir, S_IRWXU) && errno != EEXIST)
+        rc = osm_fail(err, OSM_EIO, "state directory %s: cannot be created: %s", config->state_dir,
+                      strerror(errno));
+    if (rc)
+        return rc;
+    app->store = osm_store_new();
+    app->ads_leaf_timer = osm_timer_new(app->loop, renew_ads_leaf, app);
+    app->settings = osm_host_settings_default();
+    if (!app->store || !app->ads_leaf_timer)
+        return osm_fail(err, OSM_ENOMEM, "start");
+    rc = osm_app_http_start(app, err);
+    if (!rc)
+        rc = start_cluster(app, err);
+    if (!rc && serves && !waits)
+        rc = start_serving(app, err);
+    if (!rc && !waits)
+        tell_started(app);
+    return rc;
+}
+
 static void part_stopped(void *ud)
 {
     struct osm_app *app = ud;
@@ -518,6 +613,9 @@ static void stop_parts(void *ud)
 {
     struct osm_app *app = ud;
     osm_source_stop(osm_take_ptr(&app->source));
+    osm_install_stop(osm_take_ptr(&app->bootstrap));
+    osm_ca_secret_stop(osm_take_ptr(&app->ca_secret));
+    osm_kube_free(osm_take_ptr(&app->kube));
     osm_app_control_stop(app);
     osm_whatif_stop(app);
     osm_reload_stop(osm_take_ptr(&app->reload));
@@ -548,23 +646,15 @@ int osm_app_run(const struct osm_app_config *config)
 {
     struct osm_app app = {.config = *config, .started_ms = osm_now_ms()};
     struct osm_err err = {0};
-    bool failed = false;
     if (osm_loop_new(&app.loop, &err)) {
         osm_log(OSM_LOG_CORE, OSM_LOG_FATAL, "cannot start", OSM_S("error", err.msg));
         return 1;
     }
     if (osm_loop_on_terminate(app.loop, stop, &app) || start(&app, &err)) {
         osm_log(OSM_LOG_CORE, OSM_LOG_FATAL, "cannot start", OSM_S("error", err.msg));
-        failed = true;
+        app.failed = true;
         if (osm_loop_post(app.loop, stop, &app))
             return 1;
-    } else {
-        osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "started", OSM_S("version", OSM_VERSION),
-                OSM_S("mesh", config->mesh_name), OSM_S("ads", config->ads_listen),
-                OSM_S("http", osm_app_http_address(&app)),
-                OSM_S("debug", osm_app_debug_address(&app)), OSM_S("source", config->source),
-                OSM_S("policies", config->policies_dirs[0]),
-                OSM_S("root", osm_ca_fingerprint(app.ca)));
     }
     int open_handles = osm_loop_run(app.loop);
     osm_loop_free(app.loop); /* runs what was posted late, before what it may touch goes */
@@ -575,7 +665,7 @@ int osm_app_run(const struct osm_app_config *config)
     osm_ca_unref(app.ca);
     osm_host_settings_free(&app.settings);
     osm_metrics_clear();
-    if (!failed)
+    if (!app.failed)
         osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopped", OSM_I("open_handles", open_handles));
-    return failed ? 1 : 0;
+    return app.failed ? 1 : 0;
 }

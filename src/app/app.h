@@ -18,12 +18,14 @@
 #include "debug/evaluator.h"
 #include "feedback/feedback.h"
 #include "http/http.h"
+#include "install/install.h"
 #include "loop/loop.h"
 #include "model/store.h"
 #include "reload/reload.h"
 #include "source/source.h"
 #include "xds/ads.h"
 
+struct osm_ca_secret;
 struct osm_leaves;
 struct osm_scratch;
 struct osm_waiter;
@@ -32,7 +34,10 @@ struct osm_profiling;
 struct osm_app {
     struct osm_app_config config;
     struct osm_loop *loop;
-    struct osm_ca *ca;
+    struct osm_kube *kube;           /* for what is written; NULL: nothing is */
+    struct osm_install *bootstrap;   /* NULL: not this daemon's role */
+    struct osm_ca_secret *ca_secret; /* NULL: the roots are in the state directory */
+    struct osm_ca *ca;               /* NULL: not known yet */
     struct osm_store *store;
     struct osm_source *source;
     struct osm_feedback *feedback; /* NULL: the source is no API server */
@@ -56,7 +61,7 @@ struct osm_app {
     struct osm_waiter *waiters;
     struct osm_profiling *profiling; /* policy_profile.c; NULL: nobody takes a profile */
     int ads_port;
-    bool synced, stopping, flush_posted;
+    bool synced, stopping, failed, flush_posted;
     int still_stopping; /* parts that stop in their own time */
     uint64_t started_ms;
     uint64_t published_at_us;         /* monotonic: the newest snapshot was */
@@ -71,6 +76,9 @@ int osm_app_run(const struct osm_app_config *config);
 /** Another state of the CA takes over, live: who is trusted, who signs, and with it all that is
  * signed. Takes @p next. Errors: those of osm_ca_may_follow; nothing has changed then. */
 OSM_MUST_USE int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err);
+/** The same, once what the state before has asked of proxies is done. Nothing happens where it is
+ * the state in use. Errors: also OSM_EBUSY not yet. */
+OSM_MUST_USE int osm_app_take_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err);
 /** True when all that the source holds is in the newest snapshot. Never while the source has
  * failed: what it holds is unknown then. */
 bool osm_app_settled(const struct osm_app *app);

@@ -1,5 +1,7 @@
 #include "app/ca_reload.h"
 
+#include "app/ca_secret.h"
+
 enum { RELOAD_MAX_MS = 30 * 1000 };
 
 /* Reading waits for a lock, so it is done on the pool. */
@@ -12,7 +14,9 @@ struct reload {
 
 json_t *osm_ca_status(const struct osm_ca *ca)
 {
-    json_t *passive = json_array();
+    json_t *passive = ca ? json_array() : NULL;
+    if (!ca)
+        return json_object();
     for (size_t i = 0; i < osm_ca_passive_count(ca); i++)
         (void)json_array_append_new(
             passive, json_pack("{s:s, s:I}", "fingerprint", osm_ca_passive_fingerprint(ca, i),
@@ -30,30 +34,35 @@ static void read_directory(void *ud)
         r->ca = NULL;
 }
 
+static void answer(struct reload *r)
+{
+    if (r->err.code)
+        osm_control_fail(r->request, &r->err);
+    else
+        osm_control_reply(r->request, osm_ca_status(r->app->ca));
+    osm_free(r);
+}
+
 static void take_over(void *ud)
 {
     struct reload *r = ud;
     struct osm_app *app = r->app;
-    int rc = r->ca ? 0 : r->err.code;
     app->reloading_ca = false;
-    if (!rc && app->stopping) {
+    if (r->ca && app->stopping) {
         osm_ca_unref(r->ca);
-        rc = osm_fail(&r->err, OSM_EBUSY, "the daemon is stopping");
-    } else if (!rc && !osm_ca_same(app->ca, r->ca) &&
-               (osm_reload_roots_due(app->reload) || !osm_ads_secrets_applied(app->ads))) {
-        osm_ca_unref(r->ca);
-        rc =
-            osm_fail(&r->err, OSM_EBUSY,
-                     "not every connected proxy has the roots and certificates of the step before: "
-                     "`osm wait --applied`, then again");
-    } else if (!rc) {
-        rc = osm_app_set_ca(app, r->ca, &r->err);
+        (void)osm_fail(&r->err, OSM_EBUSY, "the daemon is stopping");
+    } else if (r->ca) {
+        r->err.code = osm_app_take_ca(app, r->ca, &r->err);
     }
-    if (rc)
-        osm_control_fail(r->request, &r->err);
-    else
-        osm_control_reply(r->request, osm_ca_status(app->ca));
-    osm_free(r);
+    answer(r);
+}
+
+static void secret_read(void *ud, const struct osm_err *err)
+{
+    struct reload *r = ud;
+    r->app->reloading_ca = false;
+    r->err = *err;
+    answer(r);
 }
 
 static void reload_roots(void *ud, struct osm_control_request *request, const json_t *args)
@@ -68,12 +77,14 @@ static void reload_roots(void *ud, struct osm_control_request *request, const js
         (void)osm_fail(&err, OSM_EBUSY, "the roots are being read already");
     else if (!(r = osm_alloc(sizeof *r)))
         (void)osm_fail(&err, OSM_ENOMEM, "reload");
-    if (r) {
+    if (r)
         *r = (struct reload){.app = app, .request = request};
-        if (osm_loop_work(app->loop, read_directory, take_over, r))
-            (void)osm_fail(&err, OSM_ENOMEM, "reload");
-    }
-    if (err.code) {
+    int rc = err.code;
+    if (r && app->ca_secret)
+        rc = osm_ca_secret_ask(app->ca_secret, secret_read, r, &err);
+    else if (r && osm_loop_work(app->loop, read_directory, take_over, r))
+        rc = osm_fail(&err, OSM_ENOMEM, "reload");
+    if (rc) {
         osm_free(r);
         osm_control_fail(request, &err);
         return;
@@ -86,6 +97,6 @@ const struct osm_control_command osm_ca_commands[] = {
      .handler = reload_roots,
      .role = OSM_ROLE_OPERATE,
      .deadline_ms = RELOAD_MAX_MS,
-     .help = "takes over the roots that are in the state directory now"},
+     .help = "takes over the roots that are in the state directory, or in their Secret, now"},
     {.name = NULL},
 };

@@ -1,6 +1,7 @@
 #include "app/commands.h"
 
 #include "app/ca_reload.h"
+#include "app/ca_secret.h"
 #include "app/complete_command.h"
 #include "app/console.h"
 #include "app/debug_commands.h"
@@ -58,6 +59,15 @@ static json_t *or_empty(json_t *array)
     return array ? json_incref(array) : json_array();
 }
 
+static json_t *root_status(const struct osm_app *app)
+{
+    json_t *root = osm_ca_status(app->ca);
+    const char *problem = app->ca_secret ? osm_ca_secret_problem(app->ca_secret) : "";
+    if (*problem)
+        (void)json_object_set_new(root, "problem", json_string(problem));
+    return root;
+}
+
 static void status(void *ud, struct osm_control_request *request, const json_t *args)
 {
     (void)args;
@@ -68,7 +78,7 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
         request,
         json_pack(
             "{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
-            "s:o, s:o*, s:s, s:s, s:o*}",
+            "s:o, s:o*, s:s, s:s, s:o*, s:o*}",
             "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
             app->config.osm_namespace, "uptime_s",
             (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
@@ -79,10 +89,11 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
             app->reload ? osm_reload_error(app->reload) : NULL, "missing",
             missing_proxies(app, streams), "proxies", streams, "rejects",
             or_empty(s ? s->rejects : NULL), "errors", or_empty(s ? s->errors : NULL), "policy",
-            s ? s->policy : NULL, "root", osm_ca_status(app->ca), "policies",
+            s ? s->policy : NULL, "root", root_status(app), "policies",
             app->reload ? osm_reload_status(app->reload) : NULL, "http", osm_app_http_address(app),
             "debug", osm_app_debug_address(app), "feedback",
-            app->feedback ? osm_feedback_status(app->feedback) : NULL));
+            app->feedback ? osm_feedback_status(app->feedback) : NULL, "bootstrap",
+            app->bootstrap ? osm_install_status(app->bootstrap) : NULL));
 }
 
 /* --- wait --- */

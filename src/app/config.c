@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    OPTIONS = 32,
+    OPTIONS = 35,
     RSA_BITS = 2048,
     ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
     DRAIN_TIME_MAX_S = 3600
@@ -39,8 +39,21 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          "after how long without a byte a watch of the API server is begun anew; bookmarks come "
          "about every minute (default 90s)",
          &at->kube_silence, NULL, false},
-        {"state-dir", 0, "DIR", "root certificate and key; created 0700", &at->state_dir, NULL,
-         true},
+        {"roles", 0, "ROLES",
+         "what this daemon does, with commas: controller, serve proxies; bootstrap, make the "
+         "definitions and the MeshConfig that an API server has to have (default controller)",
+         &at->roles_text, NULL, false},
+        {"bootstrap-deadline", 0, "DURATION",
+         "what the API server has not done by then the role bootstrap calls failed, and waits on "
+         "(default 1m)",
+         &at->bootstrap_deadline, NULL, false},
+        {"state-dir", 0, "DIR",
+         "root certificate and key, policies last in force; created 0700 (role controller)",
+         &at->state_dir, NULL, true},
+        {"ca-bundle-secret-name", 0, "NAME",
+         "root certificate and key are in this Secret of the control plane's namespace, shared by "
+         "all replicas; made when there is none (default: in the state directory)",
+         &at->ca_secret, NULL, false},
         {"policies", 0, "DIR...",
          "the Lua policy modules; given again: a directory of your own that lies over them",
          at->policies_dirs, NULL, true},
@@ -268,9 +281,45 @@ static int check_debug(const struct osm_app_config *c, struct osm_err *err)
     return 0;
 }
 
+static int parse_roles(struct osm_app_config *c, struct osm_err *err)
+{
+    static const struct {
+        const char *name;
+        unsigned role;
+    } known[] = {{"controller", OSM_APP_CONTROLLER}, {"bootstrap", OSM_APP_BOOTSTRAP}};
+    for (const char *at = c->roles_text;; at++) {
+        size_t n = strcspn(at, ","), i = 0;
+        while (i < 2 && (strlen(known[i].name) != n || memcmp(known[i].name, at, n) != 0))
+            i++;
+        if (i == 2)
+            return osm_fail(err, OSM_EINVAL,
+                            "--roles %s: there is no role \"%.*s\"; there are controller and "
+                            "bootstrap, with a comma between them",
+                            c->roles_text, (int)n, at);
+        c->roles |= known[i].role;
+        at += n;
+        if (!*at)
+            return 0;
+    }
+}
+
+/* What only one of the roles needs is not asked of the others. */
+static int check_required(struct osm_option options[OPTIONS], const struct osm_app_config *c,
+                          struct osm_err *err)
+{
+    for (size_t i = 0; options[i].name; i++)
+        if (!strcmp(options[i].name, "state-dir") || !strcmp(options[i].name, "policies"))
+            options[i].required = c->roles & OSM_APP_CONTROLLER;
+    return osm_options_require(options, err);
+}
+
 static int check_source(struct osm_app_config *c, struct osm_err *err)
 {
     bool is_cluster = !strcmp(c->source, "kubernetes");
+    if (!is_cluster && (c->roles & OSM_APP_BOOTSTRAP))
+        return osm_fail(err, OSM_EINVAL, "--roles bootstrap is for --source kubernetes");
+    if (!is_cluster && c->ca_secret)
+        return osm_fail(err, OSM_EINVAL, "--ca-bundle-secret-name is for --source kubernetes");
     if (!is_cluster && strncmp(c->source, "dir:", 4) != 0)
         return osm_fail(err, OSM_EINVAL, "--source %s: expected dir:PATH or kubernetes", c->source);
     if (!is_cluster && (c->kubeconfig || c->kube_context || c->kube_account_dir))
@@ -286,6 +335,8 @@ static int check_source(struct osm_app_config *c, struct osm_err *err)
 int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, struct osm_err *err)
 {
     struct osm_app_config config = {
+        .roles_text = "controller",
+        .bootstrap_deadline = "1m",
         .ads_listen = "0.0.0.0:15128",
         .kube_silence = "90s",
         .mesh_name = "osm",
@@ -312,9 +363,16 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
     if (rc)
         return rc;
     if (!config.help && !config.version) {
-        rc = osm_options_require(options, err);
+        rc = parse_roles(&config, err);
+        if (!rc)
+            rc = check_required(options, &config, err);
         if (!rc)
             rc = check_source(&config, err);
+        if (!rc)
+            rc = parse_duration("bootstrap-deadline", config.bootstrap_deadline,
+                                &config.bootstrap_deadline_s, err);
+        if (!rc && config.ca_secret)
+            rc = check_label("ca-bundle-secret-name", config.ca_secret, err);
         if (!rc)
             rc = check_label("mesh-name", config.mesh_name, err);
         if (!rc)

@@ -8,12 +8,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What a daemon does of all that there is. */
+enum osm_app_role {
+    OSM_APP_CONTROLLER = 1 << 0, /* CA and xDS: serves proxies */
+    OSM_APP_BOOTSTRAP = 1 << 1,  /* definitions and objects that an API server has to have */
+};
+
 struct osm_app_config {
+    const char *roles_text;                /* "controller,bootstrap" */
+    unsigned roles;                        /* of enum osm_app_role */
     const char *source;                    /* "dir:PATH" or "kubernetes" */
     const char *kubeconfig, *kube_context; /* NULL: as in a pod, or as kubectl */
     const char *kube_account_dir;          /* NULL: where Kubernetes puts it */
     const char *kube_silence;
-    int64_t kube_silence_s;                               /* derived */
+    int64_t kube_silence_s;         /* derived */
+    const char *ca_secret;          /* NULL: the CA is in the state_dir */
+    const char *bootstrap_deadline; /* "1m" */
+    int64_t bootstrap_deadline_s;
     const char *policies_dirs[OSM_OPTION_VALUES_MAX + 1]; /* NULL-terminated */
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
     const char *policy_memory; /* "512Mi" */

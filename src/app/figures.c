@@ -178,11 +178,13 @@ static void add_state(struct osm_buf *out, const struct osm_app *app)
     sample(out, OSM_METRIC_READY, !osm_app_not_ready(app));
     add_generations(out, app);
     add_flags(out, app);
-    osm_metrics_begin(out, OSM_METRIC_CERT_ENDS);
-    osm_metrics_sample(out, OSM_METRIC_CERT_ENDS, OSM_LABELS("ads"),
-                       (double)osm_leaf_not_after(app->ads_leaf));
-    osm_metrics_sample(out, OSM_METRIC_CERT_ENDS, OSM_LABELS("root"),
-                       (double)osm_ca_not_after(app->ca));
+    if (app->ads_leaf) {
+        osm_metrics_begin(out, OSM_METRIC_CERT_ENDS);
+        osm_metrics_sample(out, OSM_METRIC_CERT_ENDS, OSM_LABELS("ads"),
+                           (double)osm_leaf_not_after(app->ads_leaf));
+        osm_metrics_sample(out, OSM_METRIC_CERT_ENDS, OSM_LABELS("root"),
+                           (double)osm_ca_not_after(app->ca));
+    }
     osm_metrics_begin(out, OSM_METRIC_VERSION);
     osm_metrics_sample(out, OSM_METRIC_VERSION,
                        OSM_LABELS(OSM_VERSION, osm_build_date, osm_build_commit), 1);

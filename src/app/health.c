@@ -4,6 +4,7 @@
 #include "app/http.h"
 
 #include "app/build_info.h"
+#include "app/ca_secret.h"
 #include "base/json.h"
 
 #include <string.h>
@@ -15,6 +16,14 @@ const char *osm_app_not_ready(const struct osm_app *app)
 {
     if (app->stopping)
         return "stopping";
+    if (!(app->config.roles & OSM_APP_CONTROLLER))
+        return app->bootstrap && osm_install_done(app->bootstrap)
+                   ? NULL
+                   : "starting: not all that the API server has to have is there yet";
+    if (!app->ca)
+        return app->ca_secret && *osm_ca_secret_problem(app->ca_secret)
+                   ? osm_ca_secret_problem(app->ca_secret)
+                   : "starting: the root certificate is not known yet";
     if (!app->synced)
         return "starting: the source has not been read yet";
     if (!app->snapshot)
@@ -121,8 +130,39 @@ static void report_source(struct osm_buf *out, const struct osm_app *app)
     json_decref(status);
 }
 
+/* Each part that is not there yet, or was left to somebody else, and why. */
+static void report_bootstrap(struct osm_buf *out, const struct osm_app *app)
+{
+    json_t *status = osm_install_status(app->bootstrap), *part;
+    const char *state = osm_json_text(status, "state");
+    size_t i;
+    line(out, !strcmp(state, "done"), "bootstrap", state);
+    json_array_foreach (json_object_get(status, "parts"), i, part) {
+        const char *how = osm_json_text(part, "state"), *why = osm_json_text(part, "reason");
+        char *text = osm_strf("%s%s%s", how, *why ? ": " : "", why);
+        if (*why)
+            line(out, strcmp(how, "failed") != 0, osm_json_text(part, "name"), text);
+        osm_free(text);
+    }
+    json_decref(status);
+}
+
+static void report_roots(struct osm_buf *out, const struct osm_app *app)
+{
+    const char *problem = app->ca_secret ? osm_ca_secret_problem(app->ca_secret) : "";
+    line(out, app->ca && !*problem, "roots",
+         *problem  ? problem
+         : app->ca ? osm_ca_fingerprint(app->ca)
+                   : "not known yet");
+}
+
 static void report(struct osm_buf *out, const struct osm_app *app)
 {
+    if (app->bootstrap)
+        report_bootstrap(out, app);
+    if (!(app->config.roles & OSM_APP_CONTROLLER))
+        return;
+    report_roots(out, app);
     report_source(out, app);
     report_policies(out, app);
     report_numbers(out, app);
@@ -151,8 +191,10 @@ void osm_app_http_alive(void *ud, struct osm_http_request *request)
 
 void osm_app_http_healthz(void *ud, struct osm_http_request *request)
 {
-    (void)ud;
-    osm_http_reply_text(request, 200, "Health OK");
+    const struct osm_app *app = ud;
+    bool waits = !(app->config.roles & OSM_APP_CONTROLLER); /* others wait for it here */
+    const char *why_not = waits ? osm_app_not_ready(app) : NULL;
+    osm_http_reply_text(request, why_not ? 503 : 200, why_not ? why_not : "Health OK");
 }
 
 void osm_app_http_version(void *ud, struct osm_http_request *request)

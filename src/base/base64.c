@@ -38,3 +38,17 @@ int osm_base64_decode(struct osm_buf *out, const char *text, size_t len)
     bool whole = digits % 4 != 1 && (!padding || (digits + padding) % 4 == 0);
     return whole && !(bits & ((1u << have) - 1)) ? 0 : OSM_EPARSE;
 }
+
+int osm_base64_encode(struct osm_buf *out, const void *bytes, size_t len)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *in = bytes;
+    for (size_t i = 0; i < len; i += 3) {
+        size_t n = len - i < 3 ? len - i : 3;
+        uint32_t bits = (uint32_t)in[i] << 16 | (n > 1 ? (uint32_t)in[i + 1] << 8 : 0) |
+                        (n > 2 ? (uint32_t)in[i + 2] : 0);
+        for (unsigned d = 0; d < 4; d++)
+            (void)osm_buf_add_char(out, d <= n ? digits[bits >> (18 - 6 * d) & 63] : '=');
+    }
+    return out->failed;
+}

@@ -15,6 +15,7 @@
 #define OSM_LOG_TOPICS(X)                                                                          \
     X(CORE, "core", "start, stop, life cycle")                                                     \
     X(SOURCE, "source", "objects read from a directory or an API server")                          \
+    X(BOOTSTRAP, "bootstrap", "definitions and objects that the mesh needs in an API server")      \
     X(MODEL, "model", "the object store and what is derived from it")                              \
     X(POLICY, "policy", "bundles, rules, rejects")                                                 \
     X(XDS, "xds", "streams of the proxies")                                                        \

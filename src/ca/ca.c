@@ -168,20 +168,15 @@ static int bundle(struct osm_ca *ca, struct osm_err *err)
     return ca->roots_pem ? 0 : osm_fail(err, OSM_ENOMEM, "root certificates");
 }
 
-static int make_root(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_t now,
-                     struct osm_err *err)
+static int make_root(struct osm_ca *ca, int64_t now, struct osm_err *err)
 {
     static const int usage[] = {5, 6}; /* keyCertSign, cRLSign: RFC 5280, 4.2.1.3 */
     const struct osm_cert_names names = {.common_name = "osm-ca.openservicemesh.io"};
-    char *cert_pem = NULL, *key_pem = NULL;
-    size_t key_size = 0;
-    int rc = 0;
-
     ca->key = osm__ca_new_key(0);
     if (!ca->key)
         return osm__crypto_fail(err, OSM_ECRYPTO, "key of the root cannot be made");
-    rc = osm__cert_new(&ca->cert, ca->key, &names, now - OSM_CA_BACKDATE_S, now + ROOT_VALIDITY_S,
-                       err);
+    int rc = osm__cert_new(&ca->cert, ca->key, &names, now - OSM_CA_BACKDATE_S,
+                           now + ROOT_VALIDITY_S, err);
     if (rc)
         return rc;
     X509_NAME *subject = X509_get_subject_name(ca->cert);
@@ -191,43 +186,71 @@ static int make_root(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_t no
         !osm__cert_add_basic_constraints(ca->cert, true) ||
         !osm__cert_add_key_usage(ca->cert, usage, 2) || !X509_sign(ca->cert, ca->key, EVP_sha256()))
         return osm__crypto_fail(err, OSM_ECRYPTO, "root cannot be made");
-    cert_pem = osm__cert_pem(ca->cert);
-    key_pem = osm__key_pem(ca->key, &key_size);
-    if (cert_pem && key_pem)
-        rc = osm__ca_dir_publish(dir, key_pem, cert_pem, err);
-    else
-        rc = osm_fail(err, OSM_ENOMEM, "root");
-    osm_free(cert_pem);
-    osm_free_secret(key_pem, key_size);
-    return rc;
+    return 0;
 }
 
-/* Reads, parses and checks both files of the root. */
-static int read_pair(struct osm_ca *ca, const struct osm_ca_dir *dir, const char *cert_name,
-                     int64_t now, struct osm_err *err)
+static int publish_root(const struct osm_ca *ca, const struct osm_ca_dir *dir, struct osm_err *err)
 {
     struct osm_buf cert = OSM_BUF_INIT(OSM_CA_FILE_MAX_BYTES),
                    key = OSM_BUF_SECRET_INIT(OSM_CA_FILE_MAX_BYTES);
-    const char *name = cert_name;
-    int rc = osm__ca_dir_read(dir, cert_name, false, &cert, err);
+    int rc = osm_ca_write(ca, &cert, &key, err);
     if (!rc)
-        rc = osm__ca_dir_read(dir, OSM_CA_KEY_FILE, true, &key, err);
-    if (rc)
-        goto out; /* these name the file */
-    rc = parse_cert(&ca->cert, &cert, err);
+        rc = osm__ca_dir_publish(dir, key.data, cert.data, err);
+    osm_buf_clear(&cert);
+    osm_buf_clear(&key);
+    return rc;
+}
+
+int osm_ca_write(const struct osm_ca *ca, struct osm_buf *cert, struct osm_buf *key,
+                 struct osm_err *err)
+{
+    size_t key_size = 0;
+    char *cert_pem = osm__cert_pem(ca->cert), *key_pem = osm__key_pem(ca->key, &key_size);
+    if (cert_pem && key_pem) {
+        (void)osm_buf_add_str(cert, cert_pem);
+        (void)osm_buf_add_str(key, key_pem);
+    }
+    bool ok = cert_pem && key_pem && !cert->failed && !key->failed;
+    osm_free(cert_pem);
+    osm_free_secret(key_pem, key_size);
+    return ok ? 0 : osm_fail(err, OSM_ENOMEM, "root");
+}
+
+/* Parses and checks both texts of the root. @p where: "DIR/" for words. */
+static int take_pair(struct osm_ca *ca, const struct osm_buf *cert, const struct osm_buf *key,
+                     const char *where, const char *cert_name, int64_t now, struct osm_err *err)
+{
+    const char *name = cert_name;
+    int rc = parse_cert(&ca->cert, cert, err);
     if (!rc) {
         name = OSM_CA_KEY_FILE;
-        rc = parse_key(&ca->key, &key, err);
+        rc = parse_key(&ca->key, key, err);
     }
     if (!rc) {
         name = cert_name;
         rc = check_pair(ca->cert, ca->key, now, err);
     }
     if (rc)
-        osm_err_prepend(err, "%s/%s: ", dir->path, name);
-out:
+        osm_err_prepend(err, "%s%s: ", where, name);
+    return rc;
+}
+
+/* Both files of the root. */
+static int read_pair(struct osm_ca *ca, const struct osm_ca_dir *dir, const char *cert_name,
+                     int64_t now, struct osm_err *err)
+{
+    struct osm_buf cert = OSM_BUF_INIT(OSM_CA_FILE_MAX_BYTES),
+                   key = OSM_BUF_SECRET_INIT(OSM_CA_FILE_MAX_BYTES);
+    char *where = osm_strf("%s/", dir->path);
+    int rc = where ? osm__ca_dir_read(dir, cert_name, false, &cert, err)
+                   : osm_fail(err, OSM_ENOMEM, "root");
+    if (!rc)
+        rc = osm__ca_dir_read(dir, OSM_CA_KEY_FILE, true, &key, err);
+    if (!rc)
+        rc = take_pair(ca, &cert, &key, where, cert_name, now, err);
     osm_buf_clear(&cert);
     osm_buf_clear(&key);
+    osm_free(where);
     return rc;
 }
 
@@ -257,7 +280,9 @@ static int load_or_make(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_t
     if (rc)
         return rc;
     if (!cert && !key) {
-        rc = make_root(ca, dir, now, err);
+        rc = make_root(ca, now, err);
+        if (!rc)
+            rc = publish_root(ca, dir, err);
         if (!rc)
             osm_log(OSM_LOG_CA, OSM_LOG_INFO, "root created", OSM_S("dir", dir->path));
         return rc;
@@ -276,41 +301,93 @@ static int load_or_make(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_t
     return read_pair(ca, dir, OSM_CA_CERT_FILE, now, err);
 }
 
+static int new_ca(struct osm_ca **out, const char *trust_domain, struct osm_err *err)
+{
+    int rc = osm__dns_name_check("trust domain", trust_domain, err);
+    struct osm_ca *ca = rc ? NULL : osm_alloc(sizeof *ca);
+    if (rc)
+        return rc;
+    if (ca)
+        atomic_init(&ca->refs, 1);
+    if (!ca || !(ca->trust_domain = osm_strdup(trust_domain))) {
+        osm_ca_unref(ca);
+        return osm_fail(err, OSM_ENOMEM, "CA");
+    }
+    *out = ca;
+    return 0;
+}
+
+/* The roots are read: what follows from them. */
+static int complete(struct osm_ca *ca, struct osm_err *err)
+{
+    int rc = bundle(ca, err);
+    if (!rc)
+        osm_log(OSM_LOG_CA, OSM_LOG_INFO, "root ready", OSM_S("fingerprint", ca->fingerprint),
+                OSM_I("not_after", ca->not_after), OSM_U("passive", ca->passive_len));
+    return rc;
+}
+
 int osm_ca_open(struct osm_ca **out, const struct osm_ca_config *config, struct osm_err *err)
 {
     struct osm_ca_dir dir = {.fd = -1};
     struct osm_ca *ca = NULL;
-    int rc = osm__dns_name_check("trust domain", config->trust_domain, err);
+    int rc = new_ca(&ca, config->trust_domain, err);
     if (!rc && (!config->state_dir || !*config->state_dir))
         rc = osm_fail(err, OSM_EINVAL, "state directory: is not set");
     if (!rc)
         rc = osm__ca_dir_open(&dir, config->state_dir, err);
-    if (rc)
-        goto out;
-    ca = osm_alloc(sizeof *ca);
-    if (ca)
-        atomic_init(&ca->refs, 1);
-    if (!ca || !(ca->trust_domain = osm_strdup(config->trust_domain))) {
-        rc = osm_fail(err, OSM_ENOMEM, "CA");
-        goto out;
-    }
-    rc = load_or_make(ca, &dir, osm_wall_s(), err);
+    if (!rc)
+        rc = load_or_make(ca, &dir, osm_wall_s(), err);
     if (!rc)
         rc = describe(ca, err);
     if (!rc)
         rc = osm__ca_read_passive(ca, &dir, osm_wall_s(), err);
     if (!rc)
-        rc = bundle(ca, err);
-    if (rc)
-        goto out;
-    osm_log(OSM_LOG_CA, OSM_LOG_INFO, "root ready", OSM_S("fingerprint", ca->fingerprint),
-            OSM_I("not_after", ca->not_after), OSM_U("passive", ca->passive_len));
-    *out = osm_take_ptr(&ca);
-out:
+        rc = complete(ca, err);
+    if (!rc)
+        *out = osm_take_ptr(&ca);
     osm_ca_unref(ca);
     osm__ca_dir_close(&dir);
     if (rc)
         osm_err_prepend(err, "CA: ");
+    return rc;
+}
+
+int osm_ca_read(struct osm_ca **out, const struct osm_ca_texts *texts, const char *trust_domain,
+                struct osm_err *err)
+{
+    struct osm_ca *ca = NULL;
+    int rc = new_ca(&ca, trust_domain, err);
+    if (!rc)
+        rc = take_pair(ca, texts->cert, texts->key, "", OSM_CA_CERT_FILE, osm_wall_s(), err);
+    if (!rc)
+        rc = describe(ca, err);
+    if (!rc && texts->passive) {
+        rc = osm__ca_add_passive(ca, texts->passive, osm_wall_s(), err);
+        if (rc)
+            osm_err_prepend(err, "%s: ", OSM_CA_PASSIVE_FILE);
+    }
+    if (!rc)
+        rc = complete(ca, err);
+    if (!rc)
+        *out = osm_take_ptr(&ca);
+    osm_ca_unref(ca);
+    return rc;
+}
+
+int osm_ca_make(struct osm_ca **out, const char *trust_domain, struct osm_err *err)
+{
+    struct osm_ca *ca = NULL;
+    int rc = new_ca(&ca, trust_domain, err);
+    if (!rc)
+        rc = make_root(ca, osm_wall_s(), err);
+    if (!rc)
+        rc = describe(ca, err);
+    if (!rc)
+        rc = bundle(ca, err);
+    if (!rc)
+        *out = osm_take_ptr(&ca);
+    osm_ca_unref(ca);
     return rc;
 }
 

@@ -3,10 +3,11 @@
  * another without a proxy that trusts only one of them. An osm_ca is what the directory held when
  * it was opened, and does not change; a rotation opens it again and asks osm_ca_may_follow. The
  * only module beside http's TLS that includes OpenSSL. Private keys live in buffers that are wiped,
- * are never logged, and leave only through osm_leaf_key_pem. P-256 by default. A common name may be
- * over 64 bytes here. */
+ * are never logged, and leave only through osm_leaf_key_pem and osm_ca_write. P-256 by default. A
+ * common name may be over 64 bytes here. */
 #pragma once
 
+#include "base/buf.h"
 #include "base/bytes.h"
 #include "base/err.h"
 
@@ -33,6 +34,22 @@ enum { OSM_CA_PASSIVE_MAX = 8 };
  * file, what to do. */
 OSM_MUST_USE int osm_ca_open(struct osm_ca **out, const struct osm_ca_config *config,
                              struct osm_err *err);
+
+/* The same roots kept elsewhere, such as in a Secret; PEM. */
+struct osm_ca_texts {
+    const struct osm_buf *cert, *key;
+    const struct osm_buf *passive; /* NULL: none */
+};
+/** As osm_ca_open, of texts. Errors: OSM_EPARSE, OSM_EMISMATCH, OSM_EREJECTED, OSM_ELIMIT: which
+ * text ("ca.crt: ..."), and what to do. */
+OSM_MUST_USE int osm_ca_read(struct osm_ca **out, const struct osm_ca_texts *texts,
+                             const char *trust_domain, struct osm_err *err);
+/** A new root, kept nowhere yet. Errors: OSM_ECRYPTO, OSM_EINVAL, OSM_ENOMEM. */
+OSM_MUST_USE int osm_ca_make(struct osm_ca **out, const char *trust_domain, struct osm_err *err);
+/** Appends the root that signs, and its key, in PEM. @p key: a secret buffer. Errors: OSM_ENOMEM.
+ */
+OSM_MUST_USE int osm_ca_write(const struct osm_ca *ca, struct osm_buf *cert, struct osm_buf *key,
+                              struct osm_err *err);
 /** References; thread: any. */
 struct osm_ca *osm_ca_ref(const struct osm_ca *ca);
 void osm_ca_unref(struct osm_ca *ca);

@@ -69,6 +69,10 @@ OSM_MUST_USE int osm__ca_dir_finish(const struct osm_ca_dir *dir, struct osm_err
 OSM_MUST_USE int osm__ca_read_passive(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_t now,
                                       struct osm_err *err);
 
+/** The same from a text. Errors: OSM_EPARSE, OSM_EREJECTED, OSM_ELIMIT. */
+OSM_MUST_USE int osm__ca_add_passive(struct osm_ca *ca, const struct osm_buf *pem, int64_t now,
+                                     struct osm_err *err);
+
 /* --- ca.c --- */
 
 /** What any root must be, apart from its dates. Errors: OSM_EREJECTED. */

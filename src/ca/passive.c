@@ -69,7 +69,8 @@ static int add(struct osm_ca *ca, X509 *cert, int64_t now, struct osm_err *err)
     return rc;
 }
 
-static int add_all(struct osm_ca *ca, const struct osm_buf *pem, int64_t now, struct osm_err *err)
+int osm__ca_add_passive(struct osm_ca *ca, const struct osm_buf *pem, int64_t now,
+                        struct osm_err *err)
 {
     BIO *bio = BIO_new_mem_buf(pem->len ? pem->data : "", (int)pem->len);
     int rc = bio ? 0 : osm_fail(err, OSM_ENOMEM, "roots");
@@ -103,7 +104,7 @@ int osm__ca_read_passive(struct osm_ca *ca, const struct osm_ca_dir *dir, int64_
             *err = (struct osm_err){0};
         rc = 0;
     } else if (!rc) {
-        rc = add_all(ca, &pem, now, err);
+        rc = osm__ca_add_passive(ca, &pem, now, err);
         if (rc)
             osm_err_prepend(err, "%s/%s: ", dir->path, OSM_CA_PASSIVE_FILE);
     }

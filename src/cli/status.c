@@ -181,12 +181,27 @@ static void print_policy(const json_t *policy)
         (void)printf("  %s: %s\n", osm_json_text(item, "module"), osm_json_text(item, "message"));
 }
 
-static void print_passive(const json_t *root)
+static void print_root(const json_t *root)
 {
     size_t i;
     json_t *item;
+    if (*osm_json_text(root, "problem"))
+        (void)printf("  %s\n", osm_json_text(root, "problem"));
     json_array_foreach (json_object_get(root, "passive"), i, item)
         (void)printf("  root %.16s is trusted too\n", osm_json_text(item, "fingerprint"));
+}
+
+static void print_bootstrap(const json_t *bootstrap)
+{
+    size_t i;
+    json_t *part;
+    if (!bootstrap)
+        return;
+    (void)printf("BOOTSTRAP %s\n", osm_json_text(bootstrap, "state"));
+    json_array_foreach (json_object_get(bootstrap, "parts"), i, part)
+        if (*osm_json_text(part, "reason"))
+            (void)printf("  %s %s: %s\n", osm_json_text(part, "name"), osm_json_text(part, "state"),
+                         osm_json_text(part, "reason"));
 }
 
 int osm_cli_status(const struct osm_cli *cli)
@@ -208,7 +223,8 @@ int osm_cli_status(const struct osm_cli *cli)
                      osm_json_text(data, "mesh"), osm_json_text(data, "osm_namespace"),
                      osm_json_text(data, "version"), number_at(data, "uptime_s"),
                      osm_json_text(json_object_get(data, "root"), "fingerprint"));
-        print_passive(json_object_get(data, "root"));
+        print_root(json_object_get(data, "root"));
+        print_bootstrap(json_object_get(data, "bootstrap"));
         (void)printf("HTTP      %s, debug server %s\n", osm_json_text(data, "http"),
                      osm_json_text(data, "debug"));
         print_source(json_object_get(data, "source"));

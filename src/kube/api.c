@@ -51,7 +51,10 @@ static void destroy(struct osm_kube_call *call)
         call->next->prev = call->prev;
     osm_buf_clear(&call->body);
     osm_free(call->url);
-    osm_free(call->body_copy);
+    if (call->request.secret)
+        osm_free_secret(call->body_copy, call->request.body_len);
+    else
+        osm_free(call->body_copy);
     osm_free(call);
 }
 
@@ -190,6 +193,7 @@ int osm_kube_start(struct osm_kube_call **out, struct osm_kube *kube,
     call->request.body = NULL;
     size_t max = request->body_max > ERROR_MAX_BYTES ? request->body_max : ERROR_MAX_BYTES;
     call->body = (struct osm_buf)OSM_BUF_INIT(max);
+    call->body.secret = request->secret;
     call->url = osm_strf("%s%s", kube->config.server, request->path);
     call->body_copy = request->body ? osm_strndup(request->body, request->body_len) : NULL;
     call->next = kube->calls;

@@ -28,6 +28,7 @@ struct osm_kube_request {
     size_t body_len;
     uint64_t deadline_ms, idle_ms; /* 0: none */
     size_t body_max;               /* where nobody takes the pieces */
+    bool secret;                   /* copies of the bodies are wiped */
     void *ud;
     /** It is a success (2xx). May be NULL. */
     void (*head)(void *ud);

@@ -29,6 +29,7 @@ LAYERS = {
     "inject": 26,
     "validate": 26,
     "kube": 28,
+    "install": 30,
     "source": 30,
     "policy": 30,
     "reload": 35,

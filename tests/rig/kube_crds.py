@@ -1,25 +1,30 @@
-"""Definitions of the kinds that the mesh reads, of any content, for an API server that nobody else has prepared."""
+"""Definitions of the kinds that the mesh reads: those that the chart ships, and others of any content."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 Object = dict[str, Any]
 
-# group, kind, plural, versions: all are served, the first is stored
-KINDS = [
-    ("access.smi-spec.io", "TrafficTarget", "traffictargets", ["v1alpha3", "v1alpha2", "v1alpha1"]),
-    ("specs.smi-spec.io", "HTTPRouteGroup", "httproutegroups", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"]),
-    ("specs.smi-spec.io", "TCPRoute", "tcproutes", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"]),
-    ("specs.smi-spec.io", "UDPRoute", "udproutes", ["v1alpha4"]),
-    ("split.smi-spec.io", "TrafficSplit", "trafficsplits", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"]),
-    ("config.openservicemesh.io", "MeshConfig", "meshconfigs", ["v1alpha2", "v1alpha1"]),
-    ("config.openservicemesh.io", "MeshRootCertificate", "meshrootcertificates", ["v1alpha2"]),
-    ("policy.openservicemesh.io", "Egress", "egresses", ["v1alpha1"]),
-    ("policy.openservicemesh.io", "IngressBackend", "ingressbackends", ["v1alpha1"]),
-    ("policy.openservicemesh.io", "Retry", "retries", ["v1alpha1"]),
-    ("policy.openservicemesh.io", "UpstreamTrafficSetting", "upstreamtrafficsettings", ["v1alpha1"]),
-]
+FILES = Path(__file__).resolve().parents[2] / "charts" / "osm" / "crds"
+
+
+def mesh_kinds() -> list[Object]:
+    """The definitions of all kinds."""
+    return [yaml.safe_load(path.read_text()) for path in sorted(FILES.glob("*.yaml"))]
+
+
+def _kind(crd: Object) -> tuple[str, str, str, list[str]]:
+    spec = crd["spec"]
+    versions = [version["name"] for version in spec["versions"]]
+    return spec["group"], spec["names"]["kind"], spec["names"]["plural"], versions
+
+
+# group, kind, plural, versions, the newest first
+KINDS = [_kind(crd) for crd in mesh_kinds()]
 
 
 def definition(group: str, kind: str, plural: str, versions: list[str]) -> Object:
@@ -39,8 +44,3 @@ def definition(group: str, kind: str, plural: str, versions: list[str]) -> Objec
             ],
         },
     }
-
-
-def mesh_kinds() -> list[Object]:
-    """The definitions of all kinds."""
-    return [definition(*each) for each in KINDS]
