@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from kube_meshes import http, kube_daemon, metric, until_state
-from rig import Daemon, until
+from rig import Daemon, kube_rbac, until
 from rig.daemon import build_dir
 from rig.kube import Kube
 from rig.kube_api import MERGE, ApiError, Object
@@ -63,7 +63,7 @@ class Bootstrap(Daemon):
 @pytest.fixture(scope="module")
 def server(run_folder: Path) -> Iterator[Kube]:
     """A server of these tests' own: definitions are for all of it."""
-    with Kube(run_folder) as kube:
+    with Kube(run_folder, audit=True) as kube:
         yield kube
 
 
@@ -513,30 +513,40 @@ def test_kube_bootstrap_of_another_product_is_not_touched(blank: Kube, ns: str, 
 
 def test_kube_bootstrap_without_rights_says_which(blank: Kube, ns: str, tmp_path: Path) -> None:
     """And goes on when it has them, without a restart."""
-    blank.api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "boot", "namespace": ns}})
-    with bootstrapping(tmp_path, blank.account_kubeconfig(ns, "boot"), ns) as one:
+    account = {"name": kube_rbac.ACCOUNT, "namespace": ns}
+    blank.api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    with bootstrapping(tmp_path, blank.account_kubeconfig(ns, kube_rbac.ACCOUNT), ns) as one:
         one.until_says("its role needs get, create and patch of customresourcedefinitions.apiextensions.k8s.io")
-        may_bootstrap(blank, ns, "boot")
+        kube_rbac.grant(blank, ns, ROLES)
         one.until_done()
 
 
-def may_bootstrap(kube: Kube, ns: str, account: str) -> None:
-    """What the role needs, and no more."""
-    rules = [
-        {"apiGroups": [group], "resources": resources, "verbs": verbs}
-        for group, resources, verbs in (
-            ("apiextensions.k8s.io", ["customresourcedefinitions"], ["get", "create", "patch"]),
-            ("config.openservicemesh.io", ["meshconfigs"], ["get", "create"]),
-            ("", ["configmaps"], ["get"]),
-        )
-    ]
-    name = f"boot-{ns}"
-    api = "rbac.authorization.k8s.io/v1"
-    kube.api.apply({"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules})
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
-    subject = {"kind": "ServiceAccount", "name": account, "namespace": ns}
-    binding = {"apiVersion": api, "kind": "ClusterRoleBinding", "metadata": {"name": name}}
-    kube.api.apply({**binding, "roleRef": role, "subjects": [subject]})
+def test_kube_bootstrap_rights_of_the_chart_are_those_that_are_used(blank: Kube, ns: str, tmp_path: Path) -> None:
+    """Of kinds that have had older versions objects are written anew; the others are never looked at. `create` of
+    definitions leaves no trace: that an apply may make one is asked, and not written down."""
+    for name, storage in OLDER:
+        blank.crd(as_it_was(name, storage, [storage]))
+        crd = crds(blank)[name]["spec"]
+        old: Object = {"apiVersion": f"{crd['group']}/{storage}", "kind": crd["names"]["kind"], "spec": {}}
+        blank.api.create({**old, "metadata": {"name": "old", "namespace": ns}})
+    kubeconfig = kube_rbac.grant(blank, ns, ROLES)
+    since = blank.mark()
+    with bootstrapping(tmp_path, kubeconfig, ns) as one:
+        one.until_done()
+    used, refused = kube_rbac.used(blank.requests(since), ns)
+    assert refused == set()
+    assert used | {("apiextensions.k8s.io", "customresourcedefinitions", "create")} == kube_rbac.granted(ROLES)
+    assert all(crds(blank)[name]["status"]["storedVersions"] != [storage] for name, storage in OLDER)
+
+
+ROLES = ("bootstrap",)
+OLDER = [
+    (TARGET, "v1alpha2"),
+    ("httproutegroups.specs.smi-spec.io", "v1alpha3"),
+    ("tcproutes.specs.smi-spec.io", "v1alpha3"),
+    ("trafficsplits.split.smi-spec.io", "v1alpha4"),
+    ("meshconfigs.config.openservicemesh.io", "v1alpha1"),
+]
 
 
 # --- the preset ---

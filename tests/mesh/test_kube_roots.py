@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kube_meshes import http, kube_daemon, metric, namespace
-from rig import Daemon, forge, until
+from rig import Daemon, forge, kube_rbac, until
 from rig.kube import Kube
 from rig.kube_crds import mesh_kinds
 from rig.world import free_port
@@ -181,24 +181,14 @@ def test_kube_roots_that_are_broken_are_named_and_left(
 
 
 def test_kube_roots_that_may_not_be_read_are_told(kube: Kube, mesh: str, tmp_path: Path) -> None:
-    """With the rights that it needs; when it has them it goes on."""
-    kube.api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "ctl", "namespace": mesh}})
-    with replicas(tmp_path, kube.account_kubeconfig(mesh, "ctl"), mesh) as [replica]:
+    """With the rights that it needs; when it has those of the chart it goes on."""
+    account = {"name": kube_rbac.ACCOUNT, "namespace": mesh}
+    kube.api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    with replicas(tmp_path, kube.account_kubeconfig(mesh, kube_rbac.ACCOUNT), mesh) as [replica]:
         replica.until_says("403 Forbidden")
         replica.until_says("the role of this account needs get and create of it")
-        rules = [
-            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": [NAME]},
-            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
-        ]
-        api = "rbac.authorization.k8s.io/v1"
-        at = {"name": "roots", "namespace": mesh}
-        kube.api.apply({"apiVersion": api, "kind": "Role", "metadata": at, "rules": rules})
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "roots"}
-        subjects = [{"kind": "ServiceAccount", "name": "ctl", "namespace": mesh}]
-        kube.api.apply(
-            {"apiVersion": api, "kind": "RoleBinding", "metadata": at, "roleRef": role, "subjects": subjects}
-        )
-        until(replica.daemon.socket.exists, "it goes on", 60.0)
+        kube_rbac.grant(kube, mesh, ("controller", "roots"))
+        replica.until_ready()
         assert sorted(read(kube, mesh)) == ["ca.crt", "private.key"]
 
 

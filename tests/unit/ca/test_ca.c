@@ -390,10 +390,135 @@ static void test_open_survives_any_failed_allocation(void **state)
     }
 }
 
+/* --- roots that are kept elsewhere --- */
+
+static struct osm_buf text_of(const char *text)
+{
+    struct osm_buf out = OSM_BUF_INIT(OSM_CA_FILE_MAX_BYTES);
+    assert_int_equal(osm_buf_add_str(&out, text), 0);
+    return out;
+}
+
+static struct osm_ca *made(struct osm_buf *cert, struct osm_buf *key)
+{
+    struct osm_ca *ca = NULL;
+    struct osm_err err = {0};
+    *cert = (struct osm_buf)OSM_BUF_INIT(OSM_CA_FILE_MAX_BYTES);
+    *key = (struct osm_buf)OSM_BUF_SECRET_INIT(OSM_CA_FILE_MAX_BYTES);
+    assert_int_equal(osm_ca_make(&ca, TD, &err), 0);
+    assert_int_equal(osm_ca_write(ca, cert, key, &err), 0);
+    return ca;
+}
+
+static void test_root_that_was_written_is_read_as_the_same(void **state)
+{
+    (void)state;
+    struct osm_buf cert, key;
+    struct osm_err err = {0};
+    struct osm_ca *ca = made(&cert, &key), *again = NULL;
+    const struct osm_ca_texts texts = {&cert, &key, NULL};
+    assert_int_equal(osm_ca_read(&again, &texts, TD, &err), 0);
+    assert_true(osm_ca_same(ca, again));
+    assert_string_equal(osm_ca_roots_pem(ca), osm_ca_roots_pem(again));
+    assert_string_equal(osm_ca_roots_pem(ca), cert.data);
+    struct osm_leaf *leaf = NULL;
+    const struct osm_leaf_request request = {.kind = OSM_LEAF_ADS, .validity_s = 60};
+    assert_int_equal(osm_ca_issue(again, &request, &leaf, &err), 0);
+    osm_leaf_unref(leaf);
+    osm_ca_unref(ca);
+    osm_ca_unref(again);
+    osm_buf_clear(&cert);
+    osm_buf_clear(&key);
+}
+
+static void test_passive_roots_of_texts_are_trusted(void **state)
+{
+    (void)state;
+    struct osm_buf cert, key, other_cert, other_key;
+    struct osm_err err = {0};
+    struct osm_ca *ca = made(&cert, &key), *other = made(&other_cert, &other_key), *both = NULL;
+    const struct osm_ca_texts texts = {&cert, &key, &other_cert};
+    assert_int_equal(osm_ca_read(&both, &texts, TD, &err), 0);
+    assert_int_equal(osm_ca_passive_count(both), 1);
+    assert_string_equal(osm_ca_passive_fingerprint(both, 0), osm_ca_fingerprint(other));
+    assert_int_equal(osm_ca_may_follow(ca, both, &err), 0);
+    osm_ca_unref(ca);
+    osm_ca_unref(other);
+    osm_ca_unref(both);
+    osm_buf_clear(&cert);
+    osm_buf_clear(&key);
+    osm_buf_clear(&other_cert);
+    osm_buf_clear(&other_key);
+}
+
+static void test_texts_that_are_no_root_are_refused_by_name(void **state)
+{
+    (void)state;
+    struct osm_buf cert, key, other_cert, other_key, nonsense = text_of("nonsense"),
+                                                     nothing = OSM_BUF_INIT(16);
+    struct osm_ca *ca = made(&cert, &key), *other = made(&other_cert, &other_key), *out = NULL;
+    const struct {
+        struct osm_ca_texts texts;
+        int rc;
+        const char *says;
+    } rows[] = {
+        {{&nonsense, &key, NULL}, OSM_EPARSE, "ca.crt: no certificate"},
+        {{&nothing, &key, NULL}, OSM_EPARSE, "ca.crt: no certificate"},
+        {{&cert, &nonsense, NULL}, OSM_EPARSE, "private.key: no private key"},
+        {{&cert, &nothing, NULL}, OSM_EPARSE, "private.key: no private key"},
+        {{&cert, &other_key, NULL}, OSM_EMISMATCH, "ca.crt: the key"},
+        {{&cert, &key, &nonsense}, OSM_EPARSE, "passive.crt: no certificate"},
+        {{&cert, &key, &key}, OSM_EPARSE, "passive.crt: "},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct osm_err err = {0};
+        assert_int_equal(osm_ca_read(&out, &rows[i].texts, TD, &err), rows[i].rc);
+        assert_non_null(strstr(err.msg, rows[i].says));
+        assert_null(strstr(err.msg, "PRIVATE KEY"));
+        assert_null(out);
+    }
+    osm_ca_unref(ca);
+    osm_ca_unref(other);
+    osm_buf_clear(&cert);
+    osm_buf_clear(&key);
+    osm_buf_clear(&other_cert);
+    osm_buf_clear(&other_key);
+    osm_buf_clear(&nonsense);
+}
+
+static void test_reading_and_making_survive_any_failed_allocation(void **state)
+{
+    (void)state;
+    struct osm_buf cert, key;
+    struct osm_ca *first = made(&cert, &key);
+    const struct osm_ca_texts texts = {&cert, &key, &cert};
+    bool waits = false;
+    for (long n = 0; !waits; n++) {
+        struct osm_ca *read = NULL, *new = NULL;
+        struct osm_err err = {0};
+        osm_mem_fail_at(n);
+        int rc = osm_ca_read(&read, &texts, TD, &err);
+        if (!rc)
+            rc = osm_ca_make(&new, TD, &err);
+        waits = osm_mem_fail_waits();
+        osm_mem_fail_at(-1);
+        assert_true(waits ? !rc : rc == 0 || rc == OSM_ENOMEM || rc == OSM_ECRYPTO);
+        osm_ca_unref(read);
+        osm_ca_unref(new);
+    }
+    osm_ca_unref(first);
+    osm_buf_clear(&cert);
+    osm_buf_clear(&key);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, tmp_setup, tmp_teardown)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_root_that_was_written_is_read_as_the_same),
+        cmocka_unit_test(test_passive_roots_of_texts_are_trusted),
+        cmocka_unit_test(test_texts_that_are_no_root_are_refused_by_name),
+        cmocka_unit_test(test_reading_and_making_survive_any_failed_allocation),
         T(test_a_crt_01_first_start_makes_the_root_of_the_reference),
         T(test_a_crt_01_restart_reuses_the_root_byte_for_byte),
         T(test_root_is_the_same_under_any_umask_and_private),
