@@ -515,6 +515,8 @@ static int start_serving(struct osm_app *app, struct osm_err *err)
             &(struct osm_ads_callbacks){app, admit, want_leaf, refused, restarted, proxies_changed},
             err);
     }
+    if (!rc)
+        rc = osm_app_http_debug_start(app, err);
     return rc ? rc : start_source(app, err);
 }
 
@@ -532,7 +534,7 @@ static int secret_taken(void *ud, struct osm_ca *ca, struct osm_err *err)
         app->failed = true;
         *err = (struct osm_err){0};
         if (osm_loop_post(app->loop, stop, app))
-            stop(app);
+            osm_loop_stop(app->loop);
         return 0;
     }
     tell_started(app);

@@ -97,9 +97,12 @@ int osm_app_http_start(struct osm_app *app, struct osm_err *err)
         return osm_fail(err, OSM_ENOMEM, "HTTP server");
     if (!is_off(config.address))
         rc = osm_http_listen(&app->http_listener, app->http, &config, err);
-    if (!rc && wants_debug(app))
-        rc = listen_for_debug(app, err);
     return rc;
+}
+
+int osm_app_http_debug_start(struct osm_app *app, struct osm_err *err)
+{
+    return wants_debug(app) ? listen_for_debug(app, err) : 0;
 }
 
 void osm_app_http_stop(struct osm_app *app, osm_task_fn *done, void *ud)

@@ -5,9 +5,12 @@
 
 #include "app/app.h"
 
-/** Listens on --http-address, and on --debug-address where that was given. Errors: those of
+/** Listens on --http-address: what is there answers before anything is served. Errors: those of
  * osm_http_listen. */
 OSM_MUST_USE int osm_app_http_start(struct osm_app *app, struct osm_err *err);
+/** Listens on --debug-address where that was given; when there is something to be looked at.
+ * Errors: as above. */
+OSM_MUST_USE int osm_app_http_debug_start(struct osm_app *app, struct osm_err *err);
 /** The settings have changed: the debug server comes or goes. */
 void osm_app_http_settings(struct osm_app *app);
 /** done(ud) comes when nothing of it is left. */

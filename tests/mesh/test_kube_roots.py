@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,10 +171,14 @@ def test_kube_roots_that_are_broken_are_named_and_left(
     write(kube, mesh, **good)
     write(kube, mesh, **wrong)
     before = kube.api.get("v1", "Secret", mesh, NAME)
-    with replicas(tmp_path, kube, mesh) as [replica]:
+    debug = f"127.0.0.1:{free_port('127.0.0.1')}"
+    with replicas(tmp_path, kube, mesh, 1, f"--debug-address={debug}") as [replica]:
         replica.until_says(f"Secret {mesh}/{NAME}: {why}")
         assert "Service is not ready" in replica.says()
-        assert replica.says("/metrics")  # as far as there is something to be said
+        for path in ("/metrics", "/version", "/smi/version", "/health/alive", "/healthz"):
+            assert replica.says(path), path
+        with pytest.raises(OSError, match="refused"):  # there is nothing to be looked at
+            urllib.request.urlopen(f"http://{debug}/debug", timeout=10)
         assert not replica.daemon.socket.exists()
         assert kube.api.get("v1", "Secret", mesh, NAME) == before
         write(kube, mesh, **{"passive_crt": None, **good})
