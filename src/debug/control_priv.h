@@ -41,10 +41,11 @@ struct osm__session {
     long uid, pid;               /* -1: TCP */
     char name[64];               /* of a TCP peer */
     enum osm_role role;
-    bool trusted; /* it has shown the token, or need not */
-    bool taking;  /* in osm__session_take */
-    bool parsing; /* a large request is on the pool; no other is taken meanwhile */
-    bool leaving; /* no further request; closed when its answers are written */
+    bool trusted;   /* it has shown the token, or need not */
+    bool taking;    /* in osm__session_take */
+    bool parsing;   /* a large request is on the pool; no other is taken meanwhile */
+    uint64_t waits; /* its request is large, and it is another's turn: its place; 0: it does not */
+    bool leaving;   /* no further request; closed when its answers are written */
     bool closing, closed;
     void *kept;
     osm_task_fn *free_kept;
@@ -78,6 +79,7 @@ struct osm_control {
     struct osm__session *sessions;
     size_t sessions_len;
     struct osm__session *large; /* whose request is over OSM_FRAME_MAX_BYTES; NULL: nobody's */
+    uint64_t waits;             /* places given so far to those who wait for that */
     char *path, *token;
     bool closed;
 };

@@ -43,6 +43,23 @@ void osm__session_free_if_done(struct osm__session *s)
     osm_free(s);
 }
 
+/* Nobody's request is large any more: whoever has waited longest goes on. */
+static void next_large(struct osm_control *c)
+{
+    struct osm__session *next;
+    c->large = NULL;
+    do {
+        next = NULL;
+        for (struct osm__session *s = c->sessions; s; s = s->next)
+            if (s->waits && !s->closing && (!next || s->waits < next->waits))
+                next = s;
+        if (next) {
+            next->waits = 0;
+            osm__session_take(next);
+        }
+    } while (next && !c->large);
+}
+
 static void session_closed(uv_handle_t *handle)
 {
     struct osm__session *s = handle->data;
@@ -51,9 +68,9 @@ static void session_closed(uv_handle_t *handle)
     if (s->next)
         s->next->prev = s->prev;
     c->sessions_len--;
-    if (c->large == s)
-        c->large = NULL;
     s->closed = true;
+    if (c->large == s)
+        next_large(c);
     osm__session_free_if_done(s);
     osm__control_free_if_done(c);
 }
@@ -354,7 +371,7 @@ static void parsed(void *ud)
     struct osm__session *s = p->session;
     s->parsing = false;
     if (!s->closed && s->control->large == s) /* else that is done, and the control perhaps gone */
-        s->control->large = NULL;
+        next_large(s->control);
     if (s->closing) {
         json_decref(p->message);
         osm__session_free_if_done(s);
@@ -384,15 +401,19 @@ static void parse_large(struct osm__session *s, const struct osm_frame *frame)
     osm__session_close(s);
 }
 
-/* Whether the session's next line may be large: one at a time. */
+/* Whether the session's next line may be large: one at a time; others wait for their turn. */
 static bool may_be_large(struct osm__session *s)
 {
     struct osm_control *c = s->control;
-    if (!c->config.large || s->framing.form != OSM_FORM_JSON || s->framing.large ||
-        (c->large && c->large != s))
+    if (!c->config.large || s->framing.form != OSM_FORM_JSON || s->framing.large)
         return false;
+    if (c->large && c->large != s) {
+        s->waits = ++c->waits;
+        return false;
+    }
     c->large = s;
     s->framing.large = true;
+    s->heard_ms = osm_now_ms(); /* it was not listened to while it has waited */
     osm__session_arm(s);
     return true;
 }
@@ -508,7 +529,8 @@ static void handle(struct osm__session *s, const struct osm_frame *frame)
  * does not count. */
 static bool may_take(const struct osm__session *s)
 {
-    if (s->closing || s->leaving || s->parsing || osm__session_unread(s) >= OSM__UNREAD_MAX_BYTES)
+    if (s->closing || s->leaving || s->parsing || s->waits ||
+        osm__session_unread(s) >= OSM__UNREAD_MAX_BYTES)
         return false;
     for (const struct osm_control_request *r = s->requests; r; r = r->next)
         if (s->framing.form == OSM_FORM_TEXT && !r->cancel)
@@ -568,20 +590,18 @@ void osm__session_take(struct osm__session *s)
         if (rc > 0)
             handle(s, &frame);
     s->taking = false;
-    if (rc < 0 && !s->closing) {
-        bool busy = s->control->large && s->control->large != s;
+    if (rc < 0 && !s->closing && !s->waits) {
         osm_log(
             OSM_LOG_CONTROL, OSM_LOG_WARN, "request over the limit", OSM_I("uid", s->uid),
             OSM_I("pid", s->pid),
             OSM_I("max_bytes", s->framing.large ? OSM_FRAME_LARGE_MAX_BYTES : OSM_FRAME_MAX_BYTES));
         refuse(s, OSM_ELIMIT,
-               busy               ? "another large request is being read; again when it is answered"
-               : s->framing.large ? "a request of more than 16 MiB"
-                                  : "a request of more than 64 KiB");
+               s->framing.large ? "a request of more than 16 MiB"
+                                : "a request of more than 64 KiB");
     }
     if (s->closing)
         return;
-    if (s->leaving || s->framing.ended || s->parsing || osm_framing_waits(&s->framing))
+    if (s->leaving || s->framing.ended || s->parsing || s->waits || osm_framing_waits(&s->framing))
         (void)uv_read_stop(&s->peer.stream);
     else
         (void)uv_read_start(&s->peer.stream, on_alloc, on_read);

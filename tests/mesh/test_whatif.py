@@ -311,6 +311,16 @@ def test_two_at_once_are_both_answered(world: World) -> None:
         assert weight in [after for _, after in fields(diff, "red/caller", "RDS").values()]
 
 
+def test_previews_of_bundles_wait_for_each_other(world: World, tmp_path: Path) -> None:
+    """Each is a large request; whoever came while another was being read was turned away."""
+    write(tmp_path, timeout=TIMEOUT)
+    command = [str(build_dir() / "osm"), "--socket", str(world.daemon.socket), "policy", "diff", str(tmp_path)]
+    asked = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    for process in asked:
+        text, errors = process.communicate(timeout=60)
+        assert (process.returncode, "1 of 6 proxies would change" in text) == (SOMETHING, True), errors
+
+
 def test_one_preview_leaves_nothing_to_the_next(world: World, tmp_path: Path) -> None:
     """They share an engine while the rules are the same: what it says does not depend on what it was asked before."""
     weights = yaml.safe_dump(split("blue", "apex", "apex", v1=1, v2=2))

@@ -2,6 +2,8 @@
  * them, one at a time. */
 #include "console_rig.h"
 
+#include <signal.h>
+
 enum { MIB = 1 << 20 };
 
 static void take_large(void *ud, struct osm_control_request *request, const json_t *args)
@@ -150,23 +152,49 @@ static void test_typed_lines_are_never_large(void **state)
     close(fd);
 }
 
-static void test_one_at_a_time(void **state)
+/* Whoever came second was refused, and every preview of a bundle is large: two at once failed. */
+static void test_one_at_a_time_and_the_others_wait(void **state)
 {
     struct fixture *f = *state;
+    static const char answer[] = "{\"data\":{\"bytes\":102400},\"id\":1,\"ok\":true}";
     char *line = request_of("take", "text", 100 * 1024);
-    int first = client(f), second = client(f);
+    int first = client(f), second = client(f), third = client(f), fourth = client(f);
     say(f, first, line, 70 * 1024);
     for (int i = 0; i < 50; i++)
         turn(f); /* all of it is read */
-    say(f, second, line, strlen(line));
-    expect_over(f, second, "another large request is being read");
-    assert_int_equal(hear_byte(f, second), -1);
-    close(second);
+    say(f, second, line, 70 * 1024);
+    say(f, third, line, 70 * 1024);
+    say(f, fourth, line, 70 * 1024);
+    for (int i = 0; i < 50; i++)
+        turn(f);
+    close(third); /* it has given up */
     say(f, first, line + 70 * 1024, strlen(line) - 70 * 1024);
-    expect_text(hear(f, first), "{\"data\":{\"bytes\":102400},\"id\":1,\"ok\":true}");
+    expect_text(hear(f, first), answer);
+    say(f, second, line + 70 * 1024, strlen(line) - 70 * 1024);
+    expect_text(hear(f, second), answer);
+    say(f, fourth, line + 70 * 1024, strlen(line) - 70 * 1024);
+    expect_text(hear(f, fourth), answer);
+    ask_of(f, first, 100 * 1024); /* the place is free again */
     close(first);
-    second = client(f);
-    ask_of(f, second, 100 * 1024); /* the place is free again */
+    close(second);
+    close(fourth);
+    osm_free(line);
+}
+
+/* The one who holds them up is dropped, and its place goes on. */
+static void test_who_waits_goes_on_when_the_first_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    char *line = request_of("take", "text", 100 * 1024);
+    assert_int_equal(start_with(f, true, 200), 0);
+    int first = client(f), second = client(f);
+    say(f, first, line, 70 * 1024);
+    for (int i = 0; i < 50; i++)
+        turn(f);
+    say(f, second, line, strlen(line));
+    expect_text(hear(f, second), "{\"data\":{\"bytes\":102400},\"id\":1,\"ok\":true}");
+    assert_int_equal(hear_byte(f, first), -1);
+    close(first);
     close(second);
     osm_free(line);
 }
@@ -241,11 +269,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_large_requests_have_one_too, setup_large, teardown),
         cmocka_unit_test_setup_teardown(test_a_socket_need_not_let_them, setup_large, teardown),
         cmocka_unit_test_setup_teardown(test_typed_lines_are_never_large, setup_large, teardown),
-        cmocka_unit_test_setup_teardown(test_one_at_a_time, setup_large, teardown),
+        cmocka_unit_test_setup_teardown(test_one_at_a_time_and_the_others_wait, setup_large,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_who_waits_goes_on_when_the_first_is_dropped,
+                                        setup_large, teardown),
         cmocka_unit_test_setup_teardown(test_who_does_not_go_on_is_dropped, setup_large, teardown),
         cmocka_unit_test_setup_teardown(test_a_session_ends_while_its_request_is_parsed,
                                         setup_large, teardown),
         cmocka_unit_test_setup_teardown(test_an_answer_that_nobody_hears, setup_large, teardown),
     };
+    (void)signal(SIGPIPE, SIG_IGN); /* as in the daemon: who has gone is answered too */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
