@@ -150,9 +150,9 @@ void osm__events_put(struct osm_feedback *f, const char *key, struct osm__about 
     osm_writer_put(f->events, key);
 }
 
-void osm__events_drop(struct osm_feedback *f, const char *key)
+bool osm__events_drop(struct osm_feedback *f, const char *key)
 {
-    osm_writer_drop(f->events, key);
+    return osm_writer_drop(f->events, key);
 }
 
 /* --- those of the one before --- */

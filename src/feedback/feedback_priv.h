@@ -106,7 +106,8 @@ void osm__events_adopt(struct osm_feedback *f);
 void osm__events_stop_adopting(struct osm_feedback *f);
 /** What is said about this object has changed. */
 void osm__events_put(struct osm_feedback *f, const char *key, struct osm__about *about);
-void osm__events_drop(struct osm_feedback *f, const char *key);
+/** Nothing is to be said about it. False: it is just being said. */
+bool osm__events_drop(struct osm_feedback *f, const char *key);
 
 struct osm__event {
     const char *ns, *name;

@@ -96,7 +96,7 @@ static void forget_oldest(struct osm_feedback *f)
     if (!oldest)
         return;
     struct osm__note *note = oldest->value;
-    osm_writer_drop(f->own, oldest->key);
+    (void)osm_writer_drop(f->own, oldest->key);
     (void)osm_map_deln(&f->notes, oldest->key, oldest->key_len);
     note_free(note);
 }

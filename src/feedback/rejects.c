@@ -154,9 +154,10 @@ static void take_back(struct osm_feedback *f)
         const char *uid = object ? osm_json_str_at(object->body, "metadata", "uid", NULL) : NULL;
         if (about->epoch == f->epoch)
             continue;
-        if (!uid || strcmp(uid, about->uid) != 0 ||
-            !about->sent) { /* there is nothing to correct */
-            osm__events_drop(f, e->key);
+        bool is_there = uid && !strcmp(uid, about->uid);
+        bool was_told = about->sent || !osm__events_drop(f, e->key);
+        if (!is_there || !was_told) { /* there is nothing to correct */
+            (void)osm__events_drop(f, e->key);
             (void)osm_map_deln(&f->abouts, e->key, e->key_len);
             osm__about_free(about);
         } else if (about->text) {

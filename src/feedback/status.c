@@ -217,7 +217,7 @@ static void look_at(void *ud, struct osm_object *object)
     if (!k || k->has != OSM__STATUS_YES || !version)
         return;
     if (!differs(f, object)) {
-        osm_writer_drop(f->statuses, object->key);
+        (void)osm_writer_drop(f->statuses, object->key);
         osm_free(osm_map_del(&f->due, object->key));
         return;
     }
@@ -246,6 +246,12 @@ void osm__status_look(struct osm_feedback *f)
     }
     if (any)
         osm_store_each(f->config.store, look_at, f);
+    osm_map_each (&f->due, e) {
+        if (osm_store_get(f->config.store, e->key))
+            continue;
+        (void)osm_writer_drop(f->statuses, e->key);
+        osm_free(osm_map_deln(&f->due, e->key, e->key_len));
+    }
 }
 
 static bool make(void *ud, const char *key, struct osm_write *out)

@@ -186,6 +186,8 @@ void osm_lease_answered(struct osm_lease *l, int status, const json_t *object, c
         l->not_before_ms = now_ms + (l->held ? 0 : spread(l->limits->retry_ms / 4, random));
         return;
     }
+    if (status == 404) /* its namespace is missing */
+        wait_ms = l->limits->denied_ms;
     /* Also after a write whose fate is unknown: what is there is looked at first. */
     l->step = OSM_LEASE_GET;
     fail(l, status, is_success ? "the answer is no Lease" : message, wait_ms, now_ms, random);

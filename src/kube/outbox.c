@@ -89,13 +89,17 @@ bool osm_outbox_put(struct osm_outbox *o, const char *key)
     return true;
 }
 
-void osm_outbox_drop(struct osm_outbox *o, const char *key)
+bool osm_outbox_drop(struct osm_outbox *o, const char *key)
 {
     struct osm_outbox_slot *s = osm_map_get(&o->slots, key);
-    if (s && s->state == OSM_OUTBOX_SENDING)
+    bool is_sent = s && s->state == OSM_OUTBOX_SENDING;
+    if (is_sent) {
         s->dropped = true;
-    else if (s && s->state != OSM_OUTBOX_RESTING)
+        s->again = false;
+    } else if (s && s->state != OSM_OUTBOX_RESTING) {
         forget(o, s);
+    }
+    return !is_sent;
 }
 
 /* --- sending --- */

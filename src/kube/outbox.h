@@ -62,8 +62,8 @@ void osm_outbox_init(struct osm_outbox *outbox, const struct osm_outbox_limits *
 void osm_outbox_clear(struct osm_outbox *outbox);
 /** What this key says is to be written. False: there is no place for it, which is counted. */
 bool osm_outbox_put(struct osm_outbox *outbox, const char *key);
-/** It need not be any more. */
-void osm_outbox_drop(struct osm_outbox *outbox, const char *key);
+/** It need not be any more. False: it is on its way, and only not tried again. */
+bool osm_outbox_drop(struct osm_outbox *outbox, const char *key);
 /** The next to be sent, now; NULL: none for *wait_ms (UINT64_MAX: until something is put). Followed
  * by osm_outbox_sent. */
 struct osm_outbox_slot *osm_outbox_next(struct osm_outbox *outbox, uint64_t now_ms,

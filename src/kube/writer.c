@@ -80,8 +80,12 @@ static void on_done(void *ud, const struct osm_kube_result *result)
     s->call = NULL;
     if (w->dropping)
         return;
-    ended(w, s->slot, result->rc && !result->status ? 0 : result->status, result->message,
-          result->retry_after_s);
+    bool is_success = result->status >= 200 && result->status < 300;
+    bool is_object = is_success && !result->rc && result->body->data && *result->body->data == '{';
+    if (is_success && !is_object) /* something between us and the server, perhaps */
+        ended(w, s->slot, 0, result->rc ? result->message : "the answer is no object", -1);
+    else
+        ended(w, s->slot, result->status, result->message, result->retry_after_s);
     go_on(w);
 }
 
@@ -160,9 +164,9 @@ void osm_writer_put(struct osm_writer *w, const char *key)
     osm_writer_wake(w);
 }
 
-void osm_writer_drop(struct osm_writer *w, const char *key)
+bool osm_writer_drop(struct osm_writer *w, const char *key)
 {
-    osm_outbox_drop(&w->outbox, key);
+    return osm_outbox_drop(&w->outbox, key);
 }
 
 void osm_writer_drop_all(struct osm_writer *w)

@@ -34,7 +34,8 @@ OSM_MUST_USE int osm_writer_new(struct osm_writer **out, const struct osm_writer
 /** NULL is accepted. */
 void osm_writer_free(struct osm_writer *writer);
 void osm_writer_put(struct osm_writer *writer, const char *key);
-void osm_writer_drop(struct osm_writer *writer, const char *key);
+/** As osm_outbox_drop; done() is not called for it then. */
+bool osm_writer_drop(struct osm_writer *writer, const char *key);
 /** Everything that waits; what is under way ends without done(). */
 void osm_writer_drop_all(struct osm_writer *writer);
 /** may() answers otherwise now. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from rig import until
 from rig.daemon import ROOT, Daemon
 from rig.kube import Kube
 from rig.kube_crds import definition, mesh_kinds
+from rig.kube_fake import FakeKube, Request
 
 Object = dict[str, Any]
 
@@ -93,7 +95,7 @@ def rules(overlay: Path) -> list[Path]:
 @contextlib.contextmanager
 def running(folder: Path, kubeconfig: Path, ns: str, **how: Any) -> Iterator[Daemon]:
     """A daemon whose mesh, and whose own namespace, is this one."""
-    one = kube_daemon(folder, kubeconfig, mesh_name=ns, ns=ns, **how).start()
+    one = kube_daemon(folder, kubeconfig, ns=ns, **({"mesh_name": ns} | how)).start()
     try:
         yield one
         assert one.stop() == 0
@@ -369,6 +371,12 @@ def test_kube_reload_and_roll_forward_are_events_on_the_own_pod(
         assert "PolicyRejected" in kinds.kubectl("get", "events", "-n", ns)
         (overlay / "bad.lua").unlink()
         daemon.applied()
+        active = daemon.status()["policies"]["digest"]
+        (overlay / "good.lua").write_text("return { api = 1 }\n")
+        until(lambda: daemon.status()["policies"]["digest"] != active, "others are in force")
+        daemon.osm("policy", "rollback")
+        until(lambda: "PolicyRolledBack" in [each[1] for each in told(kinds, ns, kind="Pod")], "the roll-back is told")
+        assert metric(daemon, "osm_policy_reload_total", outcome="rolled back") == 1
 
 
 def account(kube: Kube, ns: str, name: str, rules: list[Object]) -> Path:
@@ -488,3 +496,82 @@ def test_kube_object_whose_namespace_ends_or_which_is_another_now(
         until(lambda: status(kinds, ns, "b").get("currentStatus") == "error", "so has the other")
         until(lambda: len(events(kinds, ns, name="b")) == 2, "and an Event of its own")
         assert len({each["involvedObject"]["uid"] for each in events(kinds, ns, name="b")}) == 2
+
+
+def test_kube_leader_gives_up_while_its_server_is_away(run_folder: Path, tmp_path: Path) -> None:
+    """Killed, the server takes no renewal; when it is back the same replica leads, and what changed is told."""
+    with Kube(run_folder) as kube:
+        for each in mesh_kinds():
+            kube.crd(each)
+        kube.namespace("osm-system", namespace("osm-system")["metadata"]["labels"])
+        kube.api.apply(split("osm-system", "s", "shop.elsewhere"))
+        with running(tmp_path, kube.kubeconfig, "osm-system", mesh_name="osm") as daemon:
+            until(lambda: leader(daemon), "it leads", 30)
+            kube.kill_apiserver()
+            until(lambda: leader(daemon) is None, "it leads no longer", 30)
+            assert daemon.status()["feedback"]["failures"][0].startswith("Lease: ")
+            kube.start_apiserver()
+            until(lambda: leader(daemon), "it leads again", 60)
+            until(lambda: told(kube, "osm-system", kind="TrafficSplit"), "it is told", 60)
+            assert daemon.status()["feedback"]["failures"] == []
+
+
+def test_kube_server_that_answers_writes_with_anything_but_sense(tmp_path: Path) -> None:
+    """429 with Retry-After, 500, garbage, HTML with 200, a dropped connection: tried again with patience until it is
+    taken, and nothing else is held up."""
+    with FakeKube(tmp_path) as fake:
+        for obj in (namespace("blue"), split("blue", "s", "shop.elsewhere")):
+            obj["metadata"]["uid"] = f"uid-{obj['metadata']['name']}"
+            fake.put(obj)
+        held: dict[str, Object] = {}
+        asked: list[int] = []
+        written: list[Object] = []
+
+        def lease_hook(request: Request) -> None:
+            if request.method == "GET" and not held:
+                request.status(404, "NotFound", "there is none")
+                return
+            if request.method != "GET":
+                held["lease"] = json.loads(request.body)
+                held["lease"]["metadata"] = {"resourceVersion": str(len(fake.requests))}
+            request.send(200, json.dumps(held["lease"]).encode())
+
+        def hook(request: Request) -> bool:
+            if "/leases" in request.path:
+                lease_hook(request)
+            elif request.method == "PATCH" and "/namespaces/blue/events/" in request.path:
+                asked.append(1)
+                faults[len(asked) - 1](request) if len(asked) <= len(faults) else taken(request)
+            elif request.method == "PATCH":
+                request.send(200, request.body)
+            else:
+                return False
+            return True
+
+        def taken(request: Request) -> None:
+            written.append(json.loads(request.body))
+            request.send(201, request.body)
+
+        def dropped(request: Request) -> None:
+            request.handler.close_connection = True
+            request.handler.connection.shutdown(socket.SHUT_RDWR)
+
+        faults = [
+            lambda request: request.status(429, "TooManyRequests", "slow down", ("Retry-After", "1")),
+            lambda request: request.status(500, "InternalError", "etcd"),
+            lambda request: request.send(503, b"<html>no</html>", content_type="text/html"),
+            lambda request: request.send(200, b"<html>log in first</html>", content_type="text/html"),
+            lambda request: request.send(500, b"\xff\xfe{", content_type="application/json"),
+            dropped,
+        ]
+        fake.hook = hook
+        with running(tmp_path / "d", fake.kubeconfig, "osm-system", mesh_name="osm") as daemon:
+            daemon.applied()
+            until(lambda: written, "it is taken in the end", 90)
+            assert len(asked) == len(faults) + 1
+            assert written[0]["reason"] == "Rejected"
+            assert written[0]["involvedObject"]["uid"] == "uid-s"
+            busy = metric(daemon, "osm_kube_write_total", what="event", outcome="busy")
+            assert busy >= len(faults) - 1  # a connection that breaks may be tried again below us
+            assert daemon.log().count('"what":"Events about objects"') == 2
+            until(lambda: daemon.status()["feedback"]["failures"] == [], "nothing fails any more")

@@ -41,11 +41,13 @@ class Request:
         self.query = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
         self.plural = parts.path.rsplit("/", 1)[-1]
         self.authorization = handler.headers.get("Authorization", "")
+        self.method = handler.command
+        self.body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         self.names_only = "PartialObjectMetadata" in handler.headers.get("Accept", "")
 
     @property
     def verb(self) -> str:
-        """watch, list or get."""
+        """watch, list or get; a write is told by its method."""
         if self.plural not in {kind[3] for kind in KINDS}:
             return "get"
         return "watch" if self.query.get("watch") else "list"
@@ -124,6 +126,8 @@ class FakeKube:
                 """Every request is one."""
                 with contextlib.suppress(ConnectionError):
                     fake.answer(Request(self))
+
+            do_POST = do_PATCH = do_GET  # for hooks: nothing else here takes a write
 
         self.closing = False
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler, bind_and_activate=False)
@@ -219,6 +223,9 @@ class FakeKube:
         with self.changed:
             self.requests.append(request)
         if self.hook and self.hook(request):
+            return
+        if request.method != "GET":
+            request.status(405, "MethodNotAllowed", "nothing can be written here")
             return
         if request.authorization != f"Bearer {self.token}":
             request.status(401, "Unauthorized", "who are you?")

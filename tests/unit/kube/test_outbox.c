@@ -68,7 +68,7 @@ static void test_key_has_one_place_and_first_come_is_first_served(void **state)
     for (size_t i = 0; i < 5; i++)
         assert_true(osm_outbox_put(o, keys[i]));
     assert_int_equal(o->waiting, 3);
-    osm_outbox_drop(o, "b");
+    assert_true(osm_outbox_drop(o, "b"));
     sent(o, take(o, 0, "a"), OSM_OUTBOX_DONE, 0);
     sent(o, take(o, 0, "c"), OSM_OUTBOX_DONE, 0);
     assert_int_equal(none(o, 0), UINT64_MAX);
@@ -215,7 +215,7 @@ static void test_dropped_while_it_is_sent_is_not_sent_again(void **state)
     struct osm_outbox *o = *state;
     assert_true(osm_outbox_put(o, "a"));
     struct osm_outbox_slot *slot = take(o, 0, "a");
-    osm_outbox_drop(o, "a");
+    assert_false(osm_outbox_drop(o, "a"));
     sent(o, slot, OSM_OUTBOX_BUSY, 0);
     assert_int_equal(o->slots.count, 0);
     assert_true(osm_outbox_put(o, "b"));
