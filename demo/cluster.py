@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MANIFESTS = Path(__file__).resolve().parent / "kubernetes"
 NAMESPACES = ("bookstore", "bookbuyer", "bookthief", "bookwarehouse")
-MESH_CONFIG = ("meshconfig", "osm-mesh-config", "-n", "osm-system")
+MESH_CONFIG = ("config.openservicemesh.io/v1alpha2", "MeshConfig", "osm-system", "osm-mesh-config")
 
 _APPLICATIONS = {
     "openservicemesh/bookbuyer": f"bookbuyer={PORT}",
@@ -53,16 +53,26 @@ class Cluster(Store):
         self.kubectl: Path | None = None
 
     def open(self) -> None:
-        """Starts the server, the mesh as the documents install it, and the applications."""
+        """Starts the server, the mesh as the documents install it, and the applications. The daemon makes the
+        definitions, the MeshConfig from its preset, and its roots in a Secret."""
         folder = isolate.run_folder()
         net.loopback_up()  # where the server listens
         self.kube = self._parts.enter_context(Kube(folder))
         kubelet = self._parts.enter_context(Kubelet(self.kube))
         environment = {**self._pace, "BUY_DELAY_MS": "0", "DATABASE": f"mysql.bookwarehouse:{DATABASE_PORT}"}
         self.world = KubeWorld(
-            self.kube, kubelet, folder / "mesh", roles=_roles, environment=environment, permissive=True
+            self.kube,
+            kubelet,
+            folder / "mesh",
+            roles=_roles,
+            environment=environment,
+            bare=True,
+            rights=("controller", "bootstrap", "roots"),
+            flags=["--roles=controller,bootstrap", "--ca-bundle-secret-name=osm-ca-bundle"],
         )
+        self.apply("preset-mesh-config.yaml")
         self._parts.enter_context(self.world)
+        until(lambda: self.kube.api.get(*MESH_CONFIG), "the MeshConfig is made", 30.0)
         self._write_kubectl(folder)
         for ns in NAMESPACES:
             self.world.namespace(ns)
@@ -101,7 +111,7 @@ class Cluster(Store):
     def permissive(self, on: bool) -> None:
         """Sets the mode of the whole mesh, as the documents do."""
         patch = f'{{"spec":{{"traffic":{{"enablePermissiveTrafficPolicyMode":{str(on).lower()}}}}}}}'
-        self.run("patch", *MESH_CONFIG, "--type=merge", "-p", patch)
+        self.run("patch", "meshconfig", "osm-mesh-config", "-n", "osm-system", "--type=merge", "-p", patch)
 
     def older(self) -> None:
         """The same grants once more, in the API versions of older releases."""

@@ -33,10 +33,12 @@ def _clean(store: Store) -> tuple[bool, str]:
     except AssertionError as error:
         return False, str(error)
     status = store.world.status()
-    left_out = len(status["rejects"]) + len(status["errors"])
+    left_out = [f"{r['object']} {r['path']}: {r['reason']}" for r in status["rejects"]]
+    left_out += [f"{e['where']}: {e['message']}" for e in status["errors"]]
     return (
-        left_out == 0,
-        f"{len(status['proxies'])} Envoys, none refused anything; {left_out} objects or rules rejected",
+        not left_out,
+        f"{len(status['proxies'])} Envoys, none refused anything; "
+        + ("; ".join(left_out) or "no object or rule was rejected"),
     )
 
 

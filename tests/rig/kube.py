@@ -341,6 +341,10 @@ class Kube:
         """Installs CustomResourceDefinitions; returns when objects of all their served versions are accepted."""
         for manifest in manifests:
             self.api.apply(manifest)
+        self.until_served(*manifests)
+
+    def until_served(self, *manifests: Object) -> None:
+        """Returns when objects of all served versions of these definitions are accepted."""
         for manifest in manifests:
             spec = manifest["spec"]
             names = spec["names"]

@@ -63,8 +63,9 @@ def environment(pod: Object, container: Object, address: str) -> dict[str, str]:
 
 class KubeWorld(World):
     """One mesh in an API server, alone there if its daemon is to see no other. `kubeconfig`: whose rights the
-    daemon has, those that the chart gives it by default. `roles`: what stands for a container, in apps.py's words;
-    [] for one that is not run. `environment`: of all applications, besides what their manifests say."""
+    daemon has, those that the chart gives it by default: `rights` names the files; with "bootstrap" among them the
+    daemon is to make the definitions, else they are made here. `roles`: what stands for a container, in apps.py's
+    words; [] for one that is not run. `environment`: of all applications, besides what their manifests say."""
 
     def __init__(
         self,
@@ -75,10 +76,11 @@ class KubeWorld(World):
         kubeconfig: Path | None = None,
         roles: Callable[[Object], list[str]] = roles_of,
         environment: dict[str, str] | None = None,
+        rights: Sequence[str] = ("controller",),
         **options: Any,
     ) -> None:
         self.kube, self.kubelet, self._roles = kube, kubelet, roles
-        self._environment = environment or {}
+        self._environment, self._rights = environment or {}, rights
         self._owned: set[str] = set()  # namespaces
         self._tended: dict[str, Pod] = {}  # pods that the kubelet knows, by uid
         self._not_ready: set[str] = set()  # pods whose manifests say so
@@ -87,14 +89,17 @@ class KubeWorld(World):
         if kubeconfig is None:
             self._claim(ns)
             kube.namespace(ns)
-            kubeconfig = kube_rbac.grant(kube, ns)
+            kubeconfig = kube_rbac.grant(kube, ns, rights)
         source = ["--source", "kubernetes", f"--kubeconfig={kubeconfig}"]
         super().__init__(folder, source=source, **options)
 
     def __enter__(self) -> KubeWorld:
-        self.kube.crd(*mesh_kinds())
+        definitions = mesh_kinds()
+        if "bootstrap" not in self._rights:
+            self.kube.crd(*definitions)
         self.kubelet.runners.append(self)
         super().__enter__()
+        self.kube.until_served(*definitions)
         return self
 
     def close(self) -> None:
