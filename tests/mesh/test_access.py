@@ -85,6 +85,7 @@ def test_target_without_sources_lets_nobody_in(mesh: World) -> None:
     mesh.apply(grant_all("blue", "shop", "red/caller"))
     mesh.apply(target("blue", "empty", "blue/shop", [], group="any", matches=["any"]))
     absent = target("blue", "absent", "blue/shop", [], group="any", matches=["any"])
+    absent["apiVersion"] = "access.smi-spec.io/v1alpha2"  # an API server refuses a newer one without
     del absent["spec"]["sources"]
     mesh.apply(absent)
     mesh.wait()
