@@ -73,34 +73,53 @@ void osm__feedback_count(const char *what, enum osm_outbox_outcome outcome)
     osm_metric_add(OSM_METRIC_KUBE_WRITES, OSM_LABELS(what, words[outcome]), 1);
 }
 
+/* The parts of an object's key, "group/kind/namespace/name". */
+struct parts {
+    char group[256], kind[256], ns[256], name[256];
+};
+
+static bool split(const char *key, struct parts *out)
+{
+    char *const at[] = {out->group, out->kind, out->ns, out->name};
+    for (size_t i = 0; i < 4; i++) {
+        size_t n = i < 3 ? strcspn(key, "/") : strlen(key);
+        if (n >= sizeof out->name || (i < 3 && !key[n]))
+            return false;
+        memcpy(at[i], key, n);
+        at[i][n] = '\0';
+        key += n + (i < 3);
+    }
+    return true;
+}
+
 /* Of one object, whatever it says: "shop.3f9c...". */
-static void name_of(const struct osm_feedback *f, const struct osm_object *object, const char *uid,
-                    char *out, size_t size)
+static void name_of(const struct osm_feedback *f, const char *key, const char *object,
+                    const char *uid, char *out, size_t size)
 {
     char hex[OSM_HASH_HEX_SIZE];
-    char *identity = osm_strf("%s\n%s\n%s", f->config.mesh_name, object->key, uid);
+    char *identity = osm_strf("%s\n%s\n%s", f->config.mesh_name, key, uid);
     struct osm_hash hash =
         osm_hash_bytes(identity ? identity : "", identity ? strlen(identity) : 0);
-    (void)snprintf(out, size, "%.200s.%.16s", object->name, osm_hash_hex(hash, hex));
+    (void)snprintf(out, size, "%.200s.%.16s", object, osm_hash_hex(hash, hex));
     osm_free(identity);
 }
 
-/* What an Event is about. NULL: no memory. */
-static json_t *involved(const struct osm_object *object, const char *uid)
+/* What an Event is about; it may be in the mesh no longer. NULL: no memory. */
+static json_t *involved(const struct parts *parts, const struct osm__about *about,
+                        const struct osm_object *object)
 {
-    json_t *about = json_pack("{s:s, s:s, s:s, s:s*}", "kind", object->kind, "name", object->name,
-                              "uid", uid, "namespace", *object->ns ? object->ns : NULL);
-    char *version = *object->group ? osm_strf("%s/%s", object->group, object->version)
-                                   : osm_strdup(object->version);
-    const char *revision = osm_json_str_at(object->body, "metadata", "resourceVersion", NULL);
-    if (about &&
-        (!version || json_object_set_new(about, "apiVersion", json_string(version)) ||
-         (revision && json_object_set_new(about, "resourceVersion", json_string(revision))))) {
-        json_decref(about);
-        about = NULL;
+    json_t *out = json_pack(
+        "{s:s, s:s, s:s, s:s*, s:s*}", "kind", parts->kind, "name", parts->name, "uid", about->uid,
+        "namespace", *parts->ns ? parts->ns : NULL, "resourceVersion",
+        object ? osm_json_str_at(object->body, "metadata", "resourceVersion", NULL) : NULL);
+    char *version = *parts->group ? osm_strf("%s/%s", parts->group, about->version)
+                                  : osm_strdup(about->version);
+    if (out && (!version || json_object_set_new(out, "apiVersion", json_string(version)))) {
+        json_decref(out);
+        out = NULL;
     }
     osm_free(version);
-    return about;
+    return out;
 }
 
 static bool make(void *ud, const char *key, struct osm_write *out)
@@ -109,17 +128,20 @@ static bool make(void *ud, const char *key, struct osm_write *out)
     struct osm__about *about = osm_map_get(&f->abouts, key);
     const struct osm_object *object = osm_store_get(f->config.store, key);
     const char *uid = object ? osm_json_str_at(object->body, "metadata", "uid", NULL) : NULL;
+    struct parts parts;
     char name[256];
-    if (!about || !uid || strcmp(uid, about->uid) != 0)
+    bool is_there = about && uid && !strcmp(uid, about->uid);
+    if (!about || (about->text && !is_there) || !split(key, &parts))
         return false;
-    name_of(f, object, uid, name, sizeof name);
+    name_of(f, key, parts.name, about->uid, name, sizeof name);
+    const char *fine = is_there ? "is not refused any more" : "is not in the mesh any more";
     int64_t now_s = osm_wall_s();
-    struct osm__event event = {.ns = *object->ns ? object->ns : "default",
+    struct osm__event event = {.ns = *parts.ns ? parts.ns : "default",
                                .name = name,
-                               .about = involved(object, uid),
+                               .about = involved(&parts, about, is_there ? object : NULL),
                                .reason = about->text ? "Rejected" : "Accepted",
                                .type = about->text ? "Warning" : "Normal",
-                               .text = about->text ? about->text : "is not refused any more",
+                               .text = about->text ? about->text : fine,
                                .count = about->count + 1,
                                .first_s = about->first_s ? about->first_s : now_s,
                                .last_s = now_s};
@@ -132,15 +154,17 @@ static void done(void *ud, const char *key, enum osm_outbox_outcome outcome)
     struct osm_feedback *f = ud;
     struct osm__about *about = osm_map_get(&f->abouts, key);
     osm__feedback_count("event", outcome);
-    if (!about || outcome != OSM_OUTBOX_DONE)
+    if (!about || (outcome != OSM_OUTBOX_DONE && outcome != OSM_OUTBOX_GONE))
         return;
-    about->sent = true;
-    about->count++;
-    about->first_s = about->first_s ? about->first_s : osm_wall_s();
-    about->told_ms = osm_now_ms();
+    if (outcome == OSM_OUTBOX_DONE) {
+        about->sent = true;
+        about->count++;
+        about->first_s = about->first_s ? about->first_s : osm_wall_s();
+        about->told_ms = osm_now_ms();
+    }
     if (about->text || about->is_due)
         return;
-    (void)osm_map_del(&f->abouts, key); /* that it is well again has been told */
+    (void)osm_map_del(&f->abouts, key); /* that it is well again has been told, or cannot be */
     osm__about_free(about);
 }
 
@@ -181,6 +205,7 @@ static void take(struct osm_feedback *f, const json_t *event)
         return;
     osm_free(about->text);
     about->text = osm_strdup(text);
+    (void)snprintf(about->version, sizeof about->version, "%s", slash ? slash + 1 : api);
     about->sent = true;
     about->count = json_integer_value(json_object_get(event, "count"));
     about->first_s = osm_kube_time(osm_json_text(event, "firstTimestamp"));

@@ -20,9 +20,10 @@ enum {
 /* What is said about one object. */
 struct osm__about {
     char *uid;
-    char *text;     /* "spec.host: must be one host; ..."; NULL: it is refused no longer */
-    char *reason;   /* the same for a status: "must be one host (spec.host)" */
-    uint32_t epoch; /* of the look that saw it refused */
+    char version[64]; /* of its kind */
+    char *text;       /* "spec.host: must be one host; ..."; NULL: it is refused no longer */
+    char *reason;     /* the same for a status: "must be one host (spec.host)" */
+    uint32_t epoch;   /* of the look that saw it refused */
     /* its Event */
     bool sent;        /* there is one */
     bool is_due;      /* it says something else than it should */

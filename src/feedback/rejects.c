@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/utf8.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { KEY_MAX = 1024, GROUPS_MAX = 4096 };
@@ -134,6 +135,7 @@ static void take(struct osm_feedback *f, const struct osm_object *object, const 
     }
     (void)osm_utf8_repair(cut);
     about->epoch = f->epoch;
+    (void)snprintf(about->version, sizeof about->version, "%s", object->version);
     osm_free(about->reason);
     about->reason = status_reason(first, n, cut);
     if (about->text && !strcmp(about->text, cut)) {
@@ -150,17 +152,12 @@ static void take_back(struct osm_feedback *f)
 {
     osm_map_each (&f->abouts, e) {
         struct osm__about *about = e->value;
-        const struct osm_object *object = osm_store_get(f->config.store, e->key);
-        const char *uid = object ? osm_json_str_at(object->body, "metadata", "uid", NULL) : NULL;
-        if (about->epoch == f->epoch)
+        if (about->epoch == f->epoch || !about->text) /* it is; or is being taken back */
             continue;
-        bool is_there = uid && !strcmp(uid, about->uid);
-        bool was_told = about->sent || !osm__events_drop(f, e->key);
-        if (!is_there || !was_told) { /* there is nothing to correct */
-            (void)osm__events_drop(f, e->key);
+        if (!about->sent && osm__events_drop(f, e->key)) { /* there is nothing to correct */
             (void)osm_map_deln(&f->abouts, e->key, e->key_len);
             osm__about_free(about);
-        } else if (about->text) {
+        } else {
             osm_free(osm_take_ptr(&about->text));
             osm__events_put(f, e->key, about);
         }

@@ -4,7 +4,6 @@ statuses of kinds that have one, and of several replicas only the one that holds
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import os
 import signal
@@ -28,6 +27,7 @@ GROUP = "policy.openservicemesh.io"
 BACKEND = (f"{GROUP}/v1alpha1", "IngressBackend")
 SPLIT = ("split.smi-spec.io/v1alpha2", "TrafficSplit")
 LEASE = ("coordination.k8s.io/v1", "Lease")
+MONITORED_BY = "openservicemesh.io/monitored-by"
 COMMITTED = {"currentStatus": "committed", "reason": "successfully committed by the system"}
 
 # Policies that read IngressBackends, and refuse one of a Service that is not there.
@@ -53,35 +53,10 @@ return M
 """
 
 
-def backend_definition() -> Object:
-    """As Open Service Mesh installed it."""
-    made = definition(GROUP, "IngressBackend", "ingressbackends", ["v1alpha1"])
-    version = copy.deepcopy(made["spec"]["versions"][0])
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version["schema"] = {
-        "openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}},
-    }
-    version["additionalPrinterColumns"] = [{"jsonPath": ".status.currentStatus", "name": "Status", "type": "string"}]
-    version["subresources"] = {"status": {}}
-    made["spec"]["versions"] = [version]
-    return made
-
-
 @pytest.fixture(scope="module")
 def kinds(kube: Kube) -> Kube:
     """The server with the kinds of the mesh."""
-    for each in mesh_kinds():
-        if each["spec"]["names"]["kind"] != "IngressBackend":
-            kube.crd(each)
-    kube.api.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", f"ingressbackends.{GROUP}")
-    until(
-        lambda: (
-            kube.api.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", f"ingressbackends.{GROUP}") is None
-        ),
-        "the other definition is gone",
-        60,
-    )
-    kube.crd(backend_definition())
+    kube.crd(*mesh_kinds())
     return kube
 
 
@@ -181,31 +156,55 @@ def test_kube_status_is_what_the_policies_make_of_an_object(
         assert metric(daemon, "osm_policy_run_time_seconds_count") == runs
 
 
-def test_kube_status_of_a_kind_that_has_none_of_ours_is_left_alone(
+def test_kube_status_is_written_where_the_definition_says_that_it_is_ours(
     kinds: Kube, ns: str, tmp_path: Path, overlay: Path
 ) -> None:
-    """A kind that the policies read has a status, and it is somebody else's: it gets Events only."""
+    """Of two kinds of an operator, both with a status, one names ours in its schema: the other gets Events only."""
     group = f"{ns}.example"
-    made = definition(group, "Widget", "widgets", ["v1"])
-    made["spec"]["versions"][0]["subresources"] = {"status": {}}
-    kinds.crd(made)
+    text = {"type": "string"}
+    ours = {"type": "object", "properties": {"currentStatus": text, "reason": text}}
+    for kind, plural in (("Widget", "widgets"), ("Gadget", "gadgets")):
+        made = definition(group, kind, plural, ["v1"])
+        made["spec"]["versions"][0]["subresources"] = {"status": {}}
+        if kind == "Gadget":
+            made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"] = {"status": ours}
+        kinds.crd(made)
     lua = """
-    local M = { api = 1 }
-    M.kinds = { ["acme.Widget"] = { group = "GROUP", versions = { "v1" },
-      accept = function(widget, reject) reject({ "spec", "size" }, "is too much") end } }
-    M.rules = { ["acme.widgets"] = function(mesh, ns, name) return mesh.acme.Widget(ns, name) ~= nil end }
+    local M = { api = 1, kinds = {}, rules = {} }
+    for _, kind in ipairs({ "Widget", "Gadget" }) do
+      M.kinds["acme." .. kind] = { group = "GROUP", versions = { "v1" },
+        accept = function(it, reject)
+          if it.metadata.name == "bad" then reject({ "spec", "size" }, "is too much") end
+        end }
+    end
+    M.rules["acme.widgets"] = function(mesh, ns, name) return mesh.acme.Widget(ns, name) ~= nil end
+    M.rules["acme.gadgets"] = function(mesh, ns, name) return mesh.acme.Gadget(ns, name) ~= nil end
     return M
     """
     (overlay / "widgets.lua").write_text(lua.replace("GROUP", group))
     joined(kinds, ns)
-    widget = {"apiVersion": f"{group}/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": ns}}
-    kinds.api.apply(widget)
-    kinds.api.patch(f"{group}/v1", "Widget", ns, "w", {"status": {"phase": "Fine"}}, sub="status")
+
+    def made_of(kind: str, name: str) -> Object:
+        return {"apiVersion": f"{group}/v1", "kind": kind, "metadata": {"name": name, "namespace": ns}}
+
+    for each in (made_of("Widget", "bad"), made_of("Gadget", "bad"), made_of("Gadget", "good")):
+        kinds.api.apply(each)
+    kinds.api.patch(f"{group}/v1", "Widget", ns, "bad", {"status": {"phase": "Fine"}}, sub="status")
+
+    def status_of(kind: str, name: str) -> Object:
+        found = kinds.api.get(f"{group}/v1", kind, ns, name)
+        assert found
+        return found.get("status", {})
+
     with running(tmp_path / "d", kinds.kubeconfig, ns, policies=[ROOT / "policies", overlay]) as daemon:
         message = [("Warning", "Rejected", "spec.size: is too much")]
         until(lambda: told(kinds, ns, kind="Widget") == message, "it has an Event", 60)
-        assert daemon.status()["feedback"]["kinds"] == []
-        assert kinds.api.get(f"{group}/v1", "Widget", ns, "w")["status"] == {"phase": "Fine"}  # type: ignore[index]
+        until(lambda: told(kinds, ns, kind="Gadget") == message, "so has the other")
+        bad = {"currentStatus": "error", "reason": "is too much (spec.size)"}
+        until(lambda: status_of("Gadget", "bad") == bad, "and a status")
+        until(lambda: status_of("Gadget", "good") == COMMITTED, "and the good one")
+        assert daemon.status()["feedback"]["kinds"] == [f"Gadget.{group}"]
+        assert status_of("Widget", "bad") == {"phase": "Fine"}
 
 
 def test_kube_events_say_what_is_refused_and_then_that_it_is_not(kinds: Kube, ns: str, tmp_path: Path) -> None:
@@ -496,6 +495,22 @@ def test_kube_object_whose_namespace_ends_or_which_is_another_now(
         until(lambda: status(kinds, ns, "b").get("currentStatus") == "error", "so has the other")
         until(lambda: len(events(kinds, ns, name="b")) == 2, "and an Event of its own")
         assert len({each["involvedObject"]["uid"] for each in events(kinds, ns, name="b")}) == 2
+
+
+def test_kube_object_whose_namespace_leaves_the_mesh_is_refused_no_longer(kinds: Kube, ns: str, tmp_path: Path) -> None:
+    """Nothing goes on saying that it is; when the namespace comes back, it is said again."""
+    joined(kinds, ns)
+    other = f"{ns}-other"
+    kinds.namespace(other, namespace(other, ns)["metadata"]["labels"])
+    kinds.api.apply(split(other, "s", "shop.elsewhere"))
+    with running(tmp_path, kinds.kubeconfig, ns):
+        until(lambda: [each[1] for each in told(kinds, other)] == ["Rejected"], "it is told", 60)
+        kinds.api.patch("v1", "Namespace", "", other, {"metadata": {"labels": {MONITORED_BY: None}}})
+        gone = [("Normal", "Accepted", "is not in the mesh any more")]
+        until(lambda: told(kinds, other) == gone, "that it has left is told")
+        kinds.api.patch("v1", "Namespace", "", other, {"metadata": {"labels": {MONITORED_BY: ns}}})
+        until(lambda: [each[1] for each in told(kinds, other)] == ["Rejected"], "it is told again")
+    kinds.forget_namespace(other)
 
 
 def test_kube_leader_gives_up_while_its_server_is_away(run_folder: Path, tmp_path: Path) -> None:
