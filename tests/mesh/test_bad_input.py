@@ -334,6 +334,7 @@ def test_all_wrong_objects_at_once_leave_real_proxies_alone(mesh: World) -> None
 ESCAPE = "\x1b]0;mine\x07\x1b[2J\nERRORS    0 in rules\n\x9b31m"
 
 
+@pytest.mark.files
 def test_what_an_object_says_does_not_write_to_a_terminal(plain: World) -> None:
     """Whoever may write an object could else clear the screen of whoever looks at it, or add lines of their own."""
     plain.mesh_config(observability={"osmLogLevel": ESCAPE}, sidecar={"cipherSuites": [ESCAPE]}, **{ESCAPE: 1})
