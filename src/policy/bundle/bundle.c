@@ -49,7 +49,9 @@ static void load_module(lua_State *L, struct osm_engine *e, struct osm_module *m
     m->state = OSM_MODULE_LOADING;
     m->loading = ++e->serial;
     lua_pushfstring(L, "@%s", m->path);
-    if (luaL_loadbufferx(L, m->text, m->text_len, lua_tostring(L, -1), "t") != LUA_OK)
+    size_t mark =
+        strncmp(m->text, "\xEF\xBB\xBF", 3) ? 0 : 3; /* some editors begin a file with it */
+    if (luaL_loadbufferx(L, m->text + mark, m->text_len - mark, lua_tostring(L, -1), "t") != LUA_OK)
         (void)lua_error(L);
     push_module_env(L);
     lua_setupvalue(L, -2, 1);

@@ -56,6 +56,14 @@ static void test_declarations_are_checked_with_their_places(void **state)
     }
 }
 
+static void test_a_byte_order_mark_is_no_part_of_a_module(void **state)
+{
+    struct bench *b = *state;
+    struct osm_err err = {0};
+    bench_write(b, "m.lua", "\xEF\xBB\xBFreturn { api = 1, rules = { f = print } }", NULL);
+    assert_int_equal(bench_load(b, NULL, &err), 0);
+}
+
 static void test_a_name_declared_twice_names_both_places(void **state)
 {
     struct bench *b = *state;
@@ -243,6 +251,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BENCH_TEST(test_declarations_are_checked_with_their_places),
+        BENCH_TEST(test_a_byte_order_mark_is_no_part_of_a_module),
         BENCH_TEST(test_a_name_declared_twice_names_both_places),
         BENCH_TEST(test_unknown_names_are_found_in_the_source),
         BENCH_TEST(test_require_finds_modules_of_the_bundle_and_of_the_runtime),
