@@ -113,6 +113,9 @@ void osm_reflector_ended(struct osm_reflector *r, const struct osm_reflector_end
 bool osm_reflector_settled(const struct osm_reflector *r);
 /** A change of credentials, or somebody who waits: what is to be asked is asked now. */
 void osm_reflector_hurry(struct osm_reflector *r);
+/** What is asked next is all that there is, from its beginning; what is known stays until then. Not
+ * while a request is under way. */
+void osm_reflector_list_anew(struct osm_reflector *r);
 
 /* --- expectations: is all known that the server has at this moment? --- */
 
