@@ -129,6 +129,8 @@ OSM_MUST_USE int osm_reflector_expect_object(struct osm_reflector *r, const char
                                              uint64_t version);
 /** That were all, as of @p version. Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm_reflector_expect_end(struct osm_reflector *r, uint64_t version);
+/** Whether a list of @p version is of a time before it began: the store is a copy of its past. */
+bool osm_reflector_expect_is_past(const struct osm_reflector *r, uint64_t version);
 /** Everything that was expected is known. */
 bool osm_reflector_met(const struct osm_reflector *r);
 void osm_reflector_expect_nothing(struct osm_reflector *r);

@@ -121,6 +121,19 @@ def test_kube_server_that_is_set_back_is_listed_anew(fake: FakeKube, daemon: Dae
     until(lambda: not granted(daemon, "blue"), "the newer past counts")
 
 
+def test_kube_server_that_is_set_back_and_says_nothing_is_noticed_by_a_wait(fake: FakeKube, daemon: Daemon) -> None:
+    """The same without a word on any watch, and the Lease may not be read: whoever waits is told the truth."""
+    with fake.changed:
+        del fake.objects[("traffictargets", "blue", "to-shop")]
+        fake.version = 50
+        fake.events.clear()
+    daemon.applied()
+    assert not granted(daemon, "blue")
+    fake.put(namespace("other", None))  # its version is one that was seen before
+    daemon.applied()
+    assert kind(daemon, "Namespace")["objects"] == 2
+
+
 def test_kube_server_that_is_away_leaves_what_was_known_and_says_so_A_K8S_14(fake: FakeKube, daemon: Daemon) -> None:
     """status, /health/ready and metrics say since when and why; what was deleted meanwhile is gone afterwards."""
     assert metric(daemon, "osm_source_up") == 1
