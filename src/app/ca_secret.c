@@ -26,6 +26,7 @@ struct osm_ca_secret {
     char problem[640];
     unsigned failures; /* in a row */
     bool stopping, again;
+    bool conflict; /* in this look one was there that had not been seen */
     void (*done)(void *ud, const struct osm_err *err); /* who waits; NULL: nobody */
     void *done_ud;
 };
@@ -63,6 +64,7 @@ static void ended(struct osm_ca_secret *s, const struct osm_err *err)
                 OSM_S("reason", problem));
     else if (is_news)
         osm_log(OSM_LOG_CA, OSM_LOG_INFO, "the Secret of the roots is as it should be");
+    s->conflict = false;
     s->failures = err->code ? s->failures + 1 : 0;
     if (s->failures && s->failures < 6)
         ms = (uint64_t)BACKOFF_MS << s->failures;
@@ -156,7 +158,8 @@ static void made(void *ud, const struct osm_kube_answer *a)
     struct osm_ca_secret *s = ud;
     if (s->stopping)
         return;
-    if (a->status == 409) { /* another one has been faster: its root counts */
+    if (a->status == 409 && !s->conflict) { /* another one has been faster: its root counts */
+        s->conflict = true;
         look(s);
     } else if (a->rc || !a->object) {
         refused(s, a);

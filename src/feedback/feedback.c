@@ -111,6 +111,14 @@ static void leads_changed(void *ud, bool leads)
     osm__rejects_clear(f);
 }
 
+/* A watch of a version that the store has yet to reach is told nothing until then, and never what
+ * has happened on the way. The Lease is the one object that is read again and again. */
+static void set_back(void *ud)
+{
+    const struct osm_feedback *f = ud;
+    osm_source_kube_set_back(f->config.source);
+}
+
 /* --- from outside --- */
 
 void osm_feedback_kinds(struct osm_feedback *f, const json_t *kinds)
@@ -217,7 +225,8 @@ int osm_feedback_start(struct osm_feedback **out, const struct osm_feedback_conf
                                                .name = lease_name,
                                                .identity = f->instance,
                                                .ud = f,
-                                               .changed = leads_changed};
+                                               .changed = leads_changed,
+                                               .set_back = set_back};
     int rc = f->look && f->refresh ? 0 : osm_fail(err, OSM_ENOMEM, "feedback");
     if (!rc)
         rc = osm__events_init(f, err);

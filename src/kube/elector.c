@@ -21,6 +21,7 @@ struct osm_elector {
     bool told; /* what changed() was told last */
     bool was_failing;
     void (*changed)(void *ud, bool leads);
+    void (*set_back)(void *ud);
     void *ud;
     osm_task_fn *stopped;
     void *stopped_ud;
@@ -81,6 +82,9 @@ static void answered(struct osm_elector *e, const struct osm_kube_result *result
     osm_lease_answered(&e->lease, result->rc ? 0 : result->status, object, result->message,
                        result->retry_after_s, osm_now_ms(), any_number());
     json_decref(object);
+    if (e->lease.set_back)
+        e->set_back(e->ud);
+    e->lease.set_back = false;
 }
 
 static void on_done(void *ud, const struct osm_kube_result *result)
@@ -176,6 +180,7 @@ int osm_elector_start(struct osm_elector **out, const struct osm_elector_config 
     e->loop = config->loop;
     e->kube = config->kube;
     e->changed = config->changed;
+    e->set_back = config->set_back;
     e->ud = config->ud;
     e->ns = osm_strdup(config->ns);
     e->name = osm_strdup(config->name);

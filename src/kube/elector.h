@@ -14,6 +14,8 @@ struct osm_elector_config {
     void *ud;
     /** Leading has begun, or is over. Not from osm_elector_start. */
     void (*changed)(void *ud, bool leads);
+    /** The version of the Lease is lower than it was: the server's store is a copy of its past. */
+    void (*set_back)(void *ud);
 };
 
 /** Errors: OSM_ENOMEM. */

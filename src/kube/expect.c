@@ -9,7 +9,8 @@ struct osm_expect {
     struct osm_map seen; /* id -> that the server has it: until the end of its list */
     struct osm_map gone; /* id -> version of its deletion: since it began, until that end */
     uint64_t version;    /* of the list; 0: it is under way */
-    uint32_t epoch;      /* of the reflector's lists when it began */
+    uint64_t began;      /* what had been seen when it began; 0: not all yet */
+    uint32_t epoch;      /* of the reflector's lists then */
     bool ended, met;
 };
 
@@ -44,6 +45,7 @@ int osm_reflector_expect(struct osm_reflector *r)
     if (!r->expect)
         return OSM_ENOMEM;
     r->expect->epoch = r->epoch;
+    r->expect->began = r->step == OSM_REFLECT_WATCH ? osm_kube_version(r->resource_version) : 0;
     return 0;
 }
 
@@ -88,6 +90,12 @@ int osm_reflector_expect_end(struct osm_reflector *r, uint64_t version)
     osm__expect_reached(r, osm_kube_version(r->resource_version));
     settle(e);
     return 0;
+}
+
+bool osm_reflector_expect_is_past(const struct osm_reflector *r, uint64_t version)
+{
+    const struct osm_expect *e = r->expect;
+    return e && r->step == OSM_REFLECT_WATCH && version && version < e->began;
 }
 
 bool osm_reflector_met(const struct osm_reflector *r)

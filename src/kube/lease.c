@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/utf8.h"
+#include "kube/reflector.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -106,6 +107,9 @@ static void see(struct osm_lease *l, const json_t *object)
     const char *version = osm_json_text(json_object_get(object, "metadata"), "resourceVersion");
     json_int_t seconds = json_integer_value(json_object_get(spec, "leaseDurationSeconds"));
     bool is_same = !strcmp(version, l->resource_version) && *version;
+    uint64_t number = osm_kube_version(version);
+    l->set_back = l->set_back || (number && number < l->version);
+    l->version = number ? number : l->version;
     (void)snprintf(l->resource_version, sizeof l->resource_version, "%s", version);
     (void)snprintf(l->holder, sizeof l->holder, "%s", osm_json_text(spec, "holderIdentity"));
     l->transitions = json_integer_value(json_object_get(spec, "leaseTransitions"));
@@ -134,6 +138,7 @@ static void known(struct osm_lease *l, const json_t *object, uint64_t now_ms, ui
     if (was_write && !strcmp(l->holder, l->identity)) {
         l->held = true;
         l->renewed_ms = l->asked_ms;
+        l->conflicts = 0;
     }
     l->step = is_free(l, now_ms) ? OSM_LEASE_UPDATE : OSM_LEASE_GET;
     bool at_once = l->step == OSM_LEASE_UPDATE && !was_write;
@@ -182,8 +187,10 @@ void osm_lease_answered(struct osm_lease *l, int status, const json_t *object, c
         return;
     }
     if (status == 409) { /* somebody else was first, or has touched it: how is it now? */
+        bool at_once = l->held && !l->conflicts; /* who leads has little time, but no loop */
+        l->conflicts++;
         l->step = OSM_LEASE_GET;
-        l->not_before_ms = now_ms + (l->held ? 0 : spread(l->limits->retry_ms / 4, random));
+        l->not_before_ms = now_ms + (at_once ? 0 : spread(l->limits->retry_ms / 4, random));
         return;
     }
     if (status == 404) /* its namespace is missing */

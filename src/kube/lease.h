@@ -36,9 +36,13 @@ struct osm_lease {
     uint64_t seen_ms;          /* since when it is so */
     uint64_t others_ms;        /* how long it counts without a change */
     json_int_t transitions;
+    uint64_t version; /* resource_version as a number; 0 none was seen, or it is none */
+    bool set_back;    /* it was lower than before: the store is a copy of its past. To be cleared by
+                         who has acted on it */
     /* ours */
     bool held;           /* the last renewal was taken, and nothing else has been seen since */
     uint64_t renewed_ms; /* when it was sent */
+    unsigned conflicts;  /* 409s since then */
     uint64_t asked_ms, not_before_ms;
     bool denied;
     char failure[320]; /* why nothing is known of it; "" something is */

@@ -329,7 +329,7 @@ static void fail(struct osm_reflector *r, uint64_t now_ms, const char *text, int
     (void)osm_utf8_repair(r->failure);
 }
 
-static void list_anew(struct osm_reflector *r)
+void osm_reflector_list_anew(struct osm_reflector *r)
 {
     osm_free(osm_take_ptr(&r->continue_token));
     r->listing = false;
@@ -339,7 +339,7 @@ static void list_anew(struct osm_reflector *r)
 /* What we know ends too far back for the server. The first time that is nobody's fault. */
 static void restart(struct osm_reflector *r, uint64_t now_ms, const char *text)
 {
-    list_anew(r);
+    osm_reflector_list_anew(r);
     if (r->restarts++)
         fail(r, now_ms, text, -1);
     else
@@ -406,12 +406,12 @@ void osm_reflector_ended(struct osm_reflector *r, const struct osm_reflector_end
         restart(r, now_ms, "the server has gone back in time");
     } else if (!by_event && end->rc == OSM_ECANCELED) {
         if (r->step == OSM_REFLECT_STREAM)
-            list_anew(r);
+            osm_reflector_list_anew(r);
     } else if (status == 410 ||
                (reason && (!strcmp(reason, "Expired") || !strcmp(reason, "Gone")))) {
         restart(r, now_ms, text);
     } else if (end->rc == OSM_EMISMATCH && !by_event) { /* of whom it told is not known */
-        list_anew(r);
+        osm_reflector_list_anew(r);
         fail(r, now_ms, *r->bad ? r->bad : "an event that is none", -1);
     } else if (r->established && r->step == OSM_REFLECT_WATCH && !by_event && !r->failures &&
                (end->rc == OSM_EIO || end->rc == OSM_ETIMEDOUT)) {
@@ -424,7 +424,7 @@ void osm_reflector_ended(struct osm_reflector *r, const struct osm_reflector_end
             watch_ended(r, now_ms);
     } else if (was_stream && (is_refused_form(status) || r->established)) {
         r->can_stream = false; /* it says no, or does not come to an end */
-        list_anew(r);
+        osm_reflector_list_anew(r);
         r->not_before_ms = 0;
     } else {
         r->denied = status == 403;
@@ -432,7 +432,7 @@ void osm_reflector_ended(struct osm_reflector *r, const struct osm_reflector_end
         r->missing = status == 404;
         fail(r, now_ms, text, retry_s);
         if (r->missing && !r->continue_token && r->step == OSM_REFLECT_WATCH)
-            list_anew(r);
+            osm_reflector_list_anew(r);
     }
 }
 

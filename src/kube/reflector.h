@@ -113,6 +113,9 @@ void osm_reflector_ended(struct osm_reflector *r, const struct osm_reflector_end
 bool osm_reflector_settled(const struct osm_reflector *r);
 /** A change of credentials, or somebody who waits: what is to be asked is asked now. */
 void osm_reflector_hurry(struct osm_reflector *r);
+/** What is asked next is all that there is, from its beginning; what is known stays until then. Not
+ * while a request is under way. */
+void osm_reflector_list_anew(struct osm_reflector *r);
 
 /* --- expectations: is all known that the server has at this moment? --- */
 
@@ -126,6 +129,8 @@ OSM_MUST_USE int osm_reflector_expect_object(struct osm_reflector *r, const char
                                              uint64_t version);
 /** That were all, as of @p version. Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm_reflector_expect_end(struct osm_reflector *r, uint64_t version);
+/** Whether a list of @p version is of a time before it began: the store is a copy of its past. */
+bool osm_reflector_expect_is_past(const struct osm_reflector *r, uint64_t version);
 /** Everything that was expected is known. */
 bool osm_reflector_met(const struct osm_reflector *r);
 void osm_reflector_expect_nothing(struct osm_reflector *r);

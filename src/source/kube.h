@@ -36,5 +36,7 @@ struct osm_kube *osm_source_kube_api(struct osm_source *source);
  * it is not watched. Borrowed until the next turn of the loop. */
 const char *osm_source_kube_path(const struct osm_source *source, const char *group,
                                  const char *kind);
+/** The server's store has been replaced by a copy of its past: everything is listed anew. */
+void osm_source_kube_set_back(struct osm_source *source);
 /** Grows when a CustomResourceDefinition changes. */
 uint64_t osm_source_kube_definitions(const struct osm_source *source);

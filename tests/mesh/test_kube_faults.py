@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from kube_meshes import (
     until_state,
 )
 from rig import CommandError, until
-from rig.daemon import Daemon
+from rig.daemon import ROOT, Daemon
 from rig.kube_fake import KINDS, FakeKube, Request
 
 
@@ -118,6 +119,19 @@ def test_kube_server_that_is_set_back_is_listed_anew(fake: FakeKube, daemon: Dae
         fake.events.clear()
     fake.bookmark("traffictargets", 50)
     until(lambda: not granted(daemon, "blue"), "the newer past counts")
+
+
+def test_kube_server_that_is_set_back_and_says_nothing_is_noticed_by_a_wait(fake: FakeKube, daemon: Daemon) -> None:
+    """The same without a word on any watch, and the Lease may not be read: whoever waits is told the truth."""
+    with fake.changed:
+        del fake.objects[("traffictargets", "blue", "to-shop")]
+        fake.version = 50
+        fake.events.clear()
+    daemon.applied()
+    assert not granted(daemon, "blue")
+    fake.put(namespace("other", None))  # its version is one that was seen before
+    daemon.applied()
+    assert kind(daemon, "Namespace")["objects"] == 2
 
 
 def test_kube_server_that_is_away_leaves_what_was_known_and_says_so_A_K8S_14(fake: FakeKube, daemon: Daemon) -> None:
@@ -352,6 +366,54 @@ def test_kube_10000_services_are_listed_in_pages_A_K8S_11(fake: FakeKube, tmp_pa
         assert granted(one, "blue")
     finally:
         one.stop()
+
+
+def test_kube_policy_that_asks_for_whole_pods_in_the_middle_of_a_list_gets_them_all(
+    fake: FakeKube, overlay: Path, tmp_path: Path
+) -> None:
+    """What a list has told so far was cut down to what the host reads: it begins anew."""
+    for n in range(600):
+        fake.put(pod("blue", f"a-{n}", "many", f"33333333-3333-4333-8333-{n:012}", f"10.9.8.{n % 250}"))
+    first = pod("blue", "a-0", "many", "33333333-3333-4333-8333-000000000000")
+    first["spec"]["nodeName"] = "77s"
+    fake.put(first)
+    held, go_on = threading.Event(), threading.Event()
+
+    def hook(request: Request) -> bool:
+        if request.plural == "pods" and request.query.get("continue") and not request.names_only:
+            held.set()
+            go_on.wait()
+        return False
+
+    daemon = kube_daemon(tmp_path / "d", fake.kubeconfig, policies=[ROOT / "policies", overlay]).start()
+    try:
+        daemon.applied()
+        fake.hook = hook
+        fake.compact()
+        assert held.wait(30)
+        lists = fake.count("list", "pods")
+        (overlay / "nodes.lua").write_text(
+            """
+local M = { api = 1 }
+M.kinds = { ["acme.Pod"] = { group = "", versions = { "v1" } } }
+M.rules = { ["acme.node"] = function(mesh, namespace, name)
+  local pod = mesh.acme.Pod(namespace, name)
+  return pod and pod.spec.nodeName or "1s"
+end }
+M.extends = { cluster = { run = function(mesh, cluster, at)
+  if at.direction == "outbound" then cluster.connect_timeout = mesh.acme.node("blue", "a-0") end
+end } }
+return M
+"""
+        )
+        until(lambda: fake.count("list", "pods") > lists, "the pods are listed", 30)
+        go_on.set()
+        until(
+            lambda: "77s" in daemon.osm("proxy", "get", "config", "blue/caller-1", "CDS"), "all of a pod is known", 30
+        )
+        assert daemon.stop() == 0
+    finally:
+        daemon.stop()
 
 
 def test_kube_token_that_is_refused_and_restored(fake: FakeKube, daemon: Daemon) -> None:

@@ -16,6 +16,7 @@ from kube_meshes import http, kube_daemon, metric, namespace
 from rig import Daemon, forge, kube_rbac, until
 from rig.kube import Kube
 from rig.kube_crds import mesh_kinds
+from rig.kube_fake import FakeKube, Request
 from rig.world import free_port
 
 NAME = "osm-ca-bundle"
@@ -212,6 +213,29 @@ def test_kube_roots_of_a_server_that_is_away_are_waited_for(run_folder: Path, tm
 
 
 # --- while it runs ---
+
+
+def test_kube_roots_whose_making_is_a_conflict_without_end_are_no_loop(tmp_path: Path) -> None:
+    """None is there, and none may be made, as a webhook may have it: that is said, and tried again in its time."""
+    asked: list[str] = []
+
+    def hook(request: Request) -> bool:
+        if "/secrets" not in request.path:
+            return False
+        asked.append(request.method)
+        if request.method == "POST":
+            request.status(409, "Conflict", "not in this cluster")
+        else:
+            request.status(404, "NotFound", "there is none")
+        return True
+
+    with FakeKube(tmp_path) as fake:
+        fake.hook = hook
+        with replicas(tmp_path, fake.kubeconfig, "osm-system") as (one,):
+            one.until_says("not in this cluster")
+            assert asked[:4] == ["GET", "POST", "GET", "POST"]
+            assert len(asked) < 20  # four in each look, and looks are further apart each time
+            fake.hook = None
 
 
 def test_kube_roots_that_are_deleted_stay_in_use_and_are_not_made_again(kube: Kube, mesh: str, tmp_path: Path) -> None:

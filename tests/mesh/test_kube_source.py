@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +394,39 @@ def test_kube_past_that_is_compacted_is_listed_anew_A_K8S_05(fragile: Kube, frag
         until(lambda: kind(daemon, "TrafficTarget")["lists"] > lists, "it is listed anew", 60)
         daemon.applied()
         assert not granted(daemon, fragile_mesh)
+
+
+def restart_store(kube: Kube, replace: Callable[[Path], None]) -> None:
+    """Ends the server and its store, does something with the store's folder, and starts both again."""
+    kube.kill_apiserver()
+    kube.etcd.end(signal.SIGTERM)
+    replace(kube.folder / "etcd")
+    kube.etcd.start()
+    kube.start_apiserver()
+
+
+def test_kube_store_that_is_restored_from_a_copy(fragile: Kube, fragile_mesh: str, tmp_path: Path) -> None:
+    """What was made since is gone, and a watch from a version that the store has yet to reach is told nothing of what
+    is revoked there: neither is granted on."""
+    copy = tmp_path / "copy"
+    with running(tmp_path, fragile.kubeconfig, fragile_mesh) as daemon:
+        daemon.applied()
+        restart_store(fragile, lambda store: shutil.copytree(store, copy, ignore=shutil.ignore_patterns("*.sock")))
+        for n in range(200):
+            fragile.api.apply(routes(fragile_mesh, f"since-{n % 20}", {"name": "m", "pathRegex": f"/{n}"}))
+        until_state(daemon, "ok", 60)
+        daemon.applied()
+        before = kind(daemon, "HTTPRouteGroup")["objects"]
+
+        def restore(store: Path) -> None:
+            shutil.rmtree(store)
+            shutil.copytree(copy, store)
+
+        restart_store(fragile, restore)
+        revoke(fragile, fragile_mesh)
+        until(lambda: not granted(daemon, fragile_mesh), "the revocation has come", 60)
+        until(lambda: kind(daemon, "HTTPRouteGroup")["objects"] == before - 20, "what was made since is gone", 60)
+        daemon.applied()
 
 
 def test_kube_server_that_is_frozen_holds_nobody_up(fragile: Kube, fragile_mesh: str, tmp_path: Path) -> None:

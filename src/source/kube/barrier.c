@@ -89,14 +89,18 @@ static void on_done(void *ud, const struct osm_kube_result *result)
         rc = osm_kube_stream_end(stream, NULL);
     osm_free(osm_take_ptr(&k->probe_token));
     bool ok = !rc && status == 200, more = ok && stream->continue_token;
+    uint64_t version = osm_kube_version(stream->resource_version);
+    bool is_past = ok && osm_reflector_expect_is_past(&k->reflector, version);
     if (more)
         k->probe_token = osm_take_ptr(&stream->continue_token);
-    else if (ok)
-        rc = osm_reflector_expect_end(&k->reflector, osm_kube_version(stream->resource_version));
+    else if (ok && !is_past)
+        rc = osm_reflector_expect_end(&k->reflector, version);
     osm_kube_stream_clear(stream);
     if (result->rc == OSM_ECANCELED)
         return;
-    if (more) {
+    if (is_past) { /* the end of a list from there will do, of each kind */
+        osm_source_kube_set_back(&k->source->source);
+    } else if (more) {
         probe(k);
     } else if (rc || !ok) {
         char failure[512], name[160];

@@ -275,6 +275,15 @@ void osm__kind_hurry(struct osm__kube_kind *k)
     }
 }
 
+void osm__kind_list_anew(struct osm__kube_kind *k)
+{
+    if (!k->running)
+        return;
+    osm_kube_cancel(k->call);
+    osm_reflector_list_anew(&k->reflector);
+    osm__kind_hurry(k);
+}
+
 /* --- life --- */
 
 static void set_path(struct osm__kube_kind *k, char *version, char *plural, char *path)

@@ -215,6 +215,7 @@ static int want_kind(struct kube *s, const json_t *wanted)
         k->whole = true;
         if (needs_all && k->running) { /* what was left out of its objects is wanted now */
             osm_kube_cancel(k->call);
+            osm_reflector_list_anew(&k->reflector);
             k->reflector.step = OSM_REFLECT_LIST;
             k->reflector.synced = false;
             osm__kind_hurry(k);
@@ -441,6 +442,16 @@ const char *osm_source_kube_path(const struct osm_source *source, const char *gr
 {
     const struct osm__kube_kind *k = find_kind((const struct kube *)source, group, kind);
     return k && k->running ? k->path : NULL;
+}
+
+void osm_source_kube_set_back(struct osm_source *source)
+{
+    struct kube *s = (struct kube *)source;
+    osm_log(OSM_LOG_SOURCE, OSM_LOG_WARN,
+            "the API server has gone back in time: everything is listed anew",
+            OSM_S("path", osm_kube_config_of(s->api)->server));
+    for (size_t i = 0; i < s->kinds_len; i++)
+        osm__kind_list_anew(s->kinds[i]);
 }
 
 uint64_t osm_source_kube_definitions(const struct osm_source *source)

@@ -79,6 +79,8 @@ OSM_MUST_USE int osm__kind_run(struct osm__kube_kind *kind,
 void osm__kind_stop(struct osm__kube_kind *kind);
 /** What it waits for it tries now. */
 void osm__kind_hurry(struct osm__kube_kind *kind);
+/** All of its objects, from the beginning. */
+void osm__kind_list_anew(struct osm__kube_kind *kind);
 /** Nothing more of it to wait for. */
 bool osm__kind_settled(const struct osm__kube_kind *kind);
 /** It is there, but at present cannot be read; not where it may not be. */

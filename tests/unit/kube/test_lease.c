@@ -325,6 +325,67 @@ static void test_there_are_never_two_leaders_and_not_long_none(void **state)
     assert_int_equal(osm_mem_live(), 0);
 }
 
+/* Something that refuses each write as a conflict, and shows the Lease: a webhook, perhaps. */
+static void test_conflicts_without_end_are_no_loop(void **state)
+{
+    (void)state;
+    struct server server = {0};
+    struct osm_lease l;
+    uint64_t now_ms = 1000;
+    osm_lease_init(&l, &osm_lease_defaults, "a");
+    until_leading(&l, &server, &now_ms);
+    assert_true(osm_lease_leads(&l, now_ms));
+    uint64_t end_ms = now_ms + 60 * 1000;
+    unsigned requests = 0;
+    for (; now_ms < end_ms && requests < 1000; requests++) {
+        now_ms += osm_lease_wait(&l, now_ms);
+        bool is_write = l.step != OSM_LEASE_GET;
+        if (is_write)
+            osm_lease_answered(&l, 409, NULL, "no", -1, now_ms, 0);
+        else
+            (void)turn(&l, &server, now_ms);
+    }
+    assert_false(osm_lease_leads(&l, now_ms));
+    assert_in_range(requests, 10, 300);
+    for (int i = 0; i < 2; i++) { /* it takes writes again */
+        now_ms += osm_lease_wait(&l, now_ms);
+        (void)turn(&l, &server, now_ms);
+    }
+    assert_true(osm_lease_leads(&l, now_ms));
+    json_decref(server.lease);
+}
+
+/* A store that was restored from a copy: its versions are lower than those that were seen. */
+static void test_store_that_went_back_in_time_is_told(void **state)
+{
+    (void)state;
+    struct server server = {0};
+    struct osm_lease l;
+    uint64_t now_ms = 1000;
+    osm_lease_init(&l, &osm_lease_defaults, "a");
+    until_leading(&l, &server, &now_ms);
+    for (int i = 0; i < 5; i++)
+        (void)turn(&l, &server, now_ms);
+    json_decref(server.lease); /* deleted: the next one's version is higher */
+    server.lease = NULL;
+    for (int i = 0; i < 3; i++)
+        (void)turn(&l, &server, now_ms);
+    assert_false(l.set_back);
+    server.version = 2;
+    (void)turn(&l, &server, now_ms);
+    assert_true(l.set_back);
+    l.set_back = false;
+    (void)turn(&l, &server, now_ms);
+    assert_false(l.set_back);
+    json_decref(server.lease);
+    server.lease = NULL; /* the copy is of a time before it was made */
+    server.version = 0;
+    for (int i = 0; i < 2; i++)
+        (void)turn(&l, &server, now_ms);
+    assert_true(l.set_back);
+    json_decref(server.lease);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +396,8 @@ int main(void)
         cmocka_unit_test(test_lease_that_is_deleted_is_not_created_by_another_at_once),
         cmocka_unit_test(test_garbage_and_denial_are_no_lease),
         cmocka_unit_test(test_duration_of_another_holder_counts_up_to_a_limit),
+        cmocka_unit_test(test_store_that_went_back_in_time_is_told),
+        cmocka_unit_test(test_conflicts_without_end_are_no_loop),
         cmocka_unit_test(test_there_are_never_two_leaders_and_not_long_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
