@@ -56,6 +56,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->run = 1;
     e->thorough = config->thorough;
     e->canceled = config->canceled;
+    e->stopping = config->stopping;
     e->notes_steps = config->notes_steps;
     if (!e->mesh_name || !e->osm_namespace || !e->trust_domain || !e->roots_pem)
         return OSM_ENOMEM;

@@ -35,6 +35,7 @@ struct osm_engine_config {
     bool yields;                 /* its thread (policy/host.h) gives way to all others */
     const atomic_bool *canceled; /* set by another thread: what is under way ends as if its time
                                     were over, and the state is lost. NULL: never */
+    const atomic_bool *stopping; /* the same, and nothing more is begun: nobody waits any more */
 };
 
 /** Loads and checks the bundle. Errors: OSM_ELUA "file:line: text"; nothing of the bundle runs

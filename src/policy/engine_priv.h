@@ -243,9 +243,9 @@ struct osm_engine {
     size_t abort_level;
     uint64_t (*now_ms)(void);
     uint64_t deadline_ms;
-    const atomic_bool *canceled;
-    bool notes_steps;            /* what extensions do can be noted */
-    struct osm_steps *steps;     /* where, emit/steps.c; NULL: nobody looks */
+    const atomic_bool *canceled, *stopping; /* NULL: never */
+    bool notes_steps;                       /* what extensions do can be noted */
+    struct osm_steps *steps;                /* where, emit/steps.c; NULL: nobody looks */
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */
     uint64_t serial;

@@ -16,6 +16,7 @@
 #include "base/metrics.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -55,6 +56,7 @@ struct osm_policy {
     struct osm_changes *batch;
     struct question *questions; /* the oldest first */
     bool stopping;
+    atomic_bool ending; /* the same for the engine, in the middle of a run */
     /* loop thread */
     bool busy;
     struct outcome *outcome;
@@ -193,6 +195,7 @@ static int keep_config(struct osm_policy *p, const struct osm_engine_config *con
     const char **fields[] = {&p->config.mesh_name, &p->config.osm_namespace,
                              &p->config.trust_domain, &p->config.roots_pem};
     p->config = *config;
+    p->config.stopping = &p->ending;
     p->config.files = osm_policy_files_ref(config->files);
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (!*fields[i])
@@ -304,6 +307,7 @@ static void ask_to_stop(struct osm_policy *p)
 {
     pthread_mutex_lock(&p->lock);
     p->stopping = true;
+    atomic_store(&p->ending, true);
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
 }

@@ -41,8 +41,7 @@ bool osm_policy_busy(const struct osm_policy *policy);
 typedef void osm_policy_work_fn(void *ud, struct osm_engine *engine);
 OSM_MUST_USE int osm_policy_ask(struct osm_policy *policy, osm_policy_work_fn *work,
                                 osm_task_fn *done, void *ud);
-/** Joins the thread; a run under way ends first (at most its wall budget). No callback comes any
- * more. NULL is accepted. */
+/** Joins the thread; a run under way is cut short. No callback comes any more. NULL is accepted. */
 void osm_policy_stop(struct osm_policy *policy);
 /** The same without waiting: the thread is joined on the pool. Its memory goes then. */
 void osm_policy_discard(struct osm_policy *policy);

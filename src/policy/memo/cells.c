@@ -296,7 +296,11 @@ static void evaluate(struct osm_engine *e, struct osm_frame *f)
     f->serial = ++e->serial;
     f->reads.len = 0;
     e->rules_run++;
-    int rc = osm_lua_call(e, c->type == OSM_CELL_EMIT ? osm_emit_body : l_rule_body, c, &message,
+    int rc = OSM_ELUA;
+    if (osm_sandbox_is_stopping(e)) /* too short to look at the clock, most are */
+        e->abort = OSM_ABORT_STUCK;
+    else
+        rc = osm_lua_call(e, c->type == OSM_CELL_EMIT ? osm_emit_body : l_rule_body, c, &message,
                           module, &line);
     if (rc && !message && !e->abort)
         out_of_memory(e);

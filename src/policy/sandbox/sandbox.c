@@ -38,13 +38,23 @@ static void pay(struct osm_frame *f, uint64_t work)
         end_evaluation(f, OSM_ENDED_BUDGET);
 }
 
+static bool is_set(const atomic_bool *flag)
+{
+    return flag && atomic_load_explicit(flag, memory_order_relaxed);
+}
+
+bool osm_sandbox_is_stopping(const struct osm_engine *e)
+{
+    return is_set(e->stopping);
+}
+
 /* One evaluation is short: it is bounded by its budget. What takes long all the same (single
  * instructions on long texts) is an error of that rule, not the end of the run. */
 static void look_at_clock(struct osm_engine *e, struct osm_frame *f)
 {
     uint64_t now = e->now_ms();
-    bool canceled = e->canceled && atomic_load_explicit(e->canceled, memory_order_relaxed);
-    if (e->abort == OSM_ABORT_NONE && (canceled || now > e->deadline_ms))
+    bool is_over = is_set(e->canceled) || is_set(e->stopping) || now > e->deadline_ms;
+    if (e->abort == OSM_ABORT_NONE && is_over)
         e->abort = OSM_ABORT_STUCK;
     if (!f->since_ms)
         f->since_ms = now;

@@ -25,6 +25,9 @@ struct osm_frame *osm_frame_push(struct osm_engine *e, struct osm_cell *cell, bo
 /** Pops the top frame; its reads keep their memory. */
 void osm_frame_pop(struct osm_engine *e);
 
+/** Nobody waits any more for what is under way. */
+bool osm_sandbox_is_stopping(const struct osm_engine *e);
+
 /** One step of collecting what runs have left, where there is enough of it; true: there is more to
  * do. Only between runs. */
 bool osm_sandbox_collect(struct osm_engine *e);

@@ -1,10 +1,14 @@
 #include "policy/engine_util.h"
 #include "policy/host.h"
 
+#include <sched.h>
+#include <stdatomic.h>
+
 struct host {
     struct bench *bench;
     struct osm_loop *loop;
     struct osm_policy *policy;
+    uint64_t (*now_ms)(void); /* NULL: the system's */
     int done, loaded;
     char error[256];
 };
@@ -38,6 +42,7 @@ static void start(struct host *h, const char *text, size_t memory_max_bytes)
     struct osm_engine_config config = bench_config(h->bench->dir);
     struct osm_policy_callbacks callbacks = {h, on_loaded, on_done};
     config.memory_max_bytes = memory_max_bytes;
+    config.now_ms = h->now_ms;
     assert_int_equal(osm_policy_files_read(&config.files, config.policies_dirs, &err), 0);
     assert_int_equal(osm_policy_start(&h->policy, h->loop, &config, &callbacks, &err), 0);
     osm_policy_files_unref(config.files);
@@ -138,6 +143,42 @@ static void test_stopping_drops_what_is_under_way(void **state)
     assert_int_equal(h->done, 0);
 }
 
+static atomic_uint looks;
+
+static uint64_t count_looks(void)
+{
+    return 1000 + atomic_fetch_add(&looks, 1) / 1000000;
+}
+
+/* 64 objects that each use up what an evaluation may: many minutes with a sanitizer. */
+static void test_stopping_cuts_a_run_short(void **state)
+{
+    enum { OBJECTS = 64, OF_A_WHOLE_EVALUATION = 40000 };
+    struct host *h = *state;
+    h->now_ms = count_looks;
+    start(h,
+          "return { api = 1, kinds = { Service = { versions = { 'v1' }, accept = function(o)\n"
+          "  while true do end\n"
+          "end } } }",
+          0);
+    for (int i = 0; i < OBJECTS; i++) {
+        char another[256];
+        (void)snprintf(another, sizeof another,
+                       "apiVersion: v1\nkind: Service\nmetadata: {name: s%d, namespace: a}\n", i);
+        bench_put(h->bench, another);
+    }
+    unsigned before = atomic_load(&looks);
+    submit(h, service);
+    while (atomic_load(&looks) < before + 10)
+        (void)sched_yield();
+    osm_policy_stop(h->policy);
+    h->policy = NULL;
+    assert_true(atomic_load(&looks) - before < OBJECTS / 2 * OF_A_WHOLE_EVALUATION);
+    assert_int_equal(osm_loop_post(h->loop, (osm_task_fn *)osm_loop_stop, h->loop), 0);
+    assert_int_equal(osm_loop_run(h->loop), 0);
+    assert_int_equal(h->done, 0);
+}
+
 static void test_discarding_waits_for_nothing(void **state)
 {
     struct host *h = *state;
@@ -158,6 +199,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_run_that_loses_its_state_says_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stopping_drops_what_is_under_way, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stopping_cuts_a_run_short, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_discarding_waits_for_nothing, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, bench_no_leak);
