@@ -166,6 +166,8 @@ static void leave(struct kube *s, const char *ns)
 void osm__scope_namespace(struct kube *s, const char *name, const json_t *body)
 {
     const char *mesh = osm_json_str_at(body, "metadata", "labels", MONITORED_BY, NULL);
+    if (s->stopping) /* nobody is told any more, and everything goes */
+        return;
     if (mesh && !strcmp(mesh, s->mesh_name))
         join(s, name);
     else
