@@ -207,7 +207,8 @@ static void take(struct osm_feedback *f, const json_t *event)
     about->text = osm_strdup(text);
     (void)snprintf(about->version, sizeof about->version, "%s", slash ? slash + 1 : api);
     about->sent = true;
-    about->count = json_integer_value(json_object_get(event, "count"));
+    json_int_t count = json_integer_value(json_object_get(event, "count"));
+    about->count = count > 0 && count < INT32_MAX ? count : 0; /* else ours would be refused */
     about->first_s = osm_kube_time(osm_json_text(event, "firstTimestamp"));
     about->first_s = about->first_s > 0 ? about->first_s : osm_wall_s();
     about->told_ms = osm_now_ms();

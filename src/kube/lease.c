@@ -112,7 +112,8 @@ static void see(struct osm_lease *l, const json_t *object)
     l->version = number ? number : l->version;
     (void)snprintf(l->resource_version, sizeof l->resource_version, "%s", version);
     (void)snprintf(l->holder, sizeof l->holder, "%s", osm_json_text(spec, "holderIdentity"));
-    l->transitions = json_integer_value(json_object_get(spec, "leaseTransitions"));
+    json_int_t transitions = json_integer_value(json_object_get(spec, "leaseTransitions"));
+    l->transitions = transitions > 0 && transitions < INT32_MAX ? transitions : 0;
     l->others_ms = l->limits->duration_ms;
     if (seconds > 0 && (uint64_t)seconds > l->others_ms / 1000)
         l->others_ms = seconds < OTHERS_MAX_MS / 1000 ? (uint64_t)seconds * 1000 : OTHERS_MAX_MS;

@@ -150,6 +150,23 @@ static void test_lease_that_was_let_go_is_taken_at_once(void **state)
     json_decref(server.lease);
 }
 
+/* A server takes 32 bits of it: a number at their end must not keep everybody from leading. */
+static void test_number_at_its_end_begins_anew(void **state)
+{
+    (void)state;
+    struct server server = {0};
+    struct osm_lease a;
+    uint64_t now_ms = 1000;
+    osm_lease_init(&a, &osm_lease_defaults, "a");
+    server.lease = json_pack("{s:{s:s}, s:{s:i}}", "metadata", "resourceVersion", "0", "spec",
+                             "leaseTransitions", INT32_MAX);
+    until_leading(&a, &server, &now_ms);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(server.lease, "spec"),
+                                                        "leaseTransitions")),
+                     1);
+    json_decref(server.lease);
+}
+
 static void test_what_others_keep_in_the_lease_stays(void **state)
 {
     (void)state;
@@ -392,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_first_one_creates_the_lease_and_leads),
         cmocka_unit_test(test_leader_that_hears_nothing_ends_before_another_begins),
         cmocka_unit_test(test_lease_that_was_let_go_is_taken_at_once),
+        cmocka_unit_test(test_number_at_its_end_begins_anew),
         cmocka_unit_test(test_what_others_keep_in_the_lease_stays),
         cmocka_unit_test(test_lease_that_is_deleted_is_not_created_by_another_at_once),
         cmocka_unit_test(test_garbage_and_denial_are_no_lease),
