@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PAGE = 500 };
+enum { PAGE = 10 }; /* objects of a list: no more than 1.5 MiB each, which fits into one document */
 
 static const char NEEDS[] = "its role needs list and patch of the kinds of the mesh, and patch of "
                             "customresourcedefinitions/status";
