@@ -73,7 +73,7 @@ def crowd(kube: Kube, ns: str, services: int) -> float:
         addresses = [e for s in slices for e in s.get("endpoints") or [] if e["conditions"].get("ready")]
         return len(addresses) == 2 * services
 
-    until(ready, "all pods are ready, and in slices", 1800.0, poll=3.0)
+    until(ready, "all pods are ready, and in slices", 1800.0, poll=15.0)
     return time.monotonic() - begin
 
 
