@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 from cast import Cast, seed_of_run
-from kube_meshes import paper_shop
+from kube_meshes import paper_shop, shop
 from rig import World, isolate, net, o_clean
 from rig.kube import Kube
 from rig.kube_crds import mesh_kinds
+from rig.kube_fake import FakeKube
 from rig.kubelet import Kubelet
 from rig.objects import HTTP_8080
 from rig.world_kube import KubeWorld
@@ -184,6 +185,15 @@ def kubelet(kube: Kube) -> Kubelet:
     """Its scheduler and kubelet: all pods are of paper."""
     assert kube.kubelet
     return kube.kubelet
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeKube]:
+    """A fake API server with the shop in blue."""
+    with FakeKube(tmp_path) as server:
+        for obj in shop("blue"):
+            server.put(obj)
+        yield server
 
 
 @pytest.fixture(scope="module")

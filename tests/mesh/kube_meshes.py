@@ -15,6 +15,7 @@ import yaml
 from rig import until
 from rig.daemon import Daemon
 from rig.kube import Kube
+from rig.kube_fake import FakeKube
 from rig.kubelet import Kubelet
 from rig.objects import HTTP_8080, grant_all
 from rig.world import free_port
@@ -155,3 +156,8 @@ def running(folder: Path, kubeconfig: Path | None, ns: str, **how: object) -> It
 
 def revoke(kube: Kube, ns: str) -> None:
     kube.api.delete(*TARGET, ns, "to-shop")
+
+
+def revoke_in(fake: FakeKube) -> None:
+    """The same in a fake server."""
+    fake.delete("TrafficTarget", "blue", "to-shop")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,8 @@ from kube_meshes import (
     kube_daemon,
     namespace,
     revoke,
+    revoke_in,
     running,
-    shop,
     source,
     until_state,
 )
@@ -30,19 +29,6 @@ from rig.objects import grant_all
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 HOUR = 3600
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeKube]:
-    """A server with the shop."""
-    with FakeKube(tmp_path) as server:
-        for obj in shop("blue"):
-            server.put(obj)
-        yield server
-
-
-def revoke_in(fake: FakeKube) -> None:
-    fake.delete("TrafficTarget", "blue", "to-shop")
 
 
 def expired(certificate: Path) -> bool:

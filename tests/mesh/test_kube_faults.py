@@ -18,6 +18,7 @@ from kube_meshes import (
     metric,
     namespace,
     pod,
+    revoke_in,
     service,
     shop,
     source,
@@ -26,15 +27,6 @@ from kube_meshes import (
 from rig import CommandError, until
 from rig.daemon import ROOT, Daemon
 from rig.kube_fake import KINDS, FakeKube, Request
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeKube]:
-    """A server with the shop in blue."""
-    with FakeKube(tmp_path) as server:
-        for obj in shop("blue"):
-            server.put(obj)
-        yield server
 
 
 @pytest.fixture
@@ -50,17 +42,13 @@ def daemon(fake: FakeKube, tmp_path: Path) -> Iterator[Daemon]:
         one.stop()
 
 
-def revoke(fake: FakeKube) -> None:
-    fake.delete("TrafficTarget", "blue", "to-shop")
-
-
 def test_kube_watch_that_ends_is_resumed_without_a_list_A_K8S_02(fake: FakeKube, daemon: Daemon) -> None:
     """The server ends all watches; a change made then is seen, and nothing is listed again."""
     lists = {each[3]: fake.count("list", each[3]) for each in KINDS}
     watches = fake.count("watch", "pods")
     fake.end_watches()
     until(lambda: fake.count("watch", "pods") > watches, "the watch is back")
-    revoke(fake)
+    revoke_in(fake)
     until(lambda: not granted(daemon, "blue"), "the revocation has come")
     assert lists == {each[3]: fake.count("list", each[3]) for each in KINDS}
 
@@ -181,7 +169,7 @@ def test_kube_server_in_trouble_is_given_time_A_K8S_09(fake: FakeKube, daemon: D
     assert source(daemon)["state"] == "degraded"
     until(lambda: kind(daemon, "TrafficTarget")["state"] == "watched", "it goes on")
     assert refused[1] - refused[0] >= 1.0
-    revoke(fake)
+    revoke_in(fake)
     until(lambda: not granted(daemon, "blue"), "the revocation has come")
 
 
@@ -199,7 +187,7 @@ def test_kube_wait_goes_on_while_the_server_says_to_come_again_A_K8S_09(fake: Fa
     fake.hook = hook
     fake.end_watches()
     until(lambda: kind(daemon, "TrafficTarget")["state"] == "failing", "the refusal is told")
-    revoke(fake)
+    revoke_in(fake)
     daemon.applied()
     assert len(refused) == 3
     assert not granted(daemon, "blue")
@@ -289,7 +277,7 @@ def test_kube_compressed_lists_and_single_bytes_are_read_A_K8S_10(fake: FakeKube
     try:
         one.applied()
         assert granted(one, "blue")
-        revoke(fake)
+        revoke_in(fake)
         until(lambda: not granted(one, "blue"), "the revocation has come")
         one.applied()
     finally:
@@ -343,7 +331,7 @@ def test_kube_namespace_of_5000_pods_that_goes_at_once(fake: FakeKube, daemon: D
     assert len(pages) >= 11
     for n in range(5000):
         fake.delete("Pod", "blue", f"crowd-{n}")
-    revoke(fake)
+    revoke_in(fake)
     daemon.applied()
     assert not granted(daemon, "blue")
     assert kind(daemon, "Pod")["objects"] == 2
