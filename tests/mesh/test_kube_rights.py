@@ -15,13 +15,14 @@ from worlds import tracked
 pytestmark = pytest.mark.kube
 
 
-ROLES = ("controller",)
+ROLES = ("controller", "roots")
 
 
 def a_day(kube: Kube) -> set[kube_rbac.Right]:
     """Of a mesh: its start, changes, a wait. The rights that it has used; none was missing."""
     assert kube.kubelet
-    with tracked(KubeWorld(kube, kube.kubelet, real=False)) as world:
+    flags = ["--ca-bundle-secret-name=osm-ca-bundle"]
+    with tracked(KubeWorld(kube, kube.kubelet, real=False, rights=ROLES, flags=flags)) as world:
         world.wait()
         unread = [k for k in world.daemon.status()["source"]["kinds"] if k["state"] != "watched"]
         assert unread == []
