@@ -1,4 +1,4 @@
-#include "policy/files.h"
+#include "policy/files_priv.h"
 
 #include "base/buf.h"
 #include "base/mem.h"
@@ -244,19 +244,6 @@ static int check_sizes(const struct osm_policy_files *files, struct osm_err *err
     return 0;
 }
 
-/* Of what counts: where a file lies, and what lies below it, does not. */
-static void make_digest(struct osm_policy_files *files)
-{
-    struct osm_hash digest = osm_hash_bytes("", 0);
-    for (size_t i = 0; i < files->len; i++) {
-        const struct osm_policy_file *f = &files->list[i];
-        struct osm_hash parts[3] = {digest, osm_hash_bytes(f->path, strlen(f->path)),
-                                    osm_hash_bytes(f->text ? f->text : "", f->len)};
-        digest = osm_hash_bytes(parts, sizeof parts);
-    }
-    (void)osm_hash_hex(digest, files->digest);
-}
-
 static int copy_dirs(struct osm_policy_files *files, const char *const *dirs, size_t n)
 {
     files->dirs = osm_alloc_array(n + 1, sizeof *files->dirs);
@@ -287,11 +274,12 @@ int osm_policy_files_read(struct osm_policy_files **out, const char *const *dirs
         rc = read_file(files, &files->list[i], err);
     if (!rc)
         rc = check_sizes(files, err);
+    if (!rc && osm__policy_files_digest(files))
+        rc = out_of_memory(err);
     if (rc) {
         osm_policy_files_unref(files);
         return rc;
     }
-    make_digest(files);
     *out = files;
     return 0;
 }
@@ -388,9 +376,10 @@ int osm_policy_files_from_json(struct osm_policy_files **out, const json_t *json
                                 : osm_fail(err, rc, "is not what was stored here");
     }
     rc = check_sizes(files, err);
-    make_digest(files);
+    if (!rc && osm__policy_files_digest(files))
+        rc = out_of_memory(err);
     if (!rc && strcmp(files->digest, digest) != 0)
-        rc = osm_fail(err, OSM_EINVAL, "its files do not have the digest %.32s", digest);
+        rc = osm_fail(err, OSM_EINVAL, "its files do not have the digest %.64s", digest);
     if (rc) {
         osm_policy_files_unref(files);
         return rc;

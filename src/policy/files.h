@@ -8,8 +8,7 @@
  * its versions in such folders and links to them), and so are an author's tests: *_spec.lua, and
  * folders called spec.
  *
- * A digest (XXH3, 128 bits) tells bundles apart, and nothing rests on its being hard to meet on
- * purpose: who can write a file that meets a quarantined one's digest can write any other file. */
+ * A digest (SHA-256) tells bundles apart. */
 #pragma once
 
 #include "base/err.h"
@@ -29,11 +28,11 @@ struct osm_policy_file {
     char below_hash[OSM_HASH_HEX_SIZE]; /* of its content */
 };
 
-enum { OSM_POLICY_FILE_MAX_BYTES = 256 * 1024 };
+enum { OSM_POLICY_FILE_MAX_BYTES = 256 * 1024, OSM_POLICY_DIGEST_SIZE = 65 };
 
 struct osm_policy_files {
-    char digest[OSM_HASH_HEX_SIZE]; /* of all paths and contents */
-    struct osm_policy_file *list;   /* sorted by path */
+    char digest[OSM_POLICY_DIGEST_SIZE]; /* of all paths and contents; hex */
+    struct osm_policy_file *list;        /* sorted by path */
     size_t len;
     char **dirs; /* NULL-terminated; by layer */
 };

@@ -16,7 +16,7 @@ struct osm__blame {
     struct osm_reload *reload;      /* loop thread; NULL: it has been stopped */
     struct osm_generation *refused; /* ended once it has answered */
     uint64_t id;
-    char digest[OSM_HASH_HEX_SIZE];
+    char digest[OSM_POLICY_DIGEST_SIZE];
     char *reason, *resource;
     enum osm_xds_type type;
     json_t *said, *before; /* items; NULL: nothing */

@@ -211,7 +211,7 @@ void osm__reload_on_files(void *ud, struct osm_policy_files *files, const char *
                                json_string_value(json_array_get(r->held, 0)));
     } else if (locked && !force) {
         osm__reload_drop_candidate(r, "the directories hold quarantined policies");
-        osm__record_problem(r, osm_strf("%.32s is quarantined: %s", digest, locked));
+        osm__record_problem(r, osm_strf("%s is quarantined: %s", digest, locked));
         osm__record_refused(r, digest, "quarantined", locked);
         osm__record_answer(r, NULL, digest, "quarantined", locked);
     } else if (!force && !strcmp(digest, r->rejected) &&

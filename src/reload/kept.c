@@ -87,7 +87,7 @@ static int write_json(const char *dir, const char *name, const json_t *json, str
     return rc;
 }
 
-int osm_kept_bundle(struct osm_policy_files **out, char instead_of[OSM_HASH_HEX_SIZE],
+int osm_kept_bundle(struct osm_policy_files **out, char instead_of[OSM_POLICY_DIGEST_SIZE],
                     const char *dir, struct osm_err *err)
 {
     json_t *json = NULL;
@@ -99,7 +99,7 @@ int osm_kept_bundle(struct osm_policy_files **out, char instead_of[OSM_HASH_HEX_
         rc = osm_policy_files_from_json(out, json, err);
         if (rc)
             osm_err_prepend(err, "%s/%s: ", dir, bundle_name);
-        else if (strlen(digest) < OSM_HASH_HEX_SIZE)
+        else if (strlen(digest) < OSM_POLICY_DIGEST_SIZE)
             memcpy(instead_of, digest, strlen(digest) + 1);
     }
     json_decref(json);

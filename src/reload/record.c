@@ -136,7 +136,7 @@ void osm__record_pardon(struct osm_reload *r, const char *digest)
 void osm__record_rolled_back(struct osm_reload *r, const char *digest, const char *reason)
 {
     osm__record_problem(r,
-                        osm_strf("%.32s was rolled back and is quarantined: %s", digest, reason));
+                        osm_strf("%s was rolled back and is quarantined: %s", digest, reason));
 }
 
 void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, const char *reason)
@@ -158,7 +158,7 @@ void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, 
 struct osm__storing {
     struct osm_reload *reload; /* loop thread; NULL: it has been closed */
     struct osm_policy_files *files;
-    char instead_of[OSM_HASH_HEX_SIZE];
+    char instead_of[OSM_POLICY_DIGEST_SIZE];
     json_t *quarantine;
     char *dir;
     int rc;

@@ -41,12 +41,12 @@ struct osm_reload {
     bool was_compared, forced; /* it has passed the guards, or they do not count */
     bool recalled;             /* it is not of the directories, but stored or in force before */
     bool by_command;           /* it is of other directories */
-    struct osm_reload_canary trial;   /* whom it is to serve first; `label` is owned */
-    bool force_next;                  /* what is being read was asked for by force */
-    json_t *held;                     /* why it waits for `activate`; NULL: it does not */
-    struct osm__comparing *comparing; /* on the pool; NULL: none */
-    char rejected[OSM_HASH_HEX_SIZE]; /* digest, "" none */
-    uint64_t rejected_at;             /* revision of the store; 0: whatever the objects are */
+    struct osm_reload_canary trial;        /* whom it is to serve first; `label` is owned */
+    bool force_next;                       /* what is being read was asked for by force */
+    json_t *held;                          /* why it waits for `activate`; NULL: it does not */
+    struct osm__comparing *comparing;      /* on the pool; NULL: none */
+    char rejected[OSM_POLICY_DIGEST_SIZE]; /* digest, "" none */
+    uint64_t rejected_at;                  /* revision of the store; 0: whatever the objects are */
     struct osm_timer *retry;
     bool retry_due;
 
@@ -58,7 +58,7 @@ struct osm_reload {
     bool soaked;              /* it has served some, and nothing spoke against it */
 
     /* apply.c */
-    char in_dirs[OSM_HASH_HEX_SIZE]; /* digest of what the directories held when last read */
+    char in_dirs[OSM_POLICY_DIGEST_SIZE]; /* digest of what the directories held when last read */
     bool applied;                   /* what is active is not of the directories: they must change */
     bool applied_before;            /* of the generation before it */
     bool look_asked;                /* the reading under way was asked for */

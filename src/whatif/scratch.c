@@ -7,7 +7,7 @@ enum { BUDGET_MS = 10 * 1000, READY_MS = 1000, KEEP_MS = 60 * 1000 };
 /* An engine on its thread. */
 struct room {
     struct osm_policy *policy;
-    char digest[OSM_HASH_HEX_SIZE]; /* of its policies */
+    char digest[OSM_POLICY_DIGEST_SIZE]; /* of its policies */
     char *roots_pem;
     atomic_bool canceled; /* read by the engine's thread */
     void *kept;

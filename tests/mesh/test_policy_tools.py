@@ -96,7 +96,7 @@ def test_check_of_the_shipped_policies_is_fine_and_says_how_many_there_are() -> 
     done = osm("check", SHIPPED)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = r"(\d+) modules, (\d+) kinds, (\d+) indexes, (\d+) rules, (\d+) emitters"
-    match = re.fullmatch(f"fine: {counts}, 0 objects, 0 proxies, digest ([0-9a-f]{{32}})\n", done.stdout)
+    match = re.fullmatch(f"fine: {counts}, 0 objects, 0 proxies, digest ([0-9a-f]{{64}})\n", done.stdout)
     assert match
     told = json.loads(osm("check", SHIPPED, "-o", "json").stdout)
     names = ("modules", "kinds", "indexes", "rules", "emitters", "digest")

@@ -159,7 +159,7 @@ static void test_an_empty_folder_is_no_bundle(void **state)
 static void test_the_digest_follows_the_text(void **state)
 {
     struct bench *b = *state;
-    char before[64];
+    char before[OSM_POLICY_DIGEST_SIZE];
     bench_load_text(b, "return { api = 1 }");
     bench_run(b);
     (void)snprintf(before, sizeof before, "%s",

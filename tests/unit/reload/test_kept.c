@@ -79,7 +79,7 @@ static void test_a_bundle_comes_back_as_it_was(void **state)
 {
     (void)state;
     struct osm_policy_files *files = read_dirs(), *back = NULL;
-    char instead_of[OSM_HASH_HEX_SIZE];
+    char instead_of[OSM_POLICY_DIGEST_SIZE];
     struct osm_err err = {0};
     assert_int_equal(osm_kept_bundle(&back, instead_of, at("kept"), &err), 0);
     assert_null(back);
@@ -110,7 +110,7 @@ static void test_a_damaged_bundle_is_none(void **state)
 {
     (void)state;
     struct osm_policy_files *files = read_dirs(), *back = NULL;
-    char instead_of[OSM_HASH_HEX_SIZE];
+    char instead_of[OSM_POLICY_DIGEST_SIZE];
     struct osm_err err = {0};
     struct osm_buf text = OSM_BUF_INIT(65536);
     assert_int_equal(osm_kept_write_bundle(at("kept"), files, "0123", &err), 0);
@@ -137,7 +137,7 @@ static void test_what_is_no_file_of_ours_is_not_used(void **state)
 {
     (void)state;
     struct osm_policy_files *files = read_dirs(), *back = NULL;
-    char instead_of[OSM_HASH_HEX_SIZE];
+    char instead_of[OSM_POLICY_DIGEST_SIZE];
     struct osm_err err = {0};
     assert_int_equal(osm_kept_write_bundle(at("kept"), files, "0123", &err), 0);
     for (int i = 0; i < 3; i++) {
