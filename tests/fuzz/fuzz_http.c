@@ -60,10 +60,10 @@ static void later(void *ud, struct osm_http_request *request)
 }
 
 static const struct osm_http_route routes[] = {
-    {"/a", at_once, NULL},
-    {"/b", streamed, NULL},
-    {"/c", later, NULL},
-    {NULL, NULL, NULL},
+    {"/a", at_once, NULL, 0},
+    {"/b", streamed, NULL, 0},
+    {"/c", later, NULL, 0},
+    {NULL, NULL, NULL, 0},
 };
 
 static void turn(int times)
@@ -74,7 +74,7 @@ static void turn(int times)
 
 static void start(void)
 {
-    const struct osm_http_listen config = {"127.0.0.1:0", "--x", false, routes, NULL, {0}};
+    const struct osm_http_listen config = {"127.0.0.1:0", "--x", false, routes, NULL, {0}, NULL, NULL};
     OSM_REQUIRE(!osm_loop_new(&server.loop, NULL) &&
                 !osm_http_new(&server.http, server.loop, NULL));
     OSM_REQUIRE(!osm_http_listen(&server.listener, server.http, &config, NULL));

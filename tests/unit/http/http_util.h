@@ -107,15 +107,16 @@ static inline void broken(void *ud, struct osm_http_request *request)
 }
 
 static const struct osm_http_route routes[] = {
-    {"/hello", hello, NULL}, {"/keep", keep, NULL},     {"/echo", echo, NULL},
-    {"/big", big, NULL},     {"/stream", stream, NULL}, {"/broken", broken, NULL},
-    {NULL, NULL, NULL},
+    {"/hello", hello, NULL, 0}, {"/keep", keep, NULL, 0},     {"/echo", echo, NULL, 0},
+    {"/big", big, NULL, 0},     {"/stream", stream, NULL, 0}, {"/broken", broken, NULL, 0},
+    {NULL, NULL, NULL, 0},
 };
 
 static inline void listen_on(struct fixture *f, bool loopback_only, struct osm_http_limits limits)
 {
     struct osm_err err = {0};
-    const struct osm_http_listen config = {"127.0.0.1:0", "--x", loopback_only, routes, f, limits};
+    const struct osm_http_listen config = {"127.0.0.1:0", "--x", loopback_only, routes, f,
+                                           limits,        NULL,  NULL};
     osm_http_close(f->listener);
     f->listener = NULL;
     assert_int_equal(osm_http_listen(&f->listener, f->http, &config, &err), 0);

@@ -42,26 +42,28 @@ static void test_other_methods_and_bodies_are_refused(void **state)
     struct fixture *f = *state;
     static const struct {
         const char *text;
-        int status; /* 0: no answer */
+        int status;
+        bool goes_on; /* the connection: nobody can take what follows for something else */
     } cases[] = {
-        {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 405},
-        {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 405},
-        {"POST /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405},
-        {"PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 405},
-        {"PATCH /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405},
-        {"DELETE /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405},
-        {"OPTIONS /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405},
-        {"GET /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 413},
-        {"GET /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 413},
-        {"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-         501},
+        {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 405, false},
+        {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 405, true},
+        {"POST /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
+        {"PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 405, false},
+        {"PATCH /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
+        {"DELETE /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
+        {"OPTIONS /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
+        {"GET /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 413, false},
+        {"GET /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 413,
+         false},
+        {"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 501,
+         false},
         {"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
          "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
-         501},
-        {"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 0},
-        {"TRACE /hello HTTP/1.1\r\nHost: a\r\n\r\n", 403},
-        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 403},
-        {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 403},
+         501, false},
+        {"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 400, false},
+        {"TRACE /hello HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, false},
+        {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int fd = client(f);
@@ -70,14 +72,18 @@ static void test_other_methods_and_bodies_are_refused(void **state)
         assert_int_equal(a.status, cases[i].status);
         if (a.status == 405)
             assert_non_null(strstr(a.head, "\r\nAllow: GET, HEAD\r\n"));
-        if (a.status)
+        if (cases[i].goes_on) {
+            say(f, fd, GET("/hello"));
+            expect(f, fd, 200, "hello\n");
+        } else {
             expect_end(f, fd);
+        }
         free(a.body);
         close(fd);
     }
 }
 
-/* Behind another request, in one piece with it: the library would go round for ever. */
+/* Behind another request, in one piece with it. */
 static void test_a_body_behind_a_request(void **state)
 {
     struct fixture *f = *state;
@@ -89,8 +95,7 @@ static void test_a_body_behind_a_request(void **state)
     close(fd);
 }
 
-/* On a connection that has been kept alive, too: there the library offers an upgrade that it has
- * refused itself, with a pointer to what it has let go. */
+/* On a connection that has been kept alive, too. */
 static void test_an_upgrade_on_a_used_connection_ends_it(void **state)
 {
     struct fixture *f = *state;
@@ -109,7 +114,7 @@ static void test_an_upgrade_on_a_used_connection_ends_it(void **state)
         while (n < sizeof all - 1 && read_byte(f, fd, &all[n]))
             n++;
         all[n] = '\0';
-        assert_non_null(strstr(all, i < 2 ? "HTTP/1.1 501" : "HTTP/1.1 403"));
+        assert_non_null(strstr(all, "HTTP/1.1 501"));
         close(fd);
     }
 }
