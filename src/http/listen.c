@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +202,7 @@ void osm__http_sweep(void *ud)
 
 static void take(struct osm_http_listener *l, int fd)
 {
+    int yes = 1;
     if (l->conns_len >= l->limits.connections) {
         struct osm__http_conn *idle = most_idle(l);
         if (!idle) {
@@ -211,6 +213,7 @@ static void take(struct osm_http_listener *l, int fd)
         }
         osm__http_cut(idle);
     }
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     osm__http_adopt(l, fd, l->tls);
 }
 
