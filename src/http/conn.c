@@ -39,10 +39,13 @@ static void on_turn(uv_poll_t *poll, int status, int events);
 
 static void watch(struct osm__http_conn *conn)
 {
-    int events = conn->ended ? 0 : events_of(conn);
+    int events = conn->ended ? conn->events : events_of(conn);
+    if (events == conn->events)
+        return;
+    conn->events = events;
     if (events)
         (void)uv_poll_start(&conn->poll, events, on_turn);
-    else if (!conn->ended)
+    else
         (void)uv_poll_stop(&conn->poll);
 }
 

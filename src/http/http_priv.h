@@ -110,6 +110,7 @@ struct osm__http_conn {
     bool eager; /* something may be there to go on with that the socket does not tell */
     struct osm__http_wire wire;
     uv_poll_t poll;
+    int events;                       /* that it watches for */
     struct lws *wsi;                  /* the parser; NULL: none now */
     int feed;                         /* to it */
     struct osm_http_request *request; /* NULL: the next one is awaited */

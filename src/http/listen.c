@@ -165,12 +165,14 @@ static bool is_late(const struct osm__http_conn *conn, uint64_t now_ms)
                now_ms - r->started_ms >= limits->idle_ms;
     case OSM__HTTP_LINGER:
         return now_ms - conn->moved_ms >= LINGERS_MS || now_ms - conn->since_ms >= LINGERS_MAX_MS;
-    default:
+    case OSM__HTTP_PARSER:
+    case OSM__HTTP_READY:
+        return now_ms - r->started_ms >= limits->idle_ms;
+    case OSM__HTTP_ANSWER:
         break;
     }
-    return r && r->status &&
-           (now_ms - conn->since_ms >= limits->stalled_ms ||
-            now_ms - r->answered_ms >= limits->answer_ms);
+    return r->status && (now_ms - conn->since_ms >= limits->stalled_ms ||
+                         now_ms - r->answered_ms >= limits->answer_ms);
 }
 
 static void start_polling(struct osm_http_listener *l);

@@ -366,6 +366,25 @@ static void test_the_peer_of_a_kept_request_leaves(void **state)
     osm_http_reply_text(f->kept, 200, "to nobody");
 }
 
+/* In the middle of an answer: what is written to it then harms nobody. */
+static void test_the_peer_leaves_within_its_answer(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = 1; i <= 5; i++) {
+        struct peer peer = tls_client(f);
+        char some[20000];
+        int end;
+        tls_say(f, &peer, GET("/stream"), strlen(GET("/stream")));
+        (void)tls_hear(f, &peer, some, sizeof some, &end);
+        if (i % 2)
+            (void)SSL_shutdown(peer.ssl);
+        tls_close(&peer);
+        for (uint64_t until = osm_now_ms() + 5000; f->ended < i && osm_now_ms() < until;)
+            turn(f);
+        assert_int_equal(f->ended, i);
+    }
+}
+
 static void test_no_memory_ends_one_connection(void **state)
 {
     struct fixture *f = *state;
@@ -441,6 +460,7 @@ int main(void)
         TEST(test_a_bad_certificate_changes_nothing),
         TEST(test_a_certificate_changes_under_load),
         TEST(test_the_peer_of_a_kept_request_leaves),
+        TEST(test_the_peer_leaves_within_its_answer),
         TEST(test_no_memory_ends_one_connection),
         TEST(test_curl_posts_a_large_body),
     };
