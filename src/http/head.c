@@ -112,6 +112,14 @@ static int read_expectation(struct osm__http_head *head, const char *value, size
     return value_is(value, len, "100-continue") ? 0 : 417;
 }
 
+static int pass(struct osm__http_head *head, const char *value, size_t len)
+{
+    (void)head;
+    (void)value;
+    (void)len;
+    return 0;
+}
+
 static int read_host(struct osm__http_head *head, const char *value, size_t len)
 {
     bool again = head->has_host;
@@ -132,10 +140,13 @@ static int refuse_upgrade(struct osm__http_head *head, const char *value, size_t
 static const struct known {
     const char *name;
     int (*read)(struct osm__http_head *head, const char *value, size_t len);
-    bool of_body; /* not for the parser, which would look for a body itself */
+    bool shown; /* to the parser */
 } KNOWN[] = {
-    {"content-length", read_length, true}, {"transfer-encoding", read_coding, true},
-    {"expect", read_expectation, true},    {"host", read_host, false},
+    {"content-length", read_length, false},
+    {"transfer-encoding", read_coding, false},
+    {"expect", read_expectation, false},
+    {"host", read_host, true},
+    {"connection", pass, true},
     {"upgrade", refuse_upgrade, false},
 };
 
@@ -197,7 +208,7 @@ size_t osm__http_head_show(const struct osm__http_head *head, const char *text,
     while (at < head->len) {
         size_t line = line_len(text + at) + 2;
         const struct known *known = find_known(text + at, token_len(text + at, line));
-        if (!known || !known->of_body) {
+        if (line == 2 || (known && known->shown)) {
             memcpy(shown + n, text + at, line);
             n += line;
         }

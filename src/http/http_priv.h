@@ -36,7 +36,7 @@ struct osm__http_head {
 /** Of the bytes that have come: 0 the head is not whole yet; 200 it is; otherwise the status that
  * refuses it. */
 int osm__http_head_read(struct osm__http_head *head, const char *text, size_t len);
-/** The head without what says that a body comes, and as a GET: its length. */
+/** The head as a GET, with those headers alone that the parser is asked for: its length. */
 size_t osm__http_head_show(const struct osm__http_head *head, const char *text,
                            char shown[OSM__HTTP_SHOWN_MAX]);
 /** Ends each value with a NUL, for osm__http_head_find. */

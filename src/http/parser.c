@@ -8,6 +8,8 @@
  *     for ever, and of chunks it knows nothing: no body is ever let near it;
  *   - of a POST it awaits a body itself, and methods that it does not know it answers: it is shown
  *     a GET each time;
+ *   - behind some headers that it does not know ("st: a") it does not see the end: it is shown none
+ *     but those that it is asked for;
  *   - while a request is being answered it neither reads nor lets be what comes: nothing comes;
  *   - it limits every request to some seconds after its head: that is taken away, the limits are
  *     our own;

@@ -95,6 +95,24 @@ static void test_a_body_behind_a_request(void **state)
     close(fd);
 }
 
+/* Behind some of them libwebsockets, which parses, does not see the end of the head. */
+static void test_headers_that_nobody_knows(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const headers[] = {"st: a",        "s: a",  "Traceparent: 00-ab-cd-01",
+                                          "Contenttype:", "a:b",   "If-None-Match: *",
+                                          "X-A: a\xff",   "~: ~~", "Sec-WebSocket-Key: a"};
+    int fd = client(f);
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        char text[128];
+        (void)snprintf(text, sizeof text, "GET /hello HTTP/1.1\r\n%s\r\nHost: a\r\n%s\r\n\r\n",
+                       headers[i], headers[i]);
+        say(f, fd, text);
+        expect(f, fd, 200, "hello\n");
+    }
+    close(fd);
+}
+
 /* On a connection that has been kept alive, too. */
 static void test_an_upgrade_on_a_used_connection_ends_it(void **state)
 {
@@ -278,6 +296,7 @@ int main(void)
         TEST(test_head_has_no_body),
         TEST(test_other_methods_and_bodies_are_refused),
         TEST(test_a_body_behind_a_request),
+        TEST(test_headers_that_nobody_knows),
         TEST(test_an_upgrade_on_a_used_connection_ends_it),
         TEST(test_requests_may_be_split_anywhere),
         TEST(test_pipelined_requests_are_answered_in_order),
