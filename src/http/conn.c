@@ -29,8 +29,8 @@ static int events_of(const struct osm__http_conn *conn)
         return UV_READABLE | UV_WRITABLE;
     case OSM__HTTP_ANSWER:
         return conn->request->status ? UV_WRITABLE : 0;
-    case OSM__HTTP_PARSER:
-        break;
+    case OSM__HTTP_PARSER: /* for the turn or two until it has read it */
+        return UV_WRITABLE;
     }
     return 0;
 }
@@ -76,7 +76,6 @@ void osm__http_cut(struct osm__http_conn *conn)
 /* Whoever is told that a body is not wanted may be sending it still. */
 static void linger(struct osm__http_conn *conn)
 {
-    osm__http_parse_stop(conn);
     osm__http_wire_shut(&conn->wire);
     conn->stage = OSM__HTTP_LINGER;
     conn->since_ms = conn->moved_ms = osm_now_ms();
@@ -96,6 +95,7 @@ void osm__http_wake(struct osm__http_conn *conn)
 static void finish(struct osm__http_conn *conn)
 {
     bool was_last = conn->request->close, whole = conn->request->whole;
+    osm__http_parse_stop(conn);
     osm__http_end(conn->request);
     conn->since_ms = osm_now_ms();
     if (was_last && !whole) {
@@ -103,7 +103,6 @@ static void finish(struct osm__http_conn *conn)
     } else if (was_last) {
         end(conn, false);
     } else {
-        osm__http_parse_end(conn);
         conn->stage = OSM__HTTP_HEAD;
         conn->eager = conn->in_len || osm__http_wire_holds(&conn->wire);
     }
@@ -186,6 +185,7 @@ static void begin_body(struct osm__http_conn *conn)
 
 static void go_on(struct osm__http_conn *conn)
 {
+    osm__http_parse_stop(conn);
     if (conn->request->has_body)
         begin_body(conn);
     else
@@ -246,6 +246,16 @@ static void take_head(struct osm__http_conn *conn)
         osm__http_cut(conn);
 }
 
+/* It has read all, and says nothing: to it the head goes on. */
+static void look_after_parser(struct osm__http_conn *conn)
+{
+    if (osm__http_parse_waits(conn))
+        return;
+    osm__http_parse_stop(conn);
+    conn->request->has_body = true;
+    osm__http_refuse(conn->request, 400, "the request cannot be taken");
+}
+
 /* --- reading --- */
 
 static bool reads(const struct osm__http_conn *conn)
@@ -291,6 +301,8 @@ static void on_turn(uv_poll_t *poll, int status, int events)
         osm__http_cut(conn);
     else if (reads(conn))
         read_on(conn);
+    else if (conn->stage == OSM__HTTP_PARSER)
+        look_after_parser(conn);
     else if (conn->stage == OSM__HTTP_READY)
         go_on(conn);
     else if (conn->stage == OSM__HTTP_ANSWER && conn->request->status)

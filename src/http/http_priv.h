@@ -169,11 +169,12 @@ void osm__http_parsed(struct osm__http_conn *conn);
 
 /* --- parser.c --- */
 OSM_MUST_USE int osm__http_run(struct osm_http *http, struct osm_err *err);
-/** Shows it a head; osm__http_parsed comes later, or an answer with 400. Errors: OSM_EIO. */
+/** Shows a head to a new one; osm__http_parsed comes later, or an answer with 400. Errors: OSM_EIO.
+ */
 OSM_MUST_USE int osm__http_parse(struct osm__http_conn *conn, const char *shown, size_t len);
-/** The head has been dealt with: the next one may be shown. */
-void osm__http_parse_end(struct osm__http_conn *conn);
-/** Lets go of the parser. Not within a call from it. */
+/** Whether it has not read all of what it was shown. */
+bool osm__http_parse_waits(const struct osm__http_conn *conn);
+/** Lets go of the parser, where there is one. Not within a call from it. */
 void osm__http_parse_stop(struct osm__http_conn *conn);
 
 /* --- listen.c --- */

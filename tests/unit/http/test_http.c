@@ -95,6 +95,25 @@ static void test_a_body_behind_a_request(void **state)
     close(fd);
 }
 
+/* libwebsockets, which parses, takes escapes for what they are on a new connection alone. */
+static void test_a_request_leaves_nothing_for_the_next(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const before[] = {"/hello", "/echo?a=1&b=2", "/z?x=1&yb=?x=1&yp", "/z%41?"};
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        int fd = client(f);
+        char text[128];
+        (void)snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", before[i]);
+        for (int n = 0; n < 3; n++) {
+            say(f, fd, text);
+            expect(f, fd, i < 2 ? 200 : 404, NULL);
+            say(f, fd, "GET /echo?b=1&a=%0a HTTP/1.1\r\n\r\n");
+            expect(f, fd, 200, "{\n  \"a\": \"\\n\",\n  \"b\": \"1\"\n}\n");
+        }
+        close(fd);
+    }
+}
+
 /* Behind some of them libwebsockets, which parses, does not see the end of the head. */
 static void test_headers_that_nobody_knows(void **state)
 {
@@ -296,6 +315,7 @@ int main(void)
         TEST(test_head_has_no_body),
         TEST(test_other_methods_and_bodies_are_refused),
         TEST(test_a_body_behind_a_request),
+        TEST(test_a_request_leaves_nothing_for_the_next),
         TEST(test_headers_that_nobody_knows),
         TEST(test_an_upgrade_on_a_used_connection_ends_it),
         TEST(test_requests_may_be_split_anywhere),
