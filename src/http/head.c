@@ -59,6 +59,28 @@ static int read_version(struct osm__http_head *head, const char *text, size_t le
     return 0;
 }
 
+static int hex_of(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* A control character behind an escape would end a line to the parser, and hide the Host. */
+static bool escapes_control(const char *target, size_t len)
+{
+    for (size_t i = 0; i + 2 < len; i++) {
+        if (target[i] != '%')
+            continue;
+        int high = hex_of(target[i + 1]), low = hex_of(target[i + 2]);
+        if (high == 0 || high == 1 || (high == 7 && low == 15))
+            return true;
+    }
+    return false;
+}
+
 /* "GET /path?query HTTP/1.1" */
 static int read_request_line(struct osm__http_head *head, const char *line, size_t len)
 {
@@ -72,7 +94,7 @@ static int read_request_line(struct osm__http_head *head, const char *line, size
     int status = read_version(head, line + end + 1, len - end - 1);
     if (status)
         return status;
-    if (line[target] != '/')
+    if (line[target] != '/' || escapes_control(line + target, end - target))
         return 400;
     head->method = method_of(line, method);
     head->target = target;
@@ -253,15 +275,6 @@ void osm__http_framing_init(struct osm__http_framing *f, const struct osm__http_
         .left = head->chunked ? 0 : head->length,
         .done = !head->chunked && !head->length,
     };
-}
-
-static int hex_of(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 static bool end_size(struct osm__http_framing *f, char c)

@@ -9,7 +9,7 @@
  *     a GET each time;
  *   - behind some headers that it does not know ("st: a") it does not see the end: it is shown no
  *     headers but those that it is asked for;
- *   - how it takes an escape depends on the head before: a new one reads each;
+ *   - an escaped line end ends a line to it: head.c lets none by;
  *   - it limits every request to some seconds after its head: that is taken away, the limits are
  *     our own;
  *   - what it does not take it answers to its own end of the pair, or says nothing: the peer hears
