@@ -28,7 +28,9 @@ static int events_of(const struct osm__http_conn *conn)
     case OSM__HTTP_READY:
         return UV_READABLE | UV_WRITABLE;
     case OSM__HTTP_ANSWER:
-        return conn->request->status ? UV_WRITABLE : 0;
+        if (conn->request->status)
+            return UV_WRITABLE;
+        return conn->half_closed ? 0 : UV_DISCONNECT;
     case OSM__HTTP_PARSER: /* for the turn or two until it has read it */
         return UV_WRITABLE;
     }
@@ -223,8 +225,10 @@ void osm__http_parsed(struct osm__http_conn *conn)
 static void take_head(struct osm__http_conn *conn)
 {
     char shown[OSM__HTTP_SHOWN_MAX];
-    while (conn->in_len >= 2 && !memcmp(conn->in, "\r\n", 2)) /* RFC 9112, 2.2 */
-        discard(conn, 2);
+    size_t blank = 0;
+    while (conn->in_len - blank >= 2 && !memcmp(conn->in + blank, "\r\n", 2)) /* RFC 9112, 2.2 */
+        blank += 2;
+    discard(conn, blank);
     int status = osm__http_head_read(&conn->head, conn->in, conn->in_len);
     if (!status)
         return;
@@ -254,6 +258,15 @@ static void look_after_parser(struct osm__http_conn *conn)
     osm__http_parse_stop(conn);
     conn->request->has_body = true;
     osm__http_refuse(conn->request, 400, "the request cannot be taken");
+}
+
+/* While a handler has its request. A plain peer may have closed its own half only, and still wait
+ * for the answer; with TLS nobody does. */
+static void on_left(struct osm__http_conn *conn)
+{
+    conn->half_closed = true;
+    if (conn->wire.ssl)
+        osm__http_cut(conn);
 }
 
 /* --- reading --- */
@@ -295,7 +308,6 @@ static void read_on(struct osm__http_conn *conn)
 static void on_turn(uv_poll_t *poll, int status, int events)
 {
     struct osm__http_conn *conn = poll->data;
-    (void)events;
     conn->eager = false;
     if (status)
         osm__http_cut(conn);
@@ -307,6 +319,8 @@ static void on_turn(uv_poll_t *poll, int status, int events)
         go_on(conn);
     else if (conn->stage == OSM__HTTP_ANSWER && conn->request->status)
         write_on(conn);
+    else if (events & UV_DISCONNECT)
+        on_left(conn);
     watch(conn);
 }
 

@@ -106,7 +106,7 @@ struct osm__http_conn {
     struct osm_http_listener *listener;
     struct osm_http *http;
     enum osm__http_stage stage;
-    bool ended;
+    bool ended, half_closed; /* half_closed: by the peer */
     bool eager; /* something may be there to go on with that the socket does not tell */
     struct osm__http_wire wire;
     uv_poll_t poll;

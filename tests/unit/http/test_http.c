@@ -7,6 +7,8 @@ static void test_routes_answer(void **state)
     int fd = client(f);
     say(f, fd, GET("/hello"));
     expect(f, fd, 200, "hello\n");
+    say(f, fd, "\r\n\r\n" GET("/hello"));
+    expect(f, fd, 200, "hello\n");
     say(f, fd, GET("/nothing"));
     expect(f, fd, 404, "no such path\n");
     say(f, fd, GET("/hello/"));
@@ -232,6 +234,43 @@ static void test_the_peer_of_a_kept_request_leaves(void **state)
     }
 }
 
+/* It has said all that it says, and waits for the answer. */
+static void test_a_peer_may_close_its_half(void **state)
+{
+    struct fixture *f = *state;
+    int fd = client(f);
+    say(f, fd, GET("/keep"));
+    (void)shutdown(fd, SHUT_WR);
+    for (int i = 0; i < 1000 && !f->kept; i++)
+        turn(f);
+    assert_non_null(f->kept);
+    for (int i = 0; i < 50; i++)
+        turn(f);
+    assert_true(osm_http_alive(f->kept));
+    assert_int_equal(uv_backend_timeout(osm_loop_uv(f->loop)) != 0, true);
+    osm_http_reply_text(f->kept, 200, "later");
+    expect(f, fd, 200, "later\n");
+    expect_end(f, fd);
+    close(fd);
+}
+
+static void test_a_peer_that_breaks_off_is_noticed(void **state)
+{
+    struct fixture *f = *state;
+    const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    int fd = client(f);
+    say(f, fd, GET("/keep"));
+    for (int i = 0; i < 1000 && !f->kept; i++)
+        turn(f);
+    assert_non_null(f->kept);
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(fd);
+    for (uint64_t until = osm_now_ms() + 5000; osm_http_alive(f->kept) && osm_now_ms() < until;)
+        turn(f);
+    assert_false(osm_http_alive(f->kept));
+    osm_http_reply_text(f->kept, 200, "to nobody");
+}
+
 static void test_a_large_answer_comes_whole(void **state)
 {
     struct fixture *f = *state;
@@ -309,6 +348,8 @@ int main(void)
         TEST(test_pipelined_requests_are_answered_in_order),
         TEST(test_a_request_is_answered_later),
         TEST(test_the_peer_of_a_kept_request_leaves),
+        TEST(test_a_peer_may_close_its_half),
+        TEST(test_a_peer_that_breaks_off_is_noticed),
         TEST(test_a_large_answer_comes_whole),
         TEST(test_a_stream_is_made_as_it_is_read),
         TEST(test_http_1_0_gets_a_stream_without_chunks),
