@@ -10,13 +10,13 @@ static const char DEBUG_ADDRESS[] = "127.0.0.1:9092";
 static const char OFF[] = "off";
 
 static const struct osm_http_route routes[] = {
-    {"/health/ready", osm_app_http_ready, "whether the daemon serves; ?verbose says more"},
-    {"/health/alive", osm_app_http_alive, "whether it turns"},
-    {"/healthz", osm_app_http_healthz, "the same"},
-    {"/metrics", osm_app_http_metrics, "for Prometheus"},
-    {"/version", osm_app_http_version, "what it is"},
-    {"/smi/version", osm_app_http_smi_version, "which versions of SMI it prefers"},
-    {NULL, NULL, NULL},
+    {"/health/ready", osm_app_http_ready, "whether the daemon serves; ?verbose says more", 0},
+    {"/health/alive", osm_app_http_alive, "whether it turns", 0},
+    {"/healthz", osm_app_http_healthz, "the same", 0},
+    {"/metrics", osm_app_http_metrics, "for Prometheus", 0},
+    {"/version", osm_app_http_version, "what it is", 0},
+    {"/smi/version", osm_app_http_smi_version, "which versions of SMI it prefers", 0},
+    {NULL, NULL, NULL, 0},
 };
 
 const char *osm_app_http_address(const struct osm_app *app)

@@ -71,17 +71,18 @@ OSM_MUST_USE int osm_ca_may_follow(const struct osm_ca *before, const struct osm
                                    struct osm_err *err);
 
 enum osm_leaf_kind {
-    OSM_LEAF_ADS,    /* CN and DNS SAN ads.<trust domain>; EKU server */
-    OSM_LEAF_PROXY,  /* CN <uuid>.sidecar.<account>.<ns>.<td>, that name as DNS SAN, URI SAN
-                        spiffe://<td>/osm/proxy/<uuid>; EKU client */
-    OSM_LEAF_SERVICE /* CN and DNS SAN <account>.<ns>.<td>; EKU server and client */
+    OSM_LEAF_ADS,     /* CN and DNS SAN ads.<trust domain>; EKU server */
+    OSM_LEAF_PROXY,   /* CN <uuid>.sidecar.<account>.<ns>.<td>, that name as DNS SAN, URI SAN
+                         spiffe://<td>/osm/proxy/<uuid>; EKU client */
+    OSM_LEAF_SERVICE, /* CN and DNS SAN <account>.<ns>.<td>; EKU server and client */
+    OSM_LEAF_WEBHOOK /* CN and DNS SAN <service>.<ns>.svc, as the API server calls it; EKU server */
 };
 
 enum { OSM_RSA_BITS_MIN = 2048, OSM_RSA_BITS_MAX = 4096 };
 
 struct osm_leaf_request {
     enum osm_leaf_kind kind;
-    const char *common_name; /* whole, with the trust domain; NULL for OSM_LEAF_ADS */
+    const char *common_name; /* whole; NULL for OSM_LEAF_ADS */
     const char *uuid;        /* OSM_LEAF_PROXY only */
     int64_t validity_s; /* cut to the root's notAfter; negative makes one that has expired already,
                            for tests */

@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { UUID_LEN = 36, SERIAL_HEX_SIZE = 48 };
+enum { UUID_LEN = 36, LABEL_MAX = 63, SERIAL_HEX_SIZE = 48 };
 static const char PROXY_KIND[] = ".sidecar.";
 static const int64_t EXPIRED_MAX_S = 87600LL * 3600;
 
@@ -49,6 +49,14 @@ static bool workload_name(const char *name, const char *trust_domain)
     return dot != NULL;
 }
 
+/* "<service>.<namespace>.svc": three labels, each of a length that resolvers take. */
+static bool webhook_name(const char *name)
+{
+    const char *first = strchr(name, '.'), *second = first ? strchr(first + 1, '.') : NULL;
+    return second && first - name <= LABEL_MAX && second - first - 1 <= LABEL_MAX &&
+           !strcmp(second, ".svc");
+}
+
 static int check_name(const struct osm_ca *ca, const struct osm_leaf_request *r,
                       struct osm_err *err)
 {
@@ -65,6 +73,10 @@ static int check_name(const struct osm_ca *ca, const struct osm_leaf_request *r,
                             r->uuid, PROXY_KIND, ca->trust_domain);
         return 0;
     }
+    if (r->kind == OSM_LEAF_WEBHOOK)
+        return webhook_name(cn)
+                   ? 0
+                   : osm_fail(err, OSM_EINVAL, "common name: is not <service>.<namespace>.svc");
     if (!workload_name(cn, ca->trust_domain))
         return osm_fail(err, OSM_EINVAL, "common name: is not <account>.<namespace>.%s",
                         ca->trust_domain);
@@ -76,6 +88,11 @@ static int check_name(const struct osm_ca *ca, const struct osm_leaf_request *r,
     return 0;
 }
 
+static bool is_for_clients(enum osm_leaf_kind kind)
+{
+    return kind == OSM_LEAF_PROXY || kind == OSM_LEAF_SERVICE;
+}
+
 static int sign(const struct osm_ca *ca, X509 *cert, enum osm_leaf_kind kind, struct osm_err *err)
 {
     /* digitalSignature; an RSA key may also be what TLS 1.2 encrypts the secret to (ciphers without
@@ -85,7 +102,7 @@ static int sign(const struct osm_ca *ca, X509 *cert, enum osm_leaf_kind kind, st
     if (X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) != 1 ||
         !osm__cert_add_basic_constraints(cert, false) ||
         !osm__cert_add_key_usage(cert, usage, usages) ||
-        !osm__cert_add_extended_key_usage(cert, kind != OSM_LEAF_PROXY, kind != OSM_LEAF_ADS) ||
+        !osm__cert_add_extended_key_usage(cert, kind != OSM_LEAF_PROXY, is_for_clients(kind)) ||
         !osm__cert_add_authority_key_id(cert, ca->cert) || !X509_sign(cert, ca->key, EVP_sha256()))
         return osm__crypto_fail(err, OSM_ECRYPTO, "certificate cannot be signed");
     return 0;

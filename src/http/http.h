@@ -1,15 +1,16 @@
-/* An HTTP/1.1 server on the loop, for what operators and machines ask now and then: health,
- * figures, debugging. GET and HEAD only.
+/* An HTTP/1.1 server on the loop, plain or with TLS, for what operators and machines ask now and
+ * then: health, figures, debugging (GET and HEAD), and webhooks (POST).
  *
- *   listener --accepts--> connection --libwebsockets parses--> request --> handler
- *   (address, routes)                                             |
- *                                      answered now or later <----'
- *                                      body at once, or piece by piece as the peer takes it
+ *   listener --accepts--> connection --head: libwebsockets parses--> request --> handler
+ *   (address, routes,     (TLS, where    body, where the route                     |
+ *    certificate)          one ends)     takes one              answered now or later
+ *                                            body at once, or piece by piece as the peer takes it
  *
- * libwebsockets runs on our loop by its libuv plugin. Listening sockets are ours, and hand over
- * what they accept: a listener can come and go while others serve. Every peer is bounded: how many
- * there are (the one that idles longest gives way), how much they say, and how long they may take
- * to say it or to read. Thread: loop. */
+ * libwebsockets runs on our loop by its libuv plugin. Sockets are ours, and it is shown heads: a
+ * listener can come and go while others serve, and its certificate change. Every peer is bounded:
+ * how many there are (the one that idles longest gives way), how much they say, alone and together,
+ * and how long they may take for a handshake, to say it or to read. A request that could be read in
+ * two ways is refused, and its connection closed. Thread: loop. */
 #pragma once
 
 #include "base/buf.h"
@@ -29,15 +30,21 @@ struct osm_http_route {
     const char *path; /* "/health/ready", exactly; NULL ends a table */
     osm_http_handler_fn *handler;
     const char *about; /* for an index; may be NULL */
+    /* 0: GET and HEAD, without a body. Otherwise POST alone, with a body of at most so many bytes:
+     * the handler is called when it is there whole. */
+    size_t post_max;
 };
 
 /* 0: the default. */
 struct osm_http_limits {
     unsigned connections; /* of a listener: 64 */
-    uint64_t idle_ms;     /* from a connection's begin or its last answer to the next whole request:
-                             75 s */
-    uint64_t stalled_ms;  /* a peer that reads nothing of its answer: 15 s */
+    uint64_t idle_ms;     /* from a connection's begin (with TLS, its handshake too) or its last
+                             answer to the next request, and from there to its body's end: 75 s */
+    uint64_t stalled_ms;  /* a peer that sends nothing of its body, or reads nothing of its answer:
+                             15 s */
     uint64_t answer_ms;   /* for the whole answer to be read: 5 min */
+    size_t bodies;        /* bytes of all requests' bodies that are not answered: 64 MiB. Who comes
+                             on top gets 503 */
 };
 
 struct osm_http_listen {
@@ -48,15 +55,23 @@ struct osm_http_listen {
     const struct osm_http_route *routes; /* borrowed until the listener is closed */
     void *ud;
     struct osm_http_limits limits;
+    /* PEM; both NULL: plain. Read at once, and no copy is kept of the key's text. TLS 1.2 or 1.3,
+     * HTTP/1.1 alone. */
+    const char *tls_chain_pem, *tls_key_pem;
 };
 
 OSM_MUST_USE int osm_http_new(struct osm_http **out, struct osm_loop *loop, struct osm_err *err);
 /** Errors: OSM_EINVAL the address; OSM_EACCES it is not of the loopback; OSM_EIO in use or not
- * permitted; OSM_ENOTSUP libwebsockets does not run. */
+ * permitted; OSM_ENOTSUP libwebsockets does not run; those of osm_http_set_tls. */
 OSM_MUST_USE int osm_http_listen(struct osm_http_listener **out, struct osm_http *http,
                                  const struct osm_http_listen *config, struct osm_err *err);
 /** HOST:PORT as it is: with the port that was chosen where 0 was asked for. Borrowed. */
 const char *osm_http_address(const struct osm_http_listener *listener);
+/** For connections to come; those that are there go on with what they have. After an error all
+ * stays as it was. Errors: OSM_EPARSE, OSM_EREJECTED, OSM_EMISMATCH the key is not the
+ * certificate's; OSM_EINVAL the listener is plain, or one of the two is missing; OSM_ECRYPTO. */
+OSM_MUST_USE int osm_http_set_tls(struct osm_http_listener *listener, const char *chain_pem,
+                                  const char *key_pem, struct osm_err *err);
 /** Cuts its connections. NULL is accepted. */
 void osm_http_close(struct osm_http_listener *listener);
 /** Closes all listeners and frees the server; then done(ud), some turns of the loop later: the loop
@@ -66,6 +81,12 @@ void osm_http_stop(struct osm_http *http, osm_task_fn *done, void *ud);
 /** A parameter of the query, decoded: "" where it has no value, NULL where it is absent. Borrowed
  * until the request is answered. */
 const char *osm_http_query(const struct osm_http_request *request, const char *name);
+/** The first header of this name in small letters ("content-type"); NULL where it is absent.
+ * Borrowed until the request is answered. */
+const char *osm_http_header(const struct osm_http_request *request, const char *name);
+/** The body, with a NUL behind it that is not of @p len; "" where there is none. Borrowed until the
+ * request is answered. */
+const char *osm_http_body(const struct osm_http_request *request, size_t *len);
 const struct osm_http_route *osm_http_routes(const struct osm_http_request *request);
 /** False once the peer has left: whoever works for it may stop. */
 bool osm_http_alive(const struct osm_http_request *request);

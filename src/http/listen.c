@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +17,14 @@
 
 enum { BACKLOG = 128, ACCEPTS_PER_TURN = 16, SWEEP_MS = 1000, ADDRESS_SIZE = 96 };
 
+enum { LINGERS_MS = 2000, LINGERS_MAX_MS = 15000 };
+
 static const struct osm_http_limits DEFAULTS = {
     .connections = 64,
     .idle_ms = (uint64_t)75 * 1000,
     .stalled_ms = (uint64_t)15 * 1000,
     .answer_ms = (uint64_t)300 * 1000,
+    .bodies = (size_t)64 * 1024 * 1024,
 };
 
 struct osm_http_listener {
@@ -36,6 +40,8 @@ struct osm_http_listener {
     uv_poll_t poll;
     struct osm__http_conn *conns;
     size_t conns_len;
+    size_t requests_len, bodies_len; /* those that handlers have still, too */
+    struct ssl_ctx_st *tls;          /* NULL: plain */
 };
 
 const struct osm_http_route *osm__http_listener_routes(const struct osm_http_listener *l)
@@ -65,8 +71,28 @@ const char *osm_http_address(const struct osm_http_listener *l)
 
 static void free_if_done(struct osm_http_listener *l)
 {
-    if (l->closed && l->poll_closed && !l->conns)
-        osm_free(l);
+    if (!l->closed || !l->poll_closed || l->conns || l->requests_len)
+        return;
+    osm__http_tls_free(l->tls);
+    osm_free(l);
+}
+
+void osm__http_hold(struct osm_http_listener *l)
+{
+    l->requests_len++;
+}
+
+void osm__http_let_go(struct osm_http_listener *l, size_t body_len)
+{
+    l->requests_len--;
+    l->bodies_len -= body_len;
+    free_if_done(l);
+}
+
+bool osm__http_grown(struct osm_http_listener *l, size_t len)
+{
+    l->bodies_len += len;
+    return l->bodies_len <= l->limits.bodies;
 }
 
 /* --- connections --- */
@@ -98,13 +124,32 @@ void osm__http_leave(struct osm__http_conn *conn)
     free_if_done(l);
 }
 
+/* Who has all been told, and who says nothing, goes before who sends a body; 0: stays. */
+static int dispensable(const struct osm__http_conn *conn)
+{
+    if (conn->ended)
+        return 0;
+    switch (conn->stage) {
+    case OSM__HTTP_LINGER:
+        return 3;
+    case OSM__HTTP_HEAD:
+        return 2;
+    case OSM__HTTP_BODY:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 /* The one that waits for its next request for longest; NULL: all are being answered. */
 static struct osm__http_conn *most_idle(const struct osm_http_listener *l)
 {
     struct osm__http_conn *found = NULL;
-    for (struct osm__http_conn *conn = l->conns; conn; conn = conn->next)
-        if (conn->wsi && !conn->request && (!found || conn->since_ms <= found->since_ms))
+    for (struct osm__http_conn *conn = l->conns; conn; conn = conn->next) {
+        int than = found ? dispensable(found) : 0, so = dispensable(conn);
+        if (so > than || (so && so == than && conn->since_ms <= found->since_ms))
             found = conn;
+    }
     return found;
 }
 
@@ -112,8 +157,20 @@ static bool is_late(const struct osm__http_conn *conn, uint64_t now_ms)
 {
     const struct osm_http_limits *limits = &conn->listener->limits;
     const struct osm_http_request *r = conn->request;
-    if (!r)
+    switch (conn->stage) {
+    case OSM__HTTP_HEAD:
         return now_ms - conn->since_ms >= limits->idle_ms;
+    case OSM__HTTP_BODY:
+        return now_ms - conn->moved_ms >= limits->stalled_ms ||
+               now_ms - r->started_ms >= limits->idle_ms;
+    case OSM__HTTP_LINGER:
+        return now_ms - conn->moved_ms >= LINGERS_MS || now_ms - conn->since_ms >= LINGERS_MAX_MS;
+    case OSM__HTTP_PARSER:
+    case OSM__HTTP_READY:
+        return now_ms - r->started_ms >= limits->idle_ms;
+    case OSM__HTTP_ANSWER:
+        break;
+    }
     return r->status && (now_ms - conn->since_ms >= limits->stalled_ms ||
                          now_ms - r->answered_ms >= limits->answer_ms);
 }
@@ -127,11 +184,12 @@ void osm__http_sweep(void *ud)
     for (struct osm_http_listener *l = http->listeners; l; l = l->next) {
         for (struct osm__http_conn *conn = l->conns, *next; conn; conn = next) {
             next = conn->next;
-            if (!conn->wsi || !is_late(conn, now_ms))
+            if (conn->ended || !is_late(conn, now_ms))
                 continue;
-            osm_log(OSM_LOG_HTTP, conn->request ? OSM_LOG_WARN : OSM_LOG_DEBUG,
-                    conn->request ? "answer not read in time, connection cut"
-                                  : "no request in time, connection closed",
+            bool answers = conn->stage == OSM__HTTP_ANSWER;
+            osm_log(OSM_LOG_HTTP, answers ? OSM_LOG_WARN : OSM_LOG_DEBUG,
+                    answers ? "answer not read in time, connection cut"
+                            : "no whole request in time, connection closed",
                     OSM_S("address", l->address));
             osm__http_cut(conn);
         }
@@ -146,6 +204,7 @@ void osm__http_sweep(void *ud)
 
 static void take(struct osm_http_listener *l, int fd)
 {
+    int yes = 1;
     if (l->conns_len >= l->limits.connections) {
         struct osm__http_conn *idle = most_idle(l);
         if (!idle) {
@@ -156,7 +215,8 @@ static void take(struct osm_http_listener *l, int fd)
         }
         osm__http_cut(idle);
     }
-    osm__http_adopt(l, fd);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    osm__http_adopt(l, fd, l->tls);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -273,6 +333,7 @@ static struct osm_http_limits limits_of(const struct osm_http_limits *asked)
         asked->idle_ms ? asked->idle_ms : DEFAULTS.idle_ms,
         asked->stalled_ms ? asked->stalled_ms : DEFAULTS.stalled_ms,
         asked->answer_ms ? asked->answer_ms : DEFAULTS.answer_ms,
+        asked->bodies ? asked->bodies : DEFAULTS.bodies,
     };
 }
 
@@ -291,8 +352,12 @@ int osm_http_listen(struct osm_http_listener **out, struct osm_http *http,
     l->guarded = config->loopback_only;
     l->limits = limits_of(&config->limits);
     (void)snprintf(l->address, sizeof l->address, "%s", config->address);
-    rc = open_socket(l, config, err);
+    if (config->tls_chain_pem || config->tls_key_pem)
+        rc = osm__http_tls_new(&l->tls, config->tls_chain_pem, config->tls_key_pem, err);
+    if (!rc)
+        rc = open_socket(l, config, err);
     if (rc) {
+        osm__http_tls_free(l->tls);
         osm_free(l);
         return rc;
     }
@@ -305,6 +370,20 @@ int osm_http_listen(struct osm_http_listener **out, struct osm_http *http,
     http->listeners = l;
     start_polling(l);
     *out = l;
+    return 0;
+}
+
+int osm_http_set_tls(struct osm_http_listener *l, const char *chain_pem, const char *key_pem,
+                     struct osm_err *err)
+{
+    struct ssl_ctx_st *tls;
+    if (!l->tls)
+        return osm_fail(err, OSM_EINVAL, "TLS: %s speaks without", l->address);
+    int rc = osm__http_tls_new(&tls, chain_pem, key_pem, err);
+    if (rc)
+        return rc;
+    osm__http_tls_free(l->tls); /* connections have a reference each */
+    l->tls = tls;
     return 0;
 }
 

@@ -23,10 +23,17 @@ static const char *reason_of(int status)
         {400, "Bad Request"},
         {403, "Forbidden"},
         {404, "Not Found"},
+        {405, "Method Not Allowed"},
         {409, "Conflict"},
+        {413, "Content Too Large"},
         {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
+        {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"},
+        {501, "Not Implemented"},
         {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].status == status)
@@ -45,6 +52,17 @@ const char *osm_http_query(const struct osm_http_request *r, const char *name)
     return NULL;
 }
 
+const char *osm_http_header(const struct osm_http_request *r, const char *name)
+{
+    return osm__http_head_find(r->head, r->head_len, name);
+}
+
+const char *osm_http_body(const struct osm_http_request *r, size_t *len)
+{
+    *len = r->body.len;
+    return r->body.len ? r->body.data : "";
+}
+
 const struct osm_http_route *osm_http_routes(const struct osm_http_request *r)
 {
     return r->routes;
@@ -55,8 +73,8 @@ bool osm_http_alive(const struct osm_http_request *r)
     return r->conn != NULL;
 }
 
-void osm__http_count(int status, const char *method, const struct osm_http_route *route,
-                     double seconds)
+static void count(int status, const char *method, const struct osm_http_route *route,
+                  double seconds)
 {
     char code[16];
     (void)snprintf(code, sizeof code, "%d", status);
@@ -66,16 +84,46 @@ void osm__http_count(int status, const char *method, const struct osm_http_route
     osm_metric_observe(OSM_METRIC_HTTP_DURATION, labels, seconds);
 }
 
+struct osm_http_request *osm__http_request_new(struct osm__http_conn *conn, const char *head,
+                                               size_t head_len)
+{
+    struct osm_http_request *r = osm_alloc(sizeof *r);
+    char *text = r ? osm_strndup(head, head_len) : NULL;
+    if (!text) {
+        osm_free(r);
+        return NULL;
+    }
+    osm__http_head_split(text, head_len);
+    r->conn = conn;
+    r->listener = conn->listener;
+    r->routes = osm__http_listener_routes(conn->listener);
+    r->out = (struct osm_buf)OSM_BUF_INIT(OSM__HTTP_BODY_MAX);
+    r->body = (struct osm_buf)OSM_BUF_INIT(OSM__HTTP_BODY_MAX);
+    r->method = conn->head.method;
+    r->head_only = !strcmp(r->method, "HEAD");
+    r->http_1_0 = conn->head.http_1_0;
+    r->has_body = conn->head.chunked || conn->head.length;
+    r->started_ms = osm_now_ms();
+    r->head = text;
+    r->head_len = head_len;
+    conn->request = r;
+    osm__http_hold(r->listener);
+    return r;
+}
+
 void osm__http_end(struct osm_http_request *r)
 {
     if (r->conn)
         r->conn->request = NULL;
     r->conn = NULL;
-    if (!r->status) /* its handler answers, and nobody hears it */
+    if (r->handled && !r->status) /* its handler answers, and nobody hears it */
         return;
     if (r->source.more)
         r->source.end(r->source.ud);
+    osm__http_let_go(r->listener, r->body.len);
+    osm_buf_clear(&r->body);
     osm_buf_clear(&r->out);
+    osm_free(r->head);
     osm_free(r);
 }
 
@@ -96,6 +144,8 @@ static void add_headers(struct osm_http_request *r, const char *type)
     (void)osm_buf_addf(out, "HTTP/1.1 %d %s\r\n", r->status, reason_of(r->status));
     add_date(out);
     (void)osm_buf_addf(out, "Content-Type: %s\r\nCache-Control: no-store\r\n", type);
+    if (r->allow)
+        (void)osm_buf_addf(out, "Allow: %s\r\n", r->allow);
     (void)osm_buf_add_str(out, "X-Content-Type-Options: nosniff\r\n");
     (void)osm_buf_add_str(out, r->close ? "Connection: close\r\n" : "Connection: keep-alive\r\n");
 }
@@ -108,8 +158,7 @@ static void begin(struct osm_http_request *r)
         osm__http_end(r);
         return;
     }
-    osm__http_count(r->status, r->method, r->route,
-                    (double)(r->answered_ms - r->started_ms) / 1000);
+    count(r->status, r->method, r->route, (double)(r->answered_ms - r->started_ms) / 1000);
     r->conn->since_ms = r->answered_ms;
     osm__http_wake(r->conn);
 }
@@ -134,6 +183,13 @@ void osm_http_reply_text(struct osm_http_request *r, int status, const char *tex
     struct osm_buf body = OSM_BUF_INIT(OSM__HTTP_BODY_MAX);
     (void)osm_buf_add_strs(&body, text, "\n", NULL);
     osm_http_reply(r, status, TEXT, &body);
+}
+
+void osm__http_refuse(struct osm_http_request *r, int status, const char *text)
+{
+    r->whole = !r->has_body;
+    r->close = r->close || r->has_body;
+    osm_http_reply_text(r, status, text);
 }
 
 static int append(const char *data, size_t len, void *buf)

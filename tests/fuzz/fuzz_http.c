@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum { TURNS = 12, TURNS_MAX = 10000 };
+enum { POST_MAX = 64, HEAD_MAX = 4096, TURNS = 12, TURNS_MAX = 10000 };
 
 static struct {
     struct osm_loop *loop;
@@ -59,11 +59,19 @@ static void later(void *ud, struct osm_http_request *request)
     server.kept = request;
 }
 
+static void posted(void *ud, struct osm_http_request *request)
+{
+    (void)ud;
+    size_t len;
+    const char *body = osm_http_body(request, &len);
+    const char *type = osm_http_header(request, "content-type");
+    OSM_REQUIRE(len <= POST_MAX && !body[len] && (!type || strlen(type) <= HEAD_MAX));
+    osm_http_reply_text(request, 200, body);
+}
+
 static const struct osm_http_route routes[] = {
-    {"/a", at_once, NULL},
-    {"/b", streamed, NULL},
-    {"/c", later, NULL},
-    {NULL, NULL, NULL},
+    {"/a", at_once, NULL, 0},       {"/b", streamed, NULL, 0},     {"/c", later, NULL, 0},
+    {"/p", posted, NULL, POST_MAX}, {"/q", later, NULL, POST_MAX}, {NULL, NULL, NULL, 0},
 };
 
 static void turn(int times)
@@ -74,7 +82,8 @@ static void turn(int times)
 
 static void start(void)
 {
-    const struct osm_http_listen config = {"127.0.0.1:0", "--x", false, routes, NULL, {0}};
+    const struct osm_http_listen config = {"127.0.0.1:0", "--x", false, routes,
+                                           NULL,          {0},   NULL,  NULL};
     OSM_REQUIRE(!osm_loop_new(&server.loop, NULL) &&
                 !osm_http_new(&server.http, server.loop, NULL));
     OSM_REQUIRE(!osm_http_listen(&server.listener, server.http, &config, NULL));

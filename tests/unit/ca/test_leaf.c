@@ -7,6 +7,8 @@
 
 #define PROXY_CN   UUID ".sidecar.caller.red." TD
 #define SERVICE_CN "caller.red." TD
+#define A63        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define WEBHOOK_CN "osm-injector.osm-system.svc"
 
 static struct osm_leaf *must_issue(const struct osm_ca *ca, const struct osm_leaf_request *r)
 {
@@ -19,6 +21,7 @@ static struct osm_leaf *must_issue(const struct osm_ca *ca, const struct osm_lea
 
 static const struct osm_leaf_request proxy = {OSM_LEAF_PROXY, PROXY_CN, UUID, 3600, 0};
 static const struct osm_leaf_request service = {OSM_LEAF_SERVICE, SERVICE_CN, NULL, 24 * 3600, 0};
+static const struct osm_leaf_request webhook = {OSM_LEAF_WEBHOOK, WEBHOOK_CN, NULL, 3600, 0};
 static const struct osm_leaf_request ads = {OSM_LEAF_ADS, NULL, NULL, 3600, 0};
 
 /* X509_V_OK or why not. */
@@ -150,6 +153,23 @@ static void test_ads_certificate(void **state)
     struct tmp *t = *state;
     struct osm_ca *ca = must_open(t->state);
     expect_leaf(ca, &ads, "ads." TD, "DNS:ads." TD, XKU_SSL_SERVER);
+    osm_ca_unref(ca);
+}
+
+static void test_webhook_certificate(void **state)
+{
+    struct tmp *t = *state;
+    struct osm_ca *ca = must_open(t->state);
+    expect_leaf(ca, &webhook, WEBHOOK_CN, "DNS:" WEBHOOK_CN, XKU_SSL_SERVER);
+    struct osm_leaf *leaf = must_issue(ca, &webhook);
+    const char *pem = osm_leaf_chain_pem(leaf), *root = osm_ca_roots_pem(ca);
+    assert_int_equal(verify(pem, root, X509_PURPOSE_SSL_SERVER, 0), X509_V_OK);
+    assert_int_equal(verify(pem, root, X509_PURPOSE_SSL_CLIENT, 0), X509_V_ERR_INVALID_PURPOSE);
+    X509 *cert = x509(pem);
+    assert_int_equal(X509_check_host(cert, WEBHOOK_CN, 0, 0, NULL), 1);
+    assert_int_equal(X509_check_host(cert, "osm-injector.other.svc", 0, 0, NULL), 0);
+    X509_free(cert);
+    osm_leaf_unref(leaf);
     osm_ca_unref(ca);
 }
 
@@ -355,6 +375,21 @@ static void test_names_of_the_wrong_kind_are_never_signed(void **state)
         {{OSM_LEAF_PROXY, UUID ".sidecar." TD, UUID, 60, 0}, OSM_EINVAL},
         {{OSM_LEAF_PROXY, UUID ".gateway.caller.red." TD, UUID, 60, 0}, OSM_EINVAL},
         {{OSM_LEAF_PROXY, UUID ".sidecar.caller.red.example.com", UUID, 60, 0}, OSM_EINVAL},
+        /* The API server calls a webhook by service and namespace, nothing else. */
+        {{OSM_LEAF_WEBHOOK, NULL, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, "svc", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, "osm-system.svc", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, ".osm-system.svc", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, "osm-injector..svc", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, "a.osm-injector.osm-system.svc", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, WEBHOOK_CN "." TD, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, WEBHOOK_CN ".", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, "osm-injector.osm-system.svcs", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, "*.osm-system.svc", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, SERVICE_CN, NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, A63 "a.osm-system.svc", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_WEBHOOK, "a." A63 "a.svc", NULL, 60, 0}, OSM_EINVAL},
+        {{OSM_LEAF_SERVICE, WEBHOOK_CN, NULL, 60, 0}, OSM_EINVAL},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct osm_leaf *leaf = NULL;
@@ -439,6 +474,7 @@ int main(void)
         T(test_a_service_certificate_of_an_rsa_key_may_be_encrypted_to),
         T(test_a_crt_03_proxy_certificate),
         T(test_ads_certificate),
+        T(test_webhook_certificate),
         T(test_proxy_and_ads_certificates_serve_one_side_only),
         T(test_leaf_of_another_ca_does_not_verify),
         T(test_leaf_ends_with_its_validity),

@@ -23,7 +23,7 @@
 
 #include <cmocka.h>
 
-enum { BIG = 3 * 1024 * 1024 };
+enum { BIG = 3 * 1024 * 1024, POST_MAX = 1000 };
 
 struct fixture {
     struct osm_loop *loop;
@@ -31,6 +31,7 @@ struct fixture {
     struct osm_http_listener *listener;
     struct osm_http_request *kept;
     int ended; /* sources */
+    int posts;
     bool stopped;
     size_t made;
 };
@@ -106,16 +107,39 @@ static inline void broken(void *ud, struct osm_http_request *request)
                           &(struct osm_http_source){f, broken_piece, ended});
 }
 
+/* What came, as "type|length|body". */
+static inline void post(void *ud, struct osm_http_request *request)
+{
+    struct fixture *f = ud;
+    struct osm_buf text = OSM_BUF_INIT(BIG * 2);
+    size_t len;
+    const char *body = osm_http_body(request, &len);
+    const char *type = osm_http_header(request, "content-type");
+    f->posts++;
+    assert_int_equal(body[len], '\0');
+    (void)osm_buf_addf(&text, "%s|%zu|", type ? type : "none", len);
+    (void)osm_buf_add(&text, body, len);
+    osm_http_reply(request, 200, "text/plain", &text);
+}
+
 static const struct osm_http_route routes[] = {
-    {"/hello", hello, NULL}, {"/keep", keep, NULL},     {"/echo", echo, NULL},
-    {"/big", big, NULL},     {"/stream", stream, NULL}, {"/broken", broken, NULL},
-    {NULL, NULL, NULL},
+    {"/hello", hello, NULL, 0},
+    {"/keep", keep, NULL, 0},
+    {"/echo", echo, NULL, 0},
+    {"/big", big, NULL, 0},
+    {"/stream", stream, NULL, 0},
+    {"/broken", broken, NULL, 0},
+    {"/post", post, NULL, POST_MAX},
+    {"/large", post, NULL, BIG},
+    {"/post/keep", keep, NULL, POST_MAX},
+    {NULL, NULL, NULL, 0},
 };
 
 static inline void listen_on(struct fixture *f, bool loopback_only, struct osm_http_limits limits)
 {
     struct osm_err err = {0};
-    const struct osm_http_listen config = {"127.0.0.1:0", "--x", loopback_only, routes, f, limits};
+    const struct osm_http_listen config = {"127.0.0.1:0", "--x", loopback_only, routes, f,
+                                           limits,        NULL,  NULL};
     osm_http_close(f->listener);
     f->listener = NULL;
     assert_int_equal(osm_http_listen(&f->listener, f->http, &config, &err), 0);

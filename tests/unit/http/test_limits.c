@@ -15,6 +15,7 @@ static void test_headers_over_the_limit_end_the_connection(void **state)
         say(f, fd, begins[kind]);
         say(f, fd, value);
         say(f, fd, kind < 2 ? "\r\n\r\n" : " HTTP/1.1\r\n\r\n");
+        expect(f, fd, 431, NULL);
         expect_end(f, fd);
         close(fd);
     }
@@ -140,7 +141,19 @@ static void test_only_this_machine_asks_a_guarded_listener(void **state)
         expect(f, fd, cases[i].status, NULL);
         close(fd);
     }
-    const struct osm_http_listen wide = {"0.0.0.0:0", "--debug-address", true, routes, f, {0}};
+    /* An escaped line end would hide the Host from the parser. */
+    static const char *const hidden[] = {"/hello?x=%0a", "/hello?x=%0A&y=1", "/hello?%0d"};
+    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
+        char text[128];
+        int fd = client(f);
+        (void)snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+                       hidden[i]);
+        say(f, fd, text);
+        expect(f, fd, 400, NULL);
+        close(fd);
+    }
+    const struct osm_http_listen wide = {"0.0.0.0:0", "--debug-address", true, routes, f, {0}, NULL,
+                                         NULL};
     assert_int_equal(osm_http_listen(&other, f->http, &wide, &err), OSM_EACCES);
     assert_non_null(strstr(err.msg, "--debug-address 0.0.0.0:0: only an address of the loopback"));
 }
@@ -154,13 +167,14 @@ static void test_bad_addresses_are_named(void **state)
     struct osm_http_listener *other;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct osm_err err = {0};
-        const struct osm_http_listen config = {bad[i], "--http-address", false, routes, f, {0}};
+        const struct osm_http_listen config = {
+            bad[i], "--http-address", false, routes, f, {0}, NULL, NULL};
         assert_int_equal(osm_http_listen(&other, f->http, &config, &err), OSM_EINVAL);
         assert_non_null(strstr(err.msg, "expected ADDRESS:PORT"));
     }
     struct osm_err err = {0};
     const struct osm_http_listen taken = {
-        osm_http_address(f->listener), "--http-address", false, routes, f, {0}};
+        osm_http_address(f->listener), "--http-address", false, routes, f, {0}, NULL, NULL};
     assert_int_equal(osm_http_listen(&other, f->http, &taken, &err), OSM_EIO);
     assert_non_null(strstr(err.msg, "Address already in use; choose another with --http-address"));
 }
@@ -182,7 +196,7 @@ static void test_a_listener_comes_and_goes(void **state)
         for (int n = 0; n < 10; n++)
             turn(f);
         struct osm_err err = {0};
-        const struct osm_http_listen config = {before, "--x", false, routes, f, {0}};
+        const struct osm_http_listen config = {before, "--x", false, routes, f, {0}, NULL, NULL};
         assert_int_equal(osm_http_listen(&f->listener, f->http, &config, &err), 0);
         close(reading);
         close(idle);
