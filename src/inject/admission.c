@@ -73,6 +73,12 @@ static int read_target(const json_t *request, struct osm_err *err)
     return 0;
 }
 
+/* Of the bytes of names, of which a generateName is a beginning. */
+static bool is_plain(const char *name)
+{
+    return !name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.")];
+}
+
 static int read_pod(struct osm_admission *a, const json_t *request, struct osm_err *err)
 {
     const json_t *dry_run = json_object_get(request, "dryRun");
@@ -83,7 +89,7 @@ static int read_pod(struct osm_admission *a, const json_t *request, struct osm_e
     if (!name || !*name)
         name = osm_json_str_at(a->pod, "metadata", "generateName", NULL);
     a->dry_run = json_is_true(dry_run);
-    (void)snprintf(a->name, sizeof a->name, "%s", name && osm_account_valid(name) ? name : "");
+    (void)snprintf(a->name, sizeof a->name, "%s", name && is_plain(name) ? name : "");
     if (dry_run && !json_is_boolean(dry_run) && !json_is_null(dry_run))
         return osm_fail(err, OSM_EINVAL, "admission request: dryRun: expected true or false");
     if (!json_is_object(osm_json_at(a->pod, "metadata", NULL)) ||
