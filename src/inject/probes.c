@@ -90,7 +90,7 @@ static int read_port(const struct rewriting *w, const struct place *p, const jso
     return 0;
 }
 
-/* A URL's path and query as a kubelet would send them: nothing but visible ASCII, and no fragment.
+/* A URL's path and query as a kubelet would send them: encoded, and no fragment.
  */
 static json_t *encode_path(const char *path)
 {
@@ -101,7 +101,7 @@ static json_t *encode_path(const char *path)
         (void)osm_buf_add_char(&out, '/');
     for (; *path && *path != '#'; path++) {
         unsigned char c = (unsigned char)*path;
-        if (c > ' ' && c < 0x7f) {
+        if (c > ' ' && c < 0x7f && !strchr("\"<>\\^`{|}", c)) {
             (void)osm_buf_add_char(&out, (char)c);
             continue;
         }
@@ -148,16 +148,28 @@ static int add_probe(const struct rewriting *w, const struct osm_bootstrap_probe
     return 0;
 }
 
-/* {path, port, scheme} of an httpGet, as far as they are there. */
+/* What the rewriting changes of an httpGet. */
+static const char *const changed[] = {"path", "port", "scheme"};
+
+/* Of @p to: as in @p from, and absent where it is there. */
+static int take_changed(json_t *to, const json_t *from)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof changed / sizeof *changed; i++) {
+        json_t *value = json_object_get(from, changed[i]);
+        if (value)
+            rc = json_object_set(to, changed[i], value);
+        else
+            (void)json_object_del(to, changed[i]);
+    }
+    return rc;
+}
+
 static int keep_original(const struct rewriting *w, const struct place *p, const json_t *http)
 {
-    static const char *const kept[] = {"path", "port", "scheme"};
     json_t *of_container = json_object_get(w->probes->originals, p->name);
     json_t *original = json_object();
-    int rc = original ? 0 : -1;
-    for (size_t i = 0; !rc && i < 3; i++)
-        if (json_object_get(http, kept[i]))
-            rc = json_object_set(original, kept[i], json_object_get(http, kept[i]));
+    int rc = original ? take_changed(original, http) : -1;
     if (!rc && !of_container) {
         of_container = json_object();
         rc = json_object_set_new(w->probes->originals, p->name, of_container);
@@ -168,15 +180,17 @@ static int keep_original(const struct rewriting *w, const struct place *p, const
     return rc ? no_memory(w) : 0;
 }
 
-static json_t *rewritten(const struct place *p, const json_t *now, enum osm_probe_way way)
+static json_t *rewritten(const struct place *p, const json_t *now, const json_t *original,
+                         enum osm_probe_way way)
 {
     struct osm_buf path = OSM_BUF_INIT(PATH_MAX_BYTES);
     json_t *made = json_copy((json_t *)(uintptr_t)now);
-    int rc = made ? json_object_set_new(made, "port", json_integer(osm_probe_port(p->kind))) : -1;
-    if (way != OSM_PROBE_TLS_THROUGH) {
+    int rc = made ? take_changed(made, original) : -1;
+    if (!rc)
+        rc = json_object_set_new(made, "port", json_integer(osm_probe_port(p->kind)));
+    if (!rc && way != OSM_PROBE_TLS_THROUGH) {
         osm_probe_path(&path, p->kind, p->name);
-        if (!rc)
-            rc = path.failed ? -1 : json_object_set_new(made, "path", json_string(path.data));
+        rc = path.failed ? -1 : json_object_set_new(made, "path", json_string(path.data));
     }
     if (!rc && way == OSM_PROBE_TLS_FROM_HERE)
         rc = json_object_set_new(made, "scheme", json_string("HTTP"));
@@ -218,7 +232,7 @@ static int rewrite_http(struct rewriting *w, const struct place *p, const json_t
     if (rc)
         return rc;
     w->has_tls[p->kind] |= is_tls;
-    json_t *made = rewritten(p, now, probe.way);
+    json_t *made = rewritten(p, now, original, probe.way);
     if (!made)
         return no_memory(w);
     if (json_equal(made, now))
