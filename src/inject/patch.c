@@ -408,14 +408,17 @@ static bool is_windows(const struct osm_admission *a)
 }
 
 /* What the copied sidecar says that the probes were; it may have been edited, and then says
- * nothing. */
+ * nothing. NULL: no memory. */
 static json_t *read_originals(const struct osm_admission *a)
 {
     const json_t *env = json_object_get(of_spec(a, "containers", ENVOY, NULL), "env");
     const char *text =
         json_string_value(json_object_get(osm__named(env, ORIGINALS, NULL), "value"));
-    json_t *read = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
-    return read ? read : json_object();
+    json_error_t where;
+    json_t *read = text ? json_loads(text, JSON_REJECT_DUPLICATES, &where) : NULL;
+    if (read || (text && json_error_code(&where) == json_error_out_of_memory))
+        return read;
+    return json_object();
 }
 
 static int make(struct making *m, bool scrape, struct osm_err *err)
