@@ -168,6 +168,8 @@ static int take_changed(json_t *to, const json_t *from)
 static int keep_original(const struct rewriting *w, const struct place *p, const json_t *http)
 {
     json_t *of_container = json_object_get(w->probes->originals, p->name);
+    if (json_object_get(of_container, fields[p->kind]))
+        return wrong(w, p, "there is another container of this name");
     json_t *original = json_object();
     int rc = original ? take_changed(original, http) : -1;
     if (!rc && !of_container) {

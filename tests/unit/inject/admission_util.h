@@ -3,6 +3,7 @@
 #pragma once
 
 #include "inject_util.h"
+#include "json_patch.h"
 
 #include "base/base64.h"
 #include "base/yaml.h"
@@ -21,81 +22,12 @@ static inline json_t *yaml(const char *text)
     return value;
 }
 
-/* --- JSON patch, as far as the injector uses it --- */
-
-static inline json_t *step(json_t *value, const char *key, bool *is_append)
-{
-    *is_append = false;
-    if (json_is_object(value))
-        return json_object_get(value, key);
-    *is_append = json_is_array(value) && !strcmp(key, "-");
-    return *is_append ? NULL : json_array_get(value, (size_t)strtoul(key, NULL, 10));
-}
-
-static inline void unescape(char *key)
-{
-    char *to = key;
-    for (; *key; key++) {
-        if (*key == '~') {
-            key++;
-            *to++ = *key == '1' ? '/' : '~';
-        } else {
-            *to++ = *key;
-        }
-    }
-    *to = '\0';
-}
-
-/* Strict: what is replaced or removed, and whatever a value is put into, must be there. */
-static inline void apply_one(json_t *doc, const json_t *op)
-{
-    const char *what = json_string_value(json_object_get(op, "op"));
-    const char *path = json_string_value(json_object_get(op, "path"));
-    json_t *value = json_object_get(op, "value"), *at = doc;
-    char key[256] = "";
-    bool is_append = false;
-    assert_non_null(what);
-    assert_true(path && path[0] == '/');
-    while (path) {
-        const char *next = strchr(path + 1, '/');
-        (void)snprintf(key, sizeof key, "%.*s", (int)(next ? next - path - 1 : 200), path + 1);
-        unescape(key);
-        if (next)
-            at = step(at, key, &is_append);
-        if (!at)
-            fail_msg("patch: nothing at %s of %s", key,
-                     json_string_value(json_object_get(op, "path")));
-        path = next;
-    }
-    json_t *there = step(at, key, &is_append);
-    assert_true(json_is_object(at) || json_is_array(at));
-    if (strcmp(what, "add") != 0)
-        assert_non_null(there);
-    if (!strcmp(what, "remove"))
-        assert_int_equal(json_is_object(at) ? json_object_del(at, key)
-                                            : json_array_remove(at, (size_t)strtoul(key, NULL, 10)),
-                         0);
-    else if (json_is_object(at))
-        assert_int_equal(json_object_set(at, key, value), 0);
-    else if (is_append)
-        assert_int_equal(json_array_append(at, value), 0);
-    else if (!strcmp(what, "replace"))
-        assert_int_equal(json_array_set(at, (size_t)strtoul(key, NULL, 10), value), 0);
-    else
-        assert_int_equal(json_array_insert(at, (size_t)strtoul(key, NULL, 10), value), 0);
-}
-
-/* The patched document; @p doc stays. */
 static inline json_t *apply(const json_t *doc, const json_t *ops)
 {
-    json_t *made = json_deep_copy(doc);
-    size_t i;
-    const json_t *op;
-    json_array_foreach ((json_t *)(uintptr_t)ops, i, op) {
-        json_t *own = json_deep_copy(op); /* its value is changed by later ones */
-        apply_one(made, own);
-        json_decref(own);
-    }
+    char why[JSON_PATCH_WHY] = "";
+    json_t *made = json_patch(doc, ops, why);
+    if (!made)
+        fail_msg("patch: %s", why);
     return made;
 }
 

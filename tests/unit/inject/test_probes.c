@@ -170,6 +170,9 @@ static void test_a_prb_04_ports_that_cannot_be_asked_deny(void **state)
     }
     ask_containers(&r, "{name: 'a\"b', livenessProbe: {httpGet: {path: /, port: 1}}}");
     is_denied_with(&r, "name of a container");
+    ask_containers(&r, "{name: a, livenessProbe: {httpGet: {port: 1}}}, {name: a, livenessProbe: "
+                       "{httpGet: {port: 2}}}");
+    is_denied_with(&r, "there is another container of this name");
     ask_containers(&r, "{name: a, livenessProbe: {httpGet: {path: 7, port: 1}}}");
     is_denied_with(&r, "httpGet.path: expected a text");
     clear(&r);
