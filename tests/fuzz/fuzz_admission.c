@@ -67,9 +67,11 @@ static void check_first(const json_t *before, const json_t *after, const char *l
     const json_t *is = osm_json_at(after, "spec", list, NULL);
     size_t i;
     json_t *each;
-    json_array_foreach ((json_t *)(uintptr_t)was, i, each)
-        OSM_REQUIRE(json_equal(json_object_get(each, "name"),
-                               json_object_get(json_array_get(is, i), "name")));
+    json_array_foreach ((json_t *)(uintptr_t)was, i, each) {
+        const json_t *name = json_object_get(each, "name");
+        const json_t *name_now = json_object_get(json_array_get(is, i), "name");
+        OSM_REQUIRE(name ? json_equal(name, name_now) : !name_now);
+    }
 }
 
 /* Decides, and returns the pod with its sidecar; NULL: it gets none. */
