@@ -191,13 +191,32 @@ static int add_init(struct making *m, struct osm_err *err)
 
 static const char *own_log_level(const json_t *mesh_config)
 {
-    static const char *const levels[] = {"trace", "debug", "info",  "warn",
-                                         "error", "fatal", "panic", "disabled"};
+    static const char *const levels[] = {"trace", "debug", "info",    "warn",
+                                         "error", "fatal", "disabled"};
     const char *asked = osm_json_str_at(mesh_config, "spec", "observability", "osmLogLevel", NULL);
+    if (asked && !strcmp(asked, "panic"))
+        return "fatal";
     for (size_t i = 0; asked && i < sizeof levels / sizeof *levels; i++)
         if (!strcmp(asked, levels[i]))
             return levels[i];
     return "info";
+}
+
+/* Containers may listen on the pod's address alone where the sidecar calls them by it. */
+static json_t *to_pod_ip(const struct making *m, json_t *healthcheck)
+{
+    const char *mode = osm_json_str_at(m->mesh_config, "spec", "sidecar", "localProxyMode", NULL);
+    if (!healthcheck || !mode || strcmp(mode, "PodIP") != 0)
+        return healthcheck;
+    json_t *args = json_object_get(healthcheck, "args");
+    if (json_array_append_new(args, json_string("--host")) ||
+        json_array_append_new(args, json_string("$(POD_IP)")) ||
+        json_object_set_new(healthcheck, "env",
+                            json_pack("[o]", downward("POD_IP", "status.podIP")))) {
+        json_decref(healthcheck);
+        return NULL;
+    }
+    return healthcheck;
 }
 
 static int add_healthcheck(struct making *m, struct osm_err *err)
@@ -208,10 +227,11 @@ static int add_healthcheck(struct making *m, struct osm_err *err)
     if (!rc)
         append(
             &m->patch, m->a, "containers",
-            with_pull_policy(m, json_pack("{s:s, s:s, s:[s], s:[s, s], s:[{s:i}]}", "name",
+            with_pull_policy(
+                m, to_pod_ip(m, json_pack("{s:s, s:s, s:[s], s:[s, s], s:[{s:i}]}", "name",
                                           HEALTHCHECK, "image", from, "command", "/osm-healthcheck",
                                           "args", "--verbosity", own_log_level(m->mesh_config),
-                                          "ports", "containerPort", HEALTHCHECK_PORT)));
+                                          "ports", "containerPort", HEALTHCHECK_PORT))));
     return rc;
 }
 
