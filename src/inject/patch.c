@@ -15,7 +15,12 @@
 #define HEALTHCHECK "osm-healthcheck"
 #define ORIGINALS   "OSM_ORIGINAL_PROBES"
 
-enum { TEXT_MAX_BYTES = 256 * 1024, POINTER_SIZE = 256, HEALTHCHECK_PORT = 15904 };
+enum {
+    TEXT_MAX_BYTES = 256 * 1024,
+    POINTER_SIZE = 256,
+    HEALTHCHECK_PORT = 15904,
+    SIDECAR_USER = 1500
+};
 
 /* --- operations --- */
 
@@ -105,6 +110,16 @@ const json_t *osm__named(const json_t *list, const char *name, size_t *index)
         }
     }
     return NULL;
+}
+
+int osm__warn(struct osm_admission *a, const char *container, const char *field, const char *what)
+{
+    char *text = osm_strf("container %s: %s: %s", container, field, what);
+    if (!a->warnings)
+        a->warnings = json_array();
+    int rc = text && a->warnings ? json_array_append_new(a->warnings, json_string(text)) : -1;
+    osm_free(text);
+    return rc ? OSM_ENOMEM : 0;
 }
 
 static const json_t *of_spec(const struct osm_admission *a, const char *list, const char *name,
@@ -311,7 +326,7 @@ static json_t *envoy_security(const struct making *m)
 {
     return m->is_windows
                ? json_pack("{s:{s:s}}", "windowsOptions", "runAsUserName", "EnvoyUser")
-               : json_pack("{s:b, s:i}", "allowPrivilegeEscalation", 0, "runAsUser", 1500);
+               : json_pack("{s:b, s:i}", "allowPrivilegeEscalation", 0, "runAsUser", SIDECAR_USER);
 }
 
 static int add_envoy(struct making *m, struct osm_err *err)
@@ -419,6 +434,26 @@ static int add_sidecar(struct making *m, struct osm_err *err)
 
 /* --- all --- */
 
+/* What runs as the sidecar's user is taken for it by the redirection. */
+static int warn_of_user(struct osm_admission *a)
+{
+    static const char what[] =
+        "is the user of the sidecar: what the container sends does not go through the mesh";
+    const json_t *spec = osm_json_at(a->pod, "spec", NULL);
+    const json_t *of_pod = osm_json_at(spec, "securityContext", "runAsUser", NULL);
+    size_t i;
+    const json_t *each;
+    json_array_foreach (json_object_get(spec, "containers"), i, each) {
+        const char *name = json_string_value(json_object_get(each, "name"));
+        const json_t *own = osm_json_at(each, "securityContext", "runAsUser", NULL);
+        if (name && strcmp(name, ENVOY) != 0 && strcmp(name, HEALTHCHECK) != 0 &&
+            json_integer_value(own ? own : of_pod) == SIDECAR_USER &&
+            osm__warn(a, name, "securityContext.runAsUser", what))
+            return OSM_ENOMEM;
+    }
+    return 0;
+}
+
 static bool is_windows(const struct osm_admission *a)
 {
     const json_t *spec = osm_json_at(a->pod, "spec", NULL);
@@ -458,6 +493,8 @@ static int make(struct making *m, bool scrape, struct osm_err *err)
             add_members(&m->patch, m->a, "annotations", scraped, 3);
         rc = m->a->is_copy ? change_copy(m, err) : add_sidecar(m, err);
     }
+    if (!rc && !m->is_windows && warn_of_user(m->a))
+        m->patch.failed = true;
     if (!rc && m->patch.failed)
         rc = osm_fail(err, OSM_ENOMEM, "patch of a pod");
     json_decref(before);
