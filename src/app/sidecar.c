@@ -1,8 +1,6 @@
 #include "app/sidecar.h"
 
-#include "inject/bootstrap.h"
-#include "inject/exclusions.h"
-#include "inject/iptables.h"
+#include "inject/files.h"
 #include "model/names.h"
 
 #include <string.h>
@@ -22,23 +20,14 @@ static int add_text(json_t *files, const char *name, const char *content, bool s
     return 0;
 }
 
-typedef int writer_fn(struct osm_buf *out, const struct osm_bootstrap_config *config,
-                      struct osm_err *err);
-
-static int add_written(json_t *files, const char *name, writer_fn *write,
-                       const struct osm_bootstrap_config *config, struct osm_err *err)
+static int add_file(void *files, const char *name, const char *content, bool secret,
+                    struct osm_err *err)
 {
-    struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
-    int rc = write(&text, config, err);
-    if (!rc)
-        rc = add_text(files, name, text.data, false, err);
-    osm_buf_clear(&text);
-    return rc;
+    return add_text(files, name, content, secret, err);
 }
 
-/* The certificate with which the sidecar comes to ADS. */
-static int add_certificate(const struct osm_app *app, json_t *files, const struct osm_proxy_id *id,
-                           struct osm_err *err)
+static int add_mounted(const struct osm_app *app, json_t *files, const struct osm_proxy_id *id,
+                       const struct osm_bootstrap_config *config, struct osm_err *err)
 {
     struct osm_leaf *leaf = NULL;
     char *name = osm_proxy_common_name(id, app->config.trust_domain);
@@ -46,33 +35,38 @@ static int add_certificate(const struct osm_app *app, json_t *files, const struc
     int rc = name ? osm_ca_issue(app->ca, &request, &leaf, err)
                   : osm_fail(err, OSM_ENOMEM, "certificate");
     if (!rc)
-        rc = add_text(files, "sds_cert.pem", osm_leaf_chain_pem(leaf), false, err);
-    if (!rc)
-        rc = add_text(files, "sds_key.pem", osm_leaf_key_pem(leaf), true, err);
-    if (!rc)
-        rc = add_text(files, "cacert.pem", osm_ca_roots_pem(app->ca), false, err);
+        rc = osm_sidecar_files_list(&(struct osm_sidecar_files){*config, osm_leaf_chain_pem(leaf),
+                                                                osm_leaf_key_pem(leaf),
+                                                                osm_ca_roots_pem(app->ca)},
+                                    add_file, files, err);
     osm_leaf_unref(leaf);
     osm_free(name);
+    return rc;
+}
+
+static int add_arguments(json_t *files, const struct osm_bootstrap_config *config,
+                         struct osm_err *err)
+{
+    struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
+    int rc = osm_bootstrap_args(&text, config, err);
+    if (!rc)
+        rc = add_text(files, "envoy.args", text.data, false, err);
+    osm_buf_clear(&text);
     return rc;
 }
 
 static int add_iptables(const struct osm_app *app, json_t *files, const struct osm_object *pod,
                         struct osm_err *err)
 {
-    struct osm_exclusions exclusions = {0};
     struct osm_buf text = OSM_BUF_INIT(FILE_MAX_BYTES);
     char *key = osm_strf("config.openservicemesh.io/MeshConfig/%s/osm-mesh-config",
                          app->config.osm_namespace);
     if (!key)
         return osm_fail(err, OSM_ENOMEM, "iptables.sh");
     const struct osm_object *mesh_config = osm_store_get(app->store, key);
-    int rc =
-        osm_exclusions_read(&exclusions, mesh_config ? mesh_config->body : NULL, pod->body, err);
-    if (!rc)
-        rc = osm_iptables_script(&text, &exclusions.config, err);
+    int rc = osm_sidecar_init_script(&text, mesh_config ? mesh_config->body : NULL, pod->body, err);
     if (!rc)
         rc = add_text(files, "iptables.sh", text.data, false, err);
-    osm_exclusions_clear(&exclusions);
     osm_buf_clear(&text);
     osm_free(key);
     return rc;
@@ -124,17 +118,9 @@ int osm_sidecar_files(struct osm_app *app, const struct osm_object *pod, const c
         .drain_time_s = (int)app->config.sidecar_drain_time_s,
     };
     json_t *out = json_object();
-    rc = out ? add_certificate(app, out, &id, err) : osm_fail(err, OSM_ENOMEM, "sidecar");
+    rc = out ? add_mounted(app, out, &id, &config, err) : osm_fail(err, OSM_ENOMEM, "sidecar");
     if (!rc)
-        rc = add_written(out, "bootstrap.yaml", osm_bootstrap_yaml, &config, err);
-    if (!rc)
-        rc = add_written(out, "tls_certificate_sds_secret.yaml", osm_bootstrap_tls_sds_yaml,
-                         &config, err);
-    if (!rc)
-        rc = add_written(out, "validation_context_sds_secret.yaml",
-                         osm_bootstrap_validation_sds_yaml, &config, err);
-    if (!rc)
-        rc = add_written(out, "envoy.args", osm_bootstrap_args, &config, err);
+        rc = add_arguments(out, &config, err);
     if (!rc)
         rc = add_iptables(app, out, pod, err);
     if (rc)

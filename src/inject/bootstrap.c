@@ -11,6 +11,7 @@
  * by default. It is a flag of Envoy, not a field of the bootstrap, so it is among the arguments. */
 #include "inject/bootstrap.h"
 
+#include "inject/bootstrap_priv.h"
 #include "inject/check.h"
 
 #include <stdarg.h>
@@ -39,6 +40,8 @@ static int check(const struct osm_bootstrap_config *c, struct osm_err *err)
                      PATH_BYTES_MAX);
     if (!rc && c->drain_time_s < 0)
         rc = osm_fail(err, OSM_EINVAL, "drain time: %d s is negative", c->drain_time_s);
+    for (size_t i = 0; !rc && i < c->probes_len; i++)
+        rc = osm__bootstrap_probe_check(&c->probes[i], err);
     return rc;
 }
 
@@ -188,6 +191,7 @@ int osm_bootstrap_yaml(struct osm_buf *out, const struct osm_bootstrap_config *c
         return rc;
     add_node_and_admin(out, config);
     add_controller_cluster(out, config);
+    osm__bootstrap_add_probes(out, config);
     return finish(out, "bootstrap", err);
 }
 

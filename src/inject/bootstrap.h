@@ -7,6 +7,27 @@
 
 #include <jansson.h>
 
+/* A probe of the kubelet that comes to Envoy, which knows the container by it. */
+enum osm_probe_kind {
+    OSM_PROBE_LIVENESS,
+    OSM_PROBE_READINESS,
+    OSM_PROBE_STARTUP,
+    OSM_PROBE_KIND_COUNT
+};
+enum osm_probe_way {
+    OSM_PROBE_HTTP,         /* a request for osm_probe_path */
+    OSM_PROBE_TLS_THROUGH,  /* TLS that Envoy passes on: of each kind one at most */
+    OSM_PROBE_TLS_FROM_HERE /* like HTTP, and Envoy speaks TLS to the container */
+};
+struct osm_bootstrap_probe {
+    enum osm_probe_kind kind;
+    enum osm_probe_way way;
+    const char *container;
+    uint16_t port;    /* of the container, on 127.0.0.1 */
+    const char *path; /* of the container; not for TLS_THROUGH */
+    int timeout_s;
+};
+
 struct osm_bootstrap_config {
     const char *uuid;          /* node.id */
     const char *account, *ns;  /* node.cluster <account>.<ns> */
@@ -20,7 +41,16 @@ struct osm_bootstrap_config {
     const json_t *cipher_suites, *ecdh_curves;
     const char *log_level; /* Envoy's word; NULL: error */
     int drain_time_s;      /* how long a removed chain keeps its connections; 0: 45 s */
+    const struct osm_bootstrap_probe *probes; /* in the order of the pod's containers */
+    size_t probes_len;
 };
+
+/** "liveness", "readiness", "startup". */
+const char *osm_probe_name(enum osm_probe_kind kind);
+/** The port that Envoy listens on for them: 15901, 15902, 15903. */
+int osm_probe_port(enum osm_probe_kind kind);
+/** Appends "/osm-<kind>-probe/<container>", the path that a rewritten probe asks for. */
+void osm_probe_path(struct osm_buf *out, enum osm_probe_kind kind, const char *container);
 
 /** bootstrap.yaml */
 OSM_MUST_USE int osm_bootstrap_yaml(struct osm_buf *out, const struct osm_bootstrap_config *config,

@@ -44,12 +44,17 @@ const char *osm_json_str_at(const json_t *value, ...)
     return json_string_value(found);
 }
 
+const char *osm_pod_body_account(const json_t *body)
+{
+    const char *account = osm_json_str_at(body, "spec", "serviceAccountName", NULL);
+    if (!account || !*account)
+        account = osm_json_str_at(body, "spec", "serviceAccount", NULL);
+    return account && *account ? account : "default";
+}
+
 const char *osm_pod_account(const struct osm_object *pod)
 {
-    const char *account = osm_json_str_at(pod->body, "spec", "serviceAccountName", NULL);
-    if (!account || !*account)
-        account = osm_json_str_at(pod->body, "spec", "serviceAccount", NULL);
-    return account && *account ? account : "default";
+    return osm_pod_body_account(pod->body);
 }
 
 /* --- canonical form --- */

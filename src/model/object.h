@@ -60,6 +60,8 @@ const char *osm_json_str_at(const json_t *value, ...) __attribute__((sentinel));
 /** The service account that a Pod runs as: spec.serviceAccountName, else serviceAccount, the
  * field's old name, else "default". Borrowed. */
 const char *osm_pod_account(const struct osm_object *pod);
+/** The same of a Pod's body that is no object yet. */
+const char *osm_pod_body_account(const json_t *body);
 
 /* One change of the store: the object that now has this key, or NULL with `gone` (the last object
  * that had it). */

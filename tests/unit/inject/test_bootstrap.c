@@ -158,6 +158,58 @@ static void test_numbers_and_paths_out_of_range_are_refused(void **state)
     refused(&c, "drain time: ");
 }
 
+static void test_probes_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        struct osm_bootstrap_probe probe;
+        const char *part;
+    } bad[] = {
+        {{OSM_PROBE_LIVENESS, OSM_PROBE_HTTP, "a\"", 1, "/", 1}, "name of the container: "},
+        {{OSM_PROBE_LIVENESS, OSM_PROBE_HTTP, "a", 0, "/", 1}, "container a: 0 is not a port"},
+        {{OSM_PROBE_LIVENESS, OSM_PROBE_HTTP, "a", 1, NULL, 1}, "path of the liveness probe"},
+        {{OSM_PROBE_READINESS, OSM_PROBE_HTTP, "a", 1, "x", 1}, "path of the readiness probe"},
+        {{OSM_PROBE_STARTUP, OSM_PROBE_HTTP, "a", 1, "/\n", 1}, "is not encoded"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct osm_bootstrap_config c = good;
+        c.probes = &bad[i].probe;
+        c.probes_len = 1;
+        refused(&c, bad[i].part);
+    }
+}
+
+/* --- probes --- */
+
+static const struct osm_bootstrap_probe probes[] = {
+    {OSM_PROBE_LIVENESS, OSM_PROBE_HTTP, "app", 8080, "/x\"\\:{}%20?a=b", 3},
+    {OSM_PROBE_LIVENESS, OSM_PROBE_TLS_THROUGH, "two", 8443, "/", 1},
+    {OSM_PROBE_LIVENESS, OSM_PROBE_TLS_FROM_HERE, "three", 8444, "/t", 1},
+    {OSM_PROBE_READINESS, OSM_PROBE_TLS_THROUGH, "app", 8443, "/", 1},
+    {OSM_PROBE_STARTUP, OSM_PROBE_HTTP, "app", 8080, "/up", 86400},
+};
+
+static struct osm_bootstrap_config with_probes(void)
+{
+    struct osm_bootstrap_config c = good;
+    c.probes = probes;
+    c.probes_len = sizeof probes / sizeof *probes;
+    return c;
+}
+
+static void test_a_prb_01_02_a_container_is_known_by_its_path(void **state)
+{
+    (void)state;
+    const struct osm_bootstrap_config c = with_probes();
+    HOLDS(osm_bootstrap_yaml, &c, "name: liveness_listener\n", "port_value: 15901}\n",
+          "name: readiness_listener\n", "port_value: 15902}\n", "name: startup_listener\n",
+          "port_value: 15903}\n", "match: {path: \"/osm-liveness-probe/app\"}\n",
+          "cluster: \"app_liveness_cluster\"\n", "prefix_rewrite: \"/x\\\"\\\\:{}%20?a=b\"\n",
+          "timeout: 3s\n", "stat_prefix: health_probes_http\n",
+          "stat_prefix: health_probes_https\n", "cluster: \"two_liveness_cluster\"\n",
+          "socket_address: {address: 127.0.0.1, port_value: 8444}\n");
+}
+
 static void test_text_over_the_ceiling_is_an_error(void **state)
 {
     (void)state;
@@ -268,6 +320,27 @@ static void test_envoy_accepts_the_bootstrap_and_finds_nothing_deprecated(void *
     osm_buf_clear(&said);
 }
 
+/* Each kind of listener that there can be: both protocols, TLS alone, HTTP alone. */
+static void test_envoy_accepts_the_probes_and_finds_nothing_deprecated(void **state)
+{
+    (void)state;
+    char envoy[512], dir[] = "/tmp/osm-bootstrap-test-XXXXXX";
+    if (!envoy_path(envoy, sizeof envoy))
+        skip();
+    assert_non_null(mkdtemp(dir));
+    struct osm_bootstrap_config c = with_probes();
+    c.mount_path = dir;
+    put_certificates(dir, "bookbuyer");
+    struct osm_buf said = OSM_BUF_INIT(1 << 20);
+    int rc = validate(envoy, &c, &said);
+    bool complains = strstr(said.data, "deprecated") || strstr(said.data, "Deprecated") ||
+                     strstr(said.data, "[error]") || strstr(said.data, "[critical]");
+    remove_dir(dir);
+    if (rc || complains)
+        fail_msg("envoy: exit %d: %s", rc, said.data);
+    osm_buf_clear(&said);
+}
+
 /* A common name over X.509's 64 bytes must not keep a sidecar from starting. */
 static void test_envoy_accepts_a_certificate_of_a_very_long_account(void **state)
 {
@@ -332,8 +405,11 @@ int main(void)
         cmocka_unit_test(test_account_with_dots_keeps_them),
         cmocka_unit_test(test_values_that_are_no_names_are_refused),
         cmocka_unit_test(test_numbers_and_paths_out_of_range_are_refused),
+        cmocka_unit_test(test_probes_that_are_none_are_refused),
+        cmocka_unit_test(test_a_prb_01_02_a_container_is_known_by_its_path),
         cmocka_unit_test(test_text_over_the_ceiling_is_an_error),
         cmocka_unit_test(test_envoy_accepts_the_bootstrap_and_finds_nothing_deprecated),
+        cmocka_unit_test(test_envoy_accepts_the_probes_and_finds_nothing_deprecated),
         cmocka_unit_test(test_envoy_accepts_a_certificate_of_a_very_long_account),
         cmocka_unit_test(test_envoy_refuses_a_bootstrap_with_an_unknown_field),
     };
