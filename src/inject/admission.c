@@ -166,9 +166,12 @@ static int append(const char *bytes, size_t len, void *buf)
     return osm_buf_add(buf, bytes, len) ? -1 : 0;
 }
 
+/* 15 digits: with more, 0.1 would be a little more, and a quantity of Kubernetes would keep that.
+ */
 int osm__dump(struct osm_buf *out, const json_t *value)
 {
-    return json_dump_callback(value, append, out, JSON_COMPACT) ? OSM_ENOMEM : out->failed;
+    int rc = json_dump_callback(value, append, out, JSON_COMPACT | JSON_REAL_PRECISION(15));
+    return rc && !out->failed ? OSM_ENOMEM : out->failed;
 }
 
 static int add_patch(json_t *response, const struct osm_admission *a)

@@ -22,6 +22,10 @@ void osm__patch_remove(struct osm__patch *patch, const char *pointer, ...)
 /** Appends compact JSON. */
 OSM_MUST_USE int osm__dump(struct osm_buf *out, const json_t *value);
 
+/** For whoever creates the pod: "container NAME: FIELD: WHAT". Errors: OSM_ENOMEM. */
+OSM_MUST_USE int osm__warn(struct osm_admission *a, const char *container, const char *field,
+                           const char *what);
+
 /** Of an array of objects the first whose member "name" is @p name; its place in *index. NULL:
  * none. */
 const json_t *osm__named(const json_t *list, const char *name, size_t *index);

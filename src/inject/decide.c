@@ -15,19 +15,22 @@
 
 enum word { ABSENT, YES, NO };
 
-static int read_word(const json_t *body, const char *of, enum word *out, struct osm_err *err)
+static enum word word_of(const char *text)
 {
     static const char *const words[] = {"enabled", "yes", "true", "disabled", "no", "false"};
+    for (size_t i = 0; text && i < 6; i++)
+        if (!strcasecmp(text, words[i]))
+            return i < 3 ? YES : NO;
+    return ABSENT;
+}
+
+static int read_word(const json_t *body, const char *of, enum word *out, struct osm_err *err)
+{
     const json_t *value = osm_json_at(body, "metadata", "annotations", INJECTION, NULL);
     const char *text = json_string_value(value);
-    *out = ABSENT;
-    if (!value)
+    *out = word_of(text);
+    if (!value || *out != ABSENT)
         return 0;
-    for (size_t i = 0; text && i < 6; i++)
-        if (!strcasecmp(text, words[i])) {
-            *out = i < 3 ? YES : NO;
-            return 0;
-        }
     return osm_fail(err, OSM_EINVAL,
                     "Invalid annotation value for key '" INJECTION "' of the %s: '%.64s'; expected "
                     "enabled, yes, true, disabled, no or false",
@@ -103,8 +106,7 @@ static int decide(struct osm_admission *a, const struct osm_injector *injector,
     }
     rc = identify(a, err);
     if (!rc)
-        rc = osm__patch_make(a, injector, mesh_config, metrics && !strcasecmp(metrics, "enabled"),
-                             err);
+        rc = osm__patch_make(a, injector, mesh_config, word_of(metrics) == YES, err);
     if (!rc)
         a->outcome = OSM_ADMISSION_INJECT;
     return rc;

@@ -15,7 +15,12 @@
 #define HEALTHCHECK "osm-healthcheck"
 #define ORIGINALS   "OSM_ORIGINAL_PROBES"
 
-enum { TEXT_MAX_BYTES = 256 * 1024, POINTER_SIZE = 256, HEALTHCHECK_PORT = 15904 };
+enum {
+    TEXT_MAX_BYTES = 256 * 1024,
+    POINTER_SIZE = 256,
+    HEALTHCHECK_PORT = 15904,
+    SIDECAR_USER = 1500
+};
 
 /* --- operations --- */
 
@@ -107,6 +112,16 @@ const json_t *osm__named(const json_t *list, const char *name, size_t *index)
     return NULL;
 }
 
+int osm__warn(struct osm_admission *a, const char *container, const char *field, const char *what)
+{
+    char *text = osm_strf("container %s: %s: %s", container, field, what);
+    if (!a->warnings)
+        a->warnings = json_array();
+    int rc = text && a->warnings ? json_array_append_new(a->warnings, json_string(text)) : -1;
+    osm_free(text);
+    return rc ? OSM_ENOMEM : 0;
+}
+
 static const json_t *of_spec(const struct osm_admission *a, const char *list, const char *name,
                              size_t *index)
 {
@@ -191,13 +206,32 @@ static int add_init(struct making *m, struct osm_err *err)
 
 static const char *own_log_level(const json_t *mesh_config)
 {
-    static const char *const levels[] = {"trace", "debug", "info",  "warn",
-                                         "error", "fatal", "panic", "disabled"};
+    static const char *const levels[] = {"trace", "debug", "info",    "warn",
+                                         "error", "fatal", "disabled"};
     const char *asked = osm_json_str_at(mesh_config, "spec", "observability", "osmLogLevel", NULL);
+    if (asked && !strcmp(asked, "panic"))
+        return "fatal";
     for (size_t i = 0; asked && i < sizeof levels / sizeof *levels; i++)
         if (!strcmp(asked, levels[i]))
             return levels[i];
     return "info";
+}
+
+/* Containers may listen on the pod's address alone where the sidecar calls them by it. */
+static json_t *to_pod_ip(const struct making *m, json_t *healthcheck)
+{
+    const char *mode = osm_json_str_at(m->mesh_config, "spec", "sidecar", "localProxyMode", NULL);
+    if (!healthcheck || !mode || strcmp(mode, "PodIP") != 0)
+        return healthcheck;
+    json_t *args = json_object_get(healthcheck, "args");
+    if (json_array_append_new(args, json_string("--host")) ||
+        json_array_append_new(args, json_string("$(POD_IP)")) ||
+        json_object_set_new(healthcheck, "env",
+                            json_pack("[o]", downward("POD_IP", "status.podIP")))) {
+        json_decref(healthcheck);
+        return NULL;
+    }
+    return healthcheck;
 }
 
 static int add_healthcheck(struct making *m, struct osm_err *err)
@@ -208,10 +242,11 @@ static int add_healthcheck(struct making *m, struct osm_err *err)
     if (!rc)
         append(
             &m->patch, m->a, "containers",
-            with_pull_policy(m, json_pack("{s:s, s:s, s:[s], s:[s, s], s:[{s:i}]}", "name",
+            with_pull_policy(
+                m, to_pod_ip(m, json_pack("{s:s, s:s, s:[s], s:[s, s], s:[{s:i}]}", "name",
                                           HEALTHCHECK, "image", from, "command", "/osm-healthcheck",
                                           "args", "--verbosity", own_log_level(m->mesh_config),
-                                          "ports", "containerPort", HEALTHCHECK_PORT)));
+                                          "ports", "containerPort", HEALTHCHECK_PORT))));
     return rc;
 }
 
@@ -291,7 +326,7 @@ static json_t *envoy_security(const struct making *m)
 {
     return m->is_windows
                ? json_pack("{s:{s:s}}", "windowsOptions", "runAsUserName", "EnvoyUser")
-               : json_pack("{s:b, s:i}", "allowPrivilegeEscalation", 0, "runAsUser", 1500);
+               : json_pack("{s:b, s:i}", "allowPrivilegeEscalation", 0, "runAsUser", SIDECAR_USER);
 }
 
 static int add_envoy(struct making *m, struct osm_err *err)
@@ -399,6 +434,26 @@ static int add_sidecar(struct making *m, struct osm_err *err)
 
 /* --- all --- */
 
+/* What runs as the sidecar's user is taken for it by the redirection. */
+static int warn_of_user(struct osm_admission *a)
+{
+    static const char what[] =
+        "is the user of the sidecar: what the container sends does not go through the mesh";
+    const json_t *spec = osm_json_at(a->pod, "spec", NULL);
+    const json_t *of_pod = osm_json_at(spec, "securityContext", "runAsUser", NULL);
+    size_t i;
+    const json_t *each;
+    json_array_foreach (json_object_get(spec, "containers"), i, each) {
+        const char *name = json_string_value(json_object_get(each, "name"));
+        const json_t *own = osm_json_at(each, "securityContext", "runAsUser", NULL);
+        if (name && strcmp(name, ENVOY) != 0 && strcmp(name, HEALTHCHECK) != 0 &&
+            json_integer_value(own ? own : of_pod) == SIDECAR_USER &&
+            osm__warn(a, name, "securityContext.runAsUser", what))
+            return OSM_ENOMEM;
+    }
+    return 0;
+}
+
 static bool is_windows(const struct osm_admission *a)
 {
     const json_t *spec = osm_json_at(a->pod, "spec", NULL);
@@ -438,6 +493,8 @@ static int make(struct making *m, bool scrape, struct osm_err *err)
             add_members(&m->patch, m->a, "annotations", scraped, 3);
         rc = m->a->is_copy ? change_copy(m, err) : add_sidecar(m, err);
     }
+    if (!rc && !m->is_windows && warn_of_user(m->a))
+        m->patch.failed = true;
     if (!rc && m->patch.failed)
         rc = osm_fail(err, OSM_ENOMEM, "patch of a pod");
     json_decref(before);

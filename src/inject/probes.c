@@ -267,12 +267,7 @@ static int rewrite_tcp(struct rewriting *w, const struct place *p, const json_t 
 
 static int warn(const struct rewriting *w, const struct place *p, const char *what)
 {
-    char *text = osm_strf("container %s: %s: %s", p->name, fields[p->kind], what);
-    if (!w->a->warnings)
-        w->a->warnings = json_array();
-    int rc = text && w->a->warnings ? json_array_append_new(w->a->warnings, json_string(text)) : -1;
-    osm_free(text);
-    return rc ? no_memory(w) : 0;
+    return osm__warn(w->a, p->name, fields[p->kind], what) ? no_memory(w) : 0;
 }
 
 static bool is_ours(const struct rewriting *w, const struct place *p, const json_t *http)

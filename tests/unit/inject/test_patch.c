@@ -343,6 +343,20 @@ static void test_a_inj_10_resources_and_level_are_mesh_config_s(void **state)
     clear(&r);
 }
 
+static void test_a_inj_10_a_quantity_that_is_a_number_is_the_same_in_the_patch(void **state)
+{
+    (void)state;
+    struct rig r = rig();
+    struct osm_buf text = OSM_BUF_INIT(1 << 20);
+    r.mesh_config = "spec: {sidecar: {resources: {limits: {cpu: 0.1, memory: 64000000}}}}";
+    ask(&r, PLAIN);
+    const char *patch = osm_json_str_at(r.response, "patch", NULL);
+    assert_int_equal(osm_base64_decode(&text, patch, strlen(patch)), 0);
+    assert_non_null(strstr(text.data, "{\"limits\":{\"cpu\":0.1,\"memory\":64000000}}"));
+    osm_buf_clear(&text);
+    clear(&r);
+}
+
 static void test_values_of_mesh_config_that_are_wrong_deny_with_their_field(void **state)
 {
     (void)state;
@@ -431,6 +445,25 @@ static void test_a_ann_04_lists_of_pod_and_mesh_config_are_merged(void **state)
     clear(&r);
 }
 
+/* --- users --- */
+
+static void test_whoever_runs_as_the_sidecar_s_user_is_warned(void **state)
+{
+    (void)state;
+    struct rig r = rig();
+    ask(&r, "metadata: {name: a}\nspec: {containers: [{name: app, securityContext: {runAsUser: "
+            "1500}}, {name: other}]}");
+    same(json_object_get(r.response, "warnings"),
+         "['container app: securityContext.runAsUser: is the user of the sidecar: what the "
+         "container sends does not go through the mesh']");
+    ask(&r, "metadata: {name: a}\nspec: {securityContext: {runAsUser: 1500}, containers: [{name: "
+            "app}, {name: other, securityContext: {runAsUser: 7}}]}");
+    assert_int_equal(json_array_size(json_object_get(r.response, "warnings")), 1);
+    ask(&r, PLAIN);
+    assert_null(json_object_get(r.response, "warnings"));
+    clear(&r);
+}
+
 /* --- Windows --- */
 
 static void test_a_windows_pod_has_no_init_container_and_another_image(void **state)
@@ -477,10 +510,12 @@ int main(void)
         cmocka_unit_test(test_a_inj_08_the_health_check_s_image_is_wanted_only_where_it_is_used),
         cmocka_unit_test(test_a_inj_09_pods_of_a_namespace_with_metrics_are_scraped),
         cmocka_unit_test(test_a_inj_10_resources_and_level_are_mesh_config_s),
+        cmocka_unit_test(test_a_inj_10_a_quantity_that_is_a_number_is_the_same_in_the_patch),
         cmocka_unit_test(test_values_of_mesh_config_that_are_wrong_deny_with_their_field),
         cmocka_unit_test(test_a_ann_01_02_port_lists_reach_the_script_or_deny),
         cmocka_unit_test(test_a_ann_03_ip_lists_reach_the_script_or_deny),
         cmocka_unit_test(test_a_ann_04_lists_of_pod_and_mesh_config_are_merged),
+        cmocka_unit_test(test_whoever_runs_as_the_sidecar_s_user_is_warned),
         cmocka_unit_test(test_a_windows_pod_has_no_init_container_and_another_image),
     };
     return cmocka_run_group_tests_name("inject/patch", tests, NULL, no_leak);

@@ -125,6 +125,21 @@ static void test_a_prb_03_tcp_probes_become_requests_to_one_health_check(void **
     clear(&r);
 }
 
+/* A kubelet would have called the container by the pod's address in any mode. */
+static void
+test_a_prb_03_where_containers_have_the_pod_s_address_the_health_check_calls_it(void **state)
+{
+    (void)state;
+    struct rig r = rig();
+    r.mesh_config = "spec: {sidecar: {localProxyMode: PodIP}, observability: {osmLogLevel: panic}}";
+    ask_containers(&r, "{name: a, livenessProbe: {tcpSocket: {port: 6379}}}");
+    const json_t *made = container(&r, "osm-healthcheck");
+    same(json_object_get(made, "args"), "[--verbosity, fatal, --host, $(POD_IP)]");
+    same(json_object_get(made, "env"),
+         "[{name: POD_IP, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: status.podIP}}}]");
+    clear(&r);
+}
+
 static void test_a_prb_04_named_ports_are_the_container_s(void **state)
 {
     (void)state;
@@ -313,6 +328,8 @@ int main(void)
         cmocka_unit_test(test_a_prb_02_a_tls_probe_keeps_path_and_scheme),
         cmocka_unit_test(test_a_prb_02_further_tls_probes_of_a_kind_are_spoken_by_envoy),
         cmocka_unit_test(test_a_prb_03_tcp_probes_become_requests_to_one_health_check),
+        cmocka_unit_test(
+            test_a_prb_03_where_containers_have_the_pod_s_address_the_health_check_calls_it),
         cmocka_unit_test(test_a_prb_04_named_ports_are_the_container_s),
         cmocka_unit_test(test_a_prb_04_ports_that_cannot_be_asked_deny),
         cmocka_unit_test(test_a_prb_05_kinds_are_mixed_freely),
