@@ -3,7 +3,9 @@
 #include "app/ca_secret.h"
 #include "app/commands.h"
 #include "app/http.h"
+#include "app/injector.h"
 #include "app/leaves.h"
+#include "app/roots.h"
 #include "app/whatif_commands.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -19,8 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-enum { ADS_RENEW_RETRY_MS = 60 * 1000 };
 
 /* --- source -> store -> policies --- */
 
@@ -113,8 +113,6 @@ static struct osm_leaves_rules leaves_rules(const struct osm_app *app)
     };
 }
 
-static void renew_ads_leaf(void *ud);
-
 static void take_settings(struct osm_app *app, const struct osm_snapshot *snapshot)
 {
     struct osm_err err = {0};
@@ -139,7 +137,8 @@ static void take_settings(struct osm_app *app, const struct osm_snapshot *snapsh
         osm_ads_set_limit(app->ads, app->settings.proxies_max);
     }
     if (app->ads && app->ads_leaf_is_rsa != app->settings.rsa_only)
-        renew_ads_leaf(app); /* on the loop: a new RSA key, once, when the ciphers ask for it */
+        osm_app_renew_ads_leaf(
+            app); /* on the loop: a new RSA key, once, when the ciphers ask for it */
     osm_app_http_settings(app);
 }
 
@@ -326,76 +325,6 @@ static void proxies_changed(void *ud)
     osm_app_wake_waiters(app);
 }
 
-static int issue_ads_leaf(struct osm_app *app, struct osm_err *err)
-{
-    struct osm_leaf *leaf;
-    struct osm_leaf_request request = {.kind = OSM_LEAF_ADS,
-                                       .validity_s = app->config.ads_cert_validity_s,
-                                       .rsa_bits = app->settings.rsa_only ? OSM_RSA_BITS_MIN : 0};
-    int rc = osm_ca_issue(app->ca, &request, &leaf, err);
-    if (rc)
-        return rc;
-    osm_leaf_unref(app->ads_leaf);
-    app->ads_leaf = leaf;
-    app->ads_leaf_is_rsa = app->settings.rsa_only;
-    osm_timer_start(app->ads_leaf_timer,
-                    (uint64_t)(osm_leaf_not_after(leaf) - osm_wall_s()) * 1000 / 3 * 2, 0);
-    return 0;
-}
-
-static void renew_ads_leaf(void *ud)
-{
-    struct osm_app *app = ud;
-    struct osm_err err = {0};
-    if (issue_ads_leaf(app, &err)) {
-        osm_log(OSM_LOG_CA, OSM_LOG_ERROR, "ADS certificate not renewed, trying again",
-                OSM_S("error", err.msg));
-        osm_timer_start(app->ads_leaf_timer, ADS_RENEW_RETRY_MS, 0);
-        return;
-    }
-    osm_ads_set_tls(app->ads, osm_leaf_chain_pem(app->ads_leaf), osm_leaf_key_pem(app->ads_leaf),
-                    osm_ca_roots_pem(app->ca));
-}
-
-int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err)
-{
-    struct osm_ca *before = app->ca;
-    int rc = osm_ca_may_follow(before, next, err);
-    if (!rc) {
-        app->ca = next;
-        rc = issue_ads_leaf(app, err);
-    }
-    if (rc) {
-        app->ca = before;
-        osm_ca_unref(next);
-        return rc;
-    }
-    osm_ads_set_tls(app->ads, osm_leaf_chain_pem(app->ads_leaf), osm_leaf_key_pem(app->ads_leaf),
-                    osm_ca_roots_pem(app->ca));
-    osm_leaves_set_ca(app->leaves, app->ca);
-    osm_log(OSM_LOG_CA, OSM_LOG_INFO, "roots taken over",
-            OSM_S("signs", osm_ca_fingerprint(app->ca)),
-            OSM_U("passive", osm_ca_passive_count(app->ca)));
-    osm_ca_unref(before);
-    osm_reload_roots_changed(app->reload);
-    return 0;
-}
-
-int osm_app_take_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err)
-{
-    bool is_same = osm_ca_same(app->ca, next);
-    if (!is_same && (osm_reload_roots_due(app->reload) || !osm_ads_secrets_applied(app->ads))) {
-        osm_ca_unref(next);
-        return osm_fail(err, OSM_EBUSY,
-                        "not every connected proxy has the roots and certificates of the step "
-                        "before: `osm wait --applied`, then again");
-    }
-    if (!is_same)
-        return osm_app_set_ca(app, next, err);
-    osm_ca_unref(next);
-    return 0;
-}
-
 /* --- life cycle --- */
 
 static int listen_port(const char *listen, int *port, struct osm_err *err)
@@ -495,7 +424,7 @@ static int start_serving(struct osm_app *app, struct osm_err *err)
         return osm_fail(err, OSM_ENOMEM, "start");
     int rc = osm_app_control_start(app, err);
     if (!rc)
-        rc = issue_ads_leaf(app, err);
+        rc = osm_app_issue_ads_leaf(app, err);
     if (!rc)
         rc = start_policies(app, err);
     if (!rc)
@@ -520,6 +449,12 @@ static int start_serving(struct osm_app *app, struct osm_err *err)
     return rc ? rc : start_source(app, err);
 }
 
+static int start_with_roots(struct osm_app *app, struct osm_err *err)
+{
+    int rc = app->config.roles & OSM_APP_CONTROLLER ? start_serving(app, err) : 0;
+    return rc ? rc : osm_app_injector_start(app, err);
+}
+
 static void stop(void *ud);
 
 /* The roots of the Secret: the first ones, or others. */
@@ -529,7 +464,7 @@ static int secret_taken(void *ud, struct osm_ca *ca, struct osm_err *err)
     if (app->ca)
         return osm_app_take_ca(app, ca, err);
     app->ca = ca;
-    if (start_serving(app, err)) {
+    if (start_with_roots(app, err)) {
         osm_log(OSM_LOG_CORE, OSM_LOG_FATAL, "cannot start", OSM_S("error", err->msg));
         app->failed = true;
         *err = (struct osm_err){0};
@@ -547,7 +482,7 @@ static int start_cluster(struct osm_app *app, struct osm_err *err)
     const struct osm_app_config *config = &app->config;
     struct osm_kube_config cluster = {0};
     int rc = 0;
-    if (!config->ca_secret && !(config->roles & OSM_APP_BOOTSTRAP))
+    if (!config->ca_secret && !(config->roles & (OSM_APP_BOOTSTRAP | OSM_APP_INJECTOR)))
         return 0;
     rc = find_cluster(&cluster, config, err);
     if (!rc)
@@ -559,7 +494,7 @@ static int start_cluster(struct osm_app *app, struct osm_err *err)
             &(struct osm_install_config){app->loop, app->kube, config->osm_namespace,
                                          (uint64_t)config->bootstrap_deadline_s * 1000},
             err);
-    if (!rc && config->ca_secret && (config->roles & OSM_APP_CONTROLLER))
+    if (!rc && config->ca_secret && (config->roles & (OSM_APP_CONTROLLER | OSM_APP_INJECTOR)))
         rc = osm_ca_secret_start(&app->ca_secret,
                                  &(struct osm_ca_secret_config){
                                      app->loop, app->kube, config->osm_namespace, config->ca_secret,
@@ -572,26 +507,27 @@ static int start(struct osm_app *app, struct osm_err *err)
 {
     const struct osm_app_config *config = &app->config;
     bool serves = config->roles & OSM_APP_CONTROLLER;
-    bool waits = serves && config->ca_secret; /* for the roots; then it goes on */
-    int rc = serves ? listen_port(config->ads_listen, &app->ads_port, err) : 0;
-    if (!rc && serves && !waits)
+    bool has_roots = config->roles & (OSM_APP_CONTROLLER | OSM_APP_INJECTOR);
+    bool waits = has_roots && config->ca_secret; /* for the roots; then it goes on */
+    int rc = has_roots ? listen_port(config->ads_listen, &app->ads_port, err) : 0;
+    if (!rc && has_roots && !waits)
         rc = osm_ca_open(&app->ca, &(struct osm_ca_config){config->state_dir, config->trust_domain},
                          err);
-    if (!rc && waits && mkdir(config->state_dir, S_IRWXU) && errno != EEXIST)
+    if (!rc && waits && serves && mkdir(config->state_dir, S_IRWXU) && errno != EEXIST)
         rc = osm_fail(err, OSM_EIO, "state directory %s: cannot be created: %s", config->state_dir,
                       strerror(errno));
     if (rc)
         return rc;
     app->store = osm_store_new();
-    app->ads_leaf_timer = osm_timer_new(app->loop, renew_ads_leaf, app);
+    app->ads_leaf_timer = osm_timer_new(app->loop, osm_app_renew_ads_leaf, app);
     app->settings = osm_host_settings_default();
     if (!app->store || !app->ads_leaf_timer)
         return osm_fail(err, OSM_ENOMEM, "start");
     rc = osm_app_http_start(app, err);
     if (!rc)
         rc = start_cluster(app, err);
-    if (!rc && serves && !waits)
-        rc = start_serving(app, err);
+    if (!rc && has_roots && !waits)
+        rc = start_with_roots(app, err);
     if (!rc && !waits)
         tell_started(app);
     return rc;
@@ -615,6 +551,7 @@ static void stop_parts(void *ud)
 {
     struct osm_app *app = ud;
     osm_source_stop(osm_take_ptr(&app->source));
+    osm_webhook_stop(osm_take_ptr(&app->webhook));
     osm_install_stop(osm_take_ptr(&app->bootstrap));
     osm_ca_secret_stop(osm_take_ptr(&app->ca_secret));
     osm_kube_free(osm_take_ptr(&app->kube));

@@ -23,6 +23,7 @@
 #include "model/store.h"
 #include "reload/reload.h"
 #include "source/source.h"
+#include "webhook/webhook.h"
 #include "xds/ads.h"
 
 struct osm_ca_secret;
@@ -36,6 +37,7 @@ struct osm_app {
     struct osm_loop *loop;
     struct osm_kube *kube;           /* for what is written; NULL: nothing is */
     struct osm_install *bootstrap;   /* NULL: not this daemon's role */
+    struct osm_webhook *webhook;     /* NULL: the same, or the roots are not known yet */
     struct osm_ca_secret *ca_secret; /* NULL: the roots are in the state directory */
     struct osm_ca *ca;               /* NULL: not known yet */
     struct osm_store *store;
@@ -73,12 +75,6 @@ struct osm_app {
 /** Runs until SIGTERM or SIGINT. Returns the process's exit code. */
 int osm_app_run(const struct osm_app_config *config);
 
-/** Another state of the CA takes over, live: who is trusted, who signs, and with it all that is
- * signed. Takes @p next. Errors: those of osm_ca_may_follow; nothing has changed then. */
-OSM_MUST_USE int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err);
-/** The same, once what the state before has asked of proxies is done. Nothing happens where it is
- * the state in use. Errors: also OSM_EBUSY not yet. */
-OSM_MUST_USE int osm_app_take_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err);
 /** True when all that the source holds is in the newest snapshot. Never while the source has
  * failed: what it holds is unknown then. */
 bool osm_app_settled(const struct osm_app *app);

@@ -1,6 +1,7 @@
 #include "app/ca_reload.h"
 
 #include "app/ca_secret.h"
+#include "app/roots.h"
 
 enum { RELOAD_MAX_MS = 30 * 1000 };
 

@@ -78,7 +78,7 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
         request,
         json_pack(
             "{s:s, s:s, s:s, s:I, s:o*, s:I, s:I, s:I, s:I, s:b, s:s?, s:o, s:o, s:o, s:o, s:O*, "
-            "s:o, s:o*, s:s, s:s, s:o*, s:o*}",
+            "s:o, s:o*, s:s, s:s, s:o*, s:o*, s:o*}",
             "version", OSM_VERSION, "mesh", app->config.mesh_name, "osm_namespace",
             app->config.osm_namespace, "uptime_s",
             (json_int_t)((osm_now_ms() - app->started_ms) / 1000), "source",
@@ -93,7 +93,8 @@ static void status(void *ud, struct osm_control_request *request, const json_t *
             app->reload ? osm_reload_status(app->reload) : NULL, "http", osm_app_http_address(app),
             "debug", osm_app_debug_address(app), "feedback",
             app->feedback ? osm_feedback_status(app->feedback) : NULL, "bootstrap",
-            app->bootstrap ? osm_install_status(app->bootstrap) : NULL));
+            app->bootstrap ? osm_install_status(app->bootstrap) : NULL, "injector",
+            app->webhook ? osm_webhook_status(app->webhook) : NULL));
 }
 
 /* --- wait --- */

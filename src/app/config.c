@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    OPTIONS = 35,
+    OPTIONS = 40,
     RSA_BITS = 2048,
     ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
     DRAIN_TIME_MAX_S = 3600
@@ -40,13 +40,32 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          "about every minute (default 90s)",
          &at->kube_silence, NULL, false},
         {"roles", 0, "ROLES",
-         "what this daemon does, with commas: controller, serve proxies; bootstrap, make the "
-         "definitions and the MeshConfig that an API server has to have (default controller)",
+         "what this daemon does, with commas: controller, serve proxies; injector, give new pods "
+         "their sidecar; bootstrap, make the definitions and the MeshConfig that an API server has "
+         "to have (default controller)",
          &at->roles_text, NULL, false},
         {"bootstrap-deadline", 0, "DURATION",
          "what the API server has not done by then the role bootstrap calls failed, and waits on "
          "(default 1m)",
          &at->bootstrap_deadline, NULL, false},
+        {"injector-listen", 0, "HOST:PORT",
+         "where the API server asks about new pods; HTTPS (default 0.0.0.0:9090)",
+         &at->injector_listen, NULL, false},
+        {"webhook-config-name", 0, "NAME",
+         "the MutatingWebhookConfiguration that the role injector writes (default "
+         "osm-webhook-MESH)",
+         &at->webhook_config, NULL, false},
+        {"webhook-timeout", 0, "SECONDS",
+         "how long the API server waits for the injector; 1 to 30 (default 20)",
+         &at->webhook_timeout, NULL, false},
+        {"osm-container-pull-policy", 0, "POLICY",
+         "of the mesh's own containers in a pod: Always, IfNotPresent or Never (default "
+         "IfNotPresent)",
+         &at->pull_policy, NULL, false},
+        {"injector-orphans", 0, "DURATION",
+         "a sidecar's Secret whose pod has not come by then is deleted; longer than a pod may take "
+         "to be made (default 5m)",
+         &at->injector_orphans, NULL, false},
         {"state-dir", 0, "DIR",
          "root certificate and key, policies last in force; created 0700 (role controller)",
          &at->state_dir, NULL, true},
@@ -286,21 +305,54 @@ static int parse_roles(struct osm_app_config *c, struct osm_err *err)
     static const struct {
         const char *name;
         unsigned role;
-    } known[] = {{"controller", OSM_APP_CONTROLLER}, {"bootstrap", OSM_APP_BOOTSTRAP}};
+    } known[] = {{"controller", OSM_APP_CONTROLLER},
+                 {"injector", OSM_APP_INJECTOR},
+                 {"bootstrap", OSM_APP_BOOTSTRAP}};
+    enum { KNOWN = sizeof known / sizeof *known };
     for (const char *at = c->roles_text;; at++) {
         size_t n = strcspn(at, ","), i = 0;
-        while (i < 2 && (strlen(known[i].name) != n || memcmp(known[i].name, at, n) != 0))
+        while (i < KNOWN && (strlen(known[i].name) != n || memcmp(known[i].name, at, n) != 0))
             i++;
-        if (i == 2)
+        if (i == KNOWN)
             return osm_fail(err, OSM_EINVAL,
-                            "--roles %s: there is no role \"%.*s\"; there are controller and "
-                            "bootstrap, with a comma between them",
+                            "--roles %s: there is no role \"%.*s\"; there are controller, "
+                            "injector and bootstrap, with a comma between them",
                             c->roles_text, (int)n, at);
         c->roles |= known[i].role;
         at += n;
         if (!*at)
             return 0;
     }
+}
+
+/* As Open Service Mesh's injector took them. */
+static int parse_injector(struct osm_app_config *c, struct osm_err *err)
+{
+    enum { TIMEOUT_MAX_S = 30 };
+    char *end = NULL;
+    const char *policy = c->pull_policy;
+    uintmax_t timeout_s =
+        isdigit((unsigned char)*c->webhook_timeout) ? strtoumax(c->webhook_timeout, &end, 10) : 0;
+    int rc = parse_duration("injector-orphans", c->injector_orphans, &c->injector_orphans_s, err);
+    if (rc)
+        return rc;
+    if (!end || *end || timeout_s < 1 || timeout_s > TIMEOUT_MAX_S)
+        return osm_fail(err, OSM_EINVAL, "--webhook-timeout %s: expected seconds, 1 to %d",
+                        c->webhook_timeout, TIMEOUT_MAX_S);
+    if (strcmp(policy, "Always") != 0 && strcmp(policy, "IfNotPresent") != 0 &&
+        strcmp(policy, "Never") != 0)
+        return osm_fail(err, OSM_EINVAL,
+                        "--osm-container-pull-policy %s: expected Always, IfNotPresent or Never",
+                        policy);
+    c->webhook_timeout_s = (int64_t)timeout_s;
+    int n = c->webhook_config
+                ? snprintf(c->webhook_name, sizeof c->webhook_name, "%s", c->webhook_config)
+                : snprintf(c->webhook_name, sizeof c->webhook_name, "osm-webhook-%s", c->mesh_name);
+    if (n < 1 || (size_t)n >= sizeof c->webhook_name ||
+        strspn(c->webhook_name, "abcdefghijklmnopqrstuvwxyz0123456789-.") != (size_t)n)
+        return osm_fail(err, OSM_EINVAL, "--webhook-config-name %s: expected a DNS name",
+                        c->webhook_config);
+    return 0;
 }
 
 /* What only one of the roles needs is not asked of the others. */
@@ -318,6 +370,13 @@ static int check_source(struct osm_app_config *c, struct osm_err *err)
     bool is_cluster = !strcmp(c->source, "kubernetes");
     if (!is_cluster && (c->roles & OSM_APP_BOOTSTRAP))
         return osm_fail(err, OSM_EINVAL, "--roles bootstrap is for --source kubernetes");
+    if (!is_cluster && (c->roles & OSM_APP_INJECTOR))
+        return osm_fail(err, OSM_EINVAL, "--roles injector is for --source kubernetes");
+    if ((c->roles & OSM_APP_INJECTOR) && !(c->roles & OSM_APP_CONTROLLER) && !c->ca_secret)
+        return osm_fail(err, OSM_EINVAL,
+                        "--roles %s: name the Secret whose roots the controllers use: "
+                        "--ca-bundle-secret-name",
+                        c->roles_text);
     if (!is_cluster && c->ca_secret)
         return osm_fail(err, OSM_EINVAL, "--ca-bundle-secret-name is for --source kubernetes");
     if (!is_cluster && strncmp(c->source, "dir:", 4) != 0)
@@ -337,6 +396,10 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
     struct osm_app_config config = {
         .roles_text = "controller",
         .bootstrap_deadline = "1m",
+        .injector_listen = "0.0.0.0:9090",
+        .webhook_timeout = "20",
+        .pull_policy = "IfNotPresent",
+        .injector_orphans = "5m",
         .ads_listen = "0.0.0.0:15128",
         .kube_silence = "90s",
         .mesh_name = "osm",
@@ -377,6 +440,8 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
             rc = check_label("mesh-name", config.mesh_name, err);
         if (!rc)
             rc = check_label("osm-namespace", config.osm_namespace, err);
+        if (!rc)
+            rc = parse_injector(&config, err);
         if (!rc)
             rc = check_domain(config.trust_domain, err);
         if (!rc)

@@ -12,10 +12,11 @@
 enum osm_app_role {
     OSM_APP_CONTROLLER = 1 << 0, /* CA and xDS: serves proxies */
     OSM_APP_BOOTSTRAP = 1 << 1,  /* definitions and objects that an API server has to have */
+    OSM_APP_INJECTOR = 1 << 2,   /* gives new pods their sidecar */
 };
 
 struct osm_app_config {
-    const char *roles_text;                /* "controller,bootstrap" */
+    const char *roles_text;                /* "controller,injector,bootstrap" */
     unsigned roles;                        /* of enum osm_app_role */
     const char *source;                    /* "dir:PATH" or "kubernetes" */
     const char *kubeconfig, *kube_context; /* NULL: as in a pod, or as kubectl */
@@ -25,6 +26,12 @@ struct osm_app_config {
     const char *ca_secret;          /* NULL: the CA is in the state_dir */
     const char *bootstrap_deadline; /* "1m" */
     int64_t bootstrap_deadline_s;
+    const char *injector_listen, *webhook_config, *pull_policy;
+    char webhook_name[254];      /* derived; of the MutatingWebhookConfiguration */
+    const char *webhook_timeout; /* "20", seconds */
+    int64_t webhook_timeout_s;
+    const char *injector_orphans; /* "5m" */
+    int64_t injector_orphans_s;
     const char *policies_dirs[OSM_OPTION_VALUES_MAX + 1]; /* NULL-terminated */
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
     const char *policy_memory; /* "512Mi" */

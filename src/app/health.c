@@ -16,14 +16,16 @@ const char *osm_app_not_ready(const struct osm_app *app)
 {
     if (app->stopping)
         return "stopping";
-    if (!(app->config.roles & OSM_APP_CONTROLLER))
-        return app->bootstrap && osm_install_done(app->bootstrap)
-                   ? NULL
-                   : "starting: not all that the API server has to have is there yet";
-    if (!app->ca)
+    bool serves = app->config.roles & OSM_APP_CONTROLLER;
+    bool injects = app->config.roles & OSM_APP_INJECTOR;
+    if (!serves && app->bootstrap && !osm_install_done(app->bootstrap))
+        return "starting: not all that the API server has to have is there yet";
+    if ((serves || injects) && !app->ca)
         return app->ca_secret && *osm_ca_secret_problem(app->ca_secret)
                    ? osm_ca_secret_problem(app->ca_secret)
                    : "starting: the root certificate is not known yet";
+    if (!serves)
+        return app->webhook ? osm_webhook_failure(app->webhook) : NULL;
     if (!app->synced)
         return "starting: the source has not been read yet";
     if (!app->snapshot)
@@ -156,13 +158,23 @@ static void report_roots(struct osm_buf *out, const struct osm_app *app)
                    : "not known yet");
 }
 
+static void report_injector(struct osm_buf *out, const struct osm_app *app)
+{
+    const char *failure =
+        app->webhook ? osm_webhook_failure(app->webhook) : "starting: no roots yet";
+    line(out, !failure, "injector", failure ? failure : app->config.webhook_name);
+}
+
 static void report(struct osm_buf *out, const struct osm_app *app)
 {
     if (app->bootstrap)
         report_bootstrap(out, app);
+    if (app->config.roles & (OSM_APP_CONTROLLER | OSM_APP_INJECTOR))
+        report_roots(out, app);
+    if (app->config.roles & OSM_APP_INJECTOR)
+        report_injector(out, app);
     if (!(app->config.roles & OSM_APP_CONTROLLER))
         return;
-    report_roots(out, app);
     report_source(out, app);
     report_policies(out, app);
     report_numbers(out, app);

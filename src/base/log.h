@@ -19,6 +19,7 @@
     X(MODEL, "model", "the object store and what is derived from it")                              \
     X(POLICY, "policy", "bundles, rules, rejects")                                                 \
     X(XDS, "xds", "streams of the proxies")                                                        \
+    X(INJECT, "injector", "sidecars for new pods")                                                 \
     X(CA, "ca", "roots and certificates")                                                          \
     X(CONTROL, "control", "the local sockets")                                                     \
     X(AUDIT, "audit", "every command on a local socket: who, in which role, what, how it went")    \

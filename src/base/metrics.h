@@ -23,6 +23,8 @@
     X(KUBE_WRITES_WAITING, GAUGE, "osm_kube_writes_waiting", "what",                               \
       "Statuses and Events that are still to be written.")                                         \
     X(LEADER, GAUGE, "osm_leader", "", "1 in the replica that writes statuses and Events.")        \
+    X(WEBHOOK_RESPONSES, COUNTER, "osm_admission_webhook_response_total", "kind,success",          \
+      "Questions of the API server about new objects, by whether they were let in.")               \
     X(NAMESPACES, GAUGE, "osm_resource_namespace_count", "", "Namespaces that are monitored.")     \
     X(PROXIES, GAUGE, "osm_proxy_connect_count", "", "Proxies that are connected.")                \
     X(PROXIES_MISSING, GAUGE, "osm_proxies_missing", "",                                           \

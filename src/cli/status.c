@@ -204,6 +204,18 @@ static void print_bootstrap(const json_t *bootstrap)
                          osm_json_text(part, "reason"));
 }
 
+static void print_injector(const json_t *injector)
+{
+    if (!injector)
+        return;
+    (void)printf("INJECTOR  %s as %s, %" JSON_INTEGER_FORMAT " pods injected, %" JSON_INTEGER_FORMAT
+                 " denied\n",
+                 osm_json_text(injector, "address"), osm_json_text(injector, "configuration"),
+                 number_at(injector, "injected"), number_at(injector, "denied"));
+    if (*osm_json_text(injector, "failure"))
+        (void)printf("  %s\n", osm_json_text(injector, "failure"));
+}
+
 int osm_cli_status(const struct osm_cli *cli)
 {
     struct osm_err err = {0};
@@ -225,6 +237,7 @@ int osm_cli_status(const struct osm_cli *cli)
                      osm_json_text(json_object_get(data, "root"), "fingerprint"));
         print_root(json_object_get(data, "root"));
         print_bootstrap(json_object_get(data, "bootstrap"));
+        print_injector(json_object_get(data, "injector"));
         (void)printf("HTTP      %s, debug server %s\n", osm_json_text(data, "http"),
                      osm_json_text(data, "debug"));
         print_source(json_object_get(data, "source"));

@@ -9,8 +9,9 @@
  * daemon's directories held, where the bundle was applied by command in place of that; else "".
  * Errors: OSM_EINVAL, OSM_EIO it is damaged or cannot be read; OSM_EACCES others may have
  * written it. */
-OSM_MUST_USE int osm_kept_bundle(struct osm_policy_files **out, char instead_of[OSM_POLICY_DIGEST_SIZE],
-                                 const char *dir, struct osm_err *err);
+OSM_MUST_USE int osm_kept_bundle(struct osm_policy_files **out,
+                                 char instead_of[OSM_POLICY_DIGEST_SIZE], const char *dir,
+                                 struct osm_err *err);
 OSM_MUST_USE int osm_kept_write_bundle(const char *dir, const struct osm_policy_files *files,
                                        const char *instead_of, struct osm_err *err);
 /** *out: {digest: {"version": the daemon's, "reason", "at": seconds of the Unix epoch}}; empty

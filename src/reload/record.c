@@ -135,8 +135,7 @@ void osm__record_pardon(struct osm_reload *r, const char *digest)
 
 void osm__record_rolled_back(struct osm_reload *r, const char *digest, const char *reason)
 {
-    osm__record_problem(r,
-                        osm_strf("%s was rolled back and is quarantined: %s", digest, reason));
+    osm__record_problem(r, osm_strf("%s was rolled back and is quarantined: %s", digest, reason));
 }
 
 void osm__record_explain(struct osm_reload *r, uint64_t id, const char *digest, const char *reason)

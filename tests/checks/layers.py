@@ -31,6 +31,7 @@ LAYERS = {
     "validate": 26,
     "kube": 28,
     "install": 30,
+    "webhook": 30,
     "source": 30,
     "policy": 30,
     "reload": 35,

@@ -80,11 +80,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 @contextlib.contextmanager
 def new_world(run_folder: Path, **options: Any) -> Iterator[World]:
-    """A World with its objects in files, or, with OSM_SOURCE=kube, in an API server of its own: for whichever tests
-    do not ask for the files."""
+    """A World with its objects in files, or, with OSM_SOURCE=kube, in an API server of its own, where real pods get
+    their sidecars from the webhook: for whichever tests do not ask for the files."""
     if os.environ.get("OSM_SOURCE") == "kube":
         with Kube(run_folder) as server, Kubelet(server) as kubelet:
-            with tracked(KubeWorld(server, kubelet, **options)) as world:
+            injects = options.get("real", True)
+            with tracked(KubeWorld(server, kubelet, injects=injects, **options)) as world:
                 yield world
     else:
         with tracked(World(**options)) as world:

@@ -614,8 +614,23 @@ def test_kube_bootstrap_beside_the_controller_and_its_mesh_config_is_live(blank:
     ("flags", "why"),
     [
         (
-            ["--source=kubernetes", "--roles=controller,injector"],
-            'no role "injector"; there are controller and bootstrap',
+            ["--source=kubernetes", "--roles=controller,validator"],
+            'no role "validator"; there are controller, injector and bootstrap',
+        ),
+        (["--source=dir:/tmp", "--roles=injector"], "--roles injector is for --source kubernetes"),
+        (["--source=kubernetes", "--roles=injector"], "--ca-bundle-secret-name"),
+        (
+            ["--source=kubernetes", "--roles=injector", "--ca-bundle-secret-name=x", "--webhook-timeout=31"],
+            "expected seconds, 1 to 30",
+        ),
+        (
+            [
+                "--source=kubernetes",
+                "--roles=injector",
+                "--ca-bundle-secret-name=x",
+                "--osm-container-pull-policy=Sometimes",
+            ],
+            "expected Always, IfNotPresent or Never",
         ),
         (["--source=kubernetes", "--roles="], 'no role ""'),
         (["--source=kubernetes", "--roles=bootstrap,"], 'no role ""'),

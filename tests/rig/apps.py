@@ -1,8 +1,9 @@
 """The applications of the pods, one program without dependencies: `apps.py ROLE=PORT...`, several roles in one process.
 
-Roles: http (a subset of httpbin), bookstore, bookbuyer, bookthief, bookwarehouse, bookdb (app_bookstore.py), echo (TCP,
-answers `echo response: <line>`, and its pod's name to `who`), greeter (TCP, speaks first). All bind 0.0.0.0 unless BIND
-says otherwise. Environment: POD_NAME, and what app_bookstore.py says.
+Roles: http (a subset of httpbin), https (the same with TLS; certificate and key are in the file TLS), bookstore,
+bookbuyer, bookthief, bookwarehouse, bookdb (app_bookstore.py), echo (TCP, answers `echo response: <line>`, and its
+pod's name to `who`), greeter (TCP, speaks first). All bind 0.0.0.0 unless BIND says otherwise. Environment: POD_NAME,
+and what app_bookstore.py says.
 
 Every HTTP role adds the header `pod`, and tells at /_/counters what reached it; questions under /_/ are not counted.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -63,6 +65,7 @@ async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 HTTP_ROLES: dict[str, Callable[[], HttpRole]] = {
     "http": HttpBin,
+    "https": HttpBin,
     "bookstore": Bookstore,
     "bookwarehouse": Bookwarehouse,
     "bookbuyer": lambda: Buyer("Bought"),
@@ -82,7 +85,11 @@ async def main(arguments: list[str]) -> None:
             await asyncio.start_server(TCP_ROLES[name], bind, int(port))
             continue
         role = HTTP_ROLES[name]()
-        await loop.create_server(lambda role=role: HttpConnection(role), bind, int(port), backlog=1024)
+        tls = None
+        if name == "https":
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(os.environ["TLS"])
+        await loop.create_server(lambda role=role: HttpConnection(role), bind, int(port), backlog=1024, ssl=tls)
         jobs.append(loop.create_task(role.run()))
     print("ready", flush=True)
     await asyncio.gather(*jobs)  # a role that fails ends the program with its traceback

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import client
 from .daemon import python_for_others
 from .envoy import Envoy
+from .injected import Injected
 from .net import APP_UID, ENVOY_UID, Netns, run
 from .waiting import until
 
@@ -73,12 +74,14 @@ class Pod:
         self.sidecar, self.real, self.address = sidecar, real, address
         self.sotw, self.spec = sotw, spec
         self.has_envoy = sidecar and envoy and real
-        self.uuid = str(uuids.uuid4()) if sidecar else ""
+        self.uuid = str(uuids.uuid4()) if sidecar and not world.injects else ""
         self.folder = world.folder / "pods" / ns / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self._netns: Netns | None = None
         self._sidecar: subprocess.Popen[bytes] | None = None
         self._app: subprocess.Popen[str] | None = None
+        self._helpers: list[subprocess.Popen[bytes]] = []
+        self.injected: Injected | None = None  # else the sidecar's files come from the command line
         self.started = False
         self.adopted = False  # its object was made elsewhere, and whoever plays its kubelet starts it
 
@@ -117,9 +120,12 @@ class Pod:
     # --- start, in steps, so that a world can start its pods side by side ---
 
     def prepare(self) -> None:
-        """Files of the sidecar from the command line; network with the redirection."""
+        """Files of the sidecar; network with the redirection."""
         if self.sidecar:
-            self.world.bootstrap(self, self.etc)
+            if self.injected:
+                self.injected.write_files(self.etc)
+            else:
+                self.world.bootstrap(self, self.etc)
             if self.sotw:
                 self._speak_state_of_the_world()
         if not self.real:
@@ -132,7 +138,10 @@ class Pod:
         self._netns = Netns(resolv)
         self._netns.ready()
         self.world.network.plug(self._netns, self.address)
-        if self.sidecar:
+        if self.injected:
+            self.injected.mount(self._netns, self.etc, self.folder / "host-etc")
+            self.injected.redirect(self._netns, self.address)
+        elif self.sidecar:
             run(*self._netns.command(0, "env", f"POD_IP={self.address}", "sh", str(self.etc / "iptables.sh")))
 
     def _speak_state_of_the_world(self) -> None:
@@ -155,10 +164,17 @@ class Pod:
         if self.has_envoy:
             assert self.world.site
             self.give_files()
-            arguments = (self.etc / "envoy.args").read_text().splitlines()
+            start: list[str] = []
+            if self.injected:
+                arguments = self.injected.envoy_arguments()
+                start = ["env", *self.injected.envoy_environment(self.address)]
+            else:
+                arguments = (self.etc / "envoy.args").read_text().splitlines()
             self._sidecar = self._spawn(
-                ENVOY_UID, "envoy.log", str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)
+                ENVOY_UID, "envoy.log", *start, str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)
             )
+        for i, helper in enumerate(self.injected.helpers(self.address) if self.injected else []):
+            self._helpers.append(self._spawn(APP_UID, f"helper-{i}.log", *helper))
         if self.app:
             script = copy_apps(self.world.folder)
             env = {"POD_NAME": self.name, "PATH": os.environ.get("PATH", ""), **self.env}
@@ -202,15 +218,15 @@ class Pod:
 
     def stop(self) -> None:
         """Ends everything of this pod."""
-        for process in (self._app, self._sidecar):
-            if process:
-                process.kill()
-        for process in (self._app, self._sidecar):
-            if process:
-                process.wait()
-                if process.stdout:
-                    process.stdout.close()
+        processes: list[subprocess.Popen[Any]] = [p for p in (self._app, self._sidecar, *self._helpers) if p]
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
         self._app = self._sidecar = None
+        self._helpers.clear()
         if self._netns:
             self._netns.close()
             self._netns = None

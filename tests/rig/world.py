@@ -100,6 +100,8 @@ class World:
     daemon's. `drain_time_s`: how long sidecars keep connections of a chain that has gone, where 45 s are too long.
     `source`: flags for another source of objects than the directory (world_kube.py)."""
 
+    injects = False  # whether pods get their sidecars by a webhook
+
     def __init__(
         self,
         folder: Path | None = None,

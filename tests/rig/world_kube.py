@@ -10,8 +10,8 @@ Endpoints are the controllers' work, and ClusterIPs the server's. What is left o
 is closed.
 
 Pods that are made elsewhere, by a Deployment for example, are run when they are in a namespace of this world's and
-the image of a container stands for an application of the rig. Until a webhook does, they get the label of a sidecar
-from here.
+the image of a container stands for an application of the rig. With `injects`, the daemon's webhook gives pods their
+sidecars, and what it says is run; else they get the label of one from here, and its files from the command line.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ import yaml
 
 from . import kube_rbac
 from .daemon import CommandError
+from .injected import Injected, environment
 from .kube import Kube
 from .kube_api import Object
 from .kube_crds import KINDS, mesh_kinds
 from .kubelet import Kubelet
+from .net import run
 from .pod import Pod
 from .waiting import until
 from .world import World
@@ -37,6 +39,11 @@ from .world import World
 CONTROLLED = [("apps/v1", "Deployment"), ("apps/v1", "StatefulSet")]
 UUID = "osm-proxy-uuid"
 APPS = "rig-apps"
+INJECTION = "openservicemesh.io/sidecar-injection"
+IMAGES = {
+    f"OSM_DEFAULT_{name}_IMAGE": f"registry.example/{name.lower().replace('_', '-')}:1"
+    for name in ("ENVOY", "ENVOY_WINDOWS", "INIT_CONTAINER", "HEALTHCHECK_CONTAINER")
+}
 
 
 def roles_of(container: Object) -> list[str]:
@@ -45,27 +52,12 @@ def roles_of(container: Object) -> list[str]:
     return list(container.get("args", [])) if name == APPS else []
 
 
-def environment(pod: Object, container: Object, address: str) -> dict[str, str]:
-    """A container's environment: plain values, and the fields of its pod that applications ask for."""
-    metadata = pod["metadata"]
-    fields = {
-        "metadata.name": metadata["name"],
-        "metadata.namespace": metadata["namespace"],
-        "spec.serviceAccountName": pod["spec"].get("serviceAccountName", ""),
-        "status.podIP": address,
-    }
-    out = {}
-    for variable in container.get("env", []):
-        field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
-        out[variable["name"]] = fields[field] if field else variable.get("value", "")
-    return out
-
-
 class KubeWorld(World):
     """One mesh in an API server, alone there if its daemon is to see no other. `kubeconfig`: whose rights the
     daemon has, those that the chart gives it by default: `rights` names the files; with "bootstrap" among them the
     daemon is to make the definitions, else they are made here. `roles`: what stands for a container, in apps.py's
-    words; [] for one that is not run. `environment`: of all applications, besides what their manifests say."""
+    words; [] for one that is not run. `environment`: of all applications, besides what their manifests say.
+    `injects`: the daemon has the role "injector" too, at the ClusterIP of the Service osm-injector."""
 
     def __init__(
         self,
@@ -77,8 +69,13 @@ class KubeWorld(World):
         roles: Callable[[Object], list[str]] = roles_of,
         environment: dict[str, str] | None = None,
         rights: Sequence[str] = ("controller",),
+        injects: bool = False,
         **options: Any,
     ) -> None:
+        self.injects, self.injector_address = injects, ""
+        if injects:
+            rights = (*rights, "injector")
+            options["flags"] = [*options.get("flags", ()), "--roles=controller,injector"]
         self.kube, self.kubelet, self._roles = kube, kubelet, roles
         self._environment, self._rights = environment or {}, rights
         self._owned: set[str] = set()  # namespaces
@@ -97,14 +94,34 @@ class KubeWorld(World):
         definitions = mesh_kinds()
         if "bootstrap" not in self._rights:
             self.kube.crd(*definitions)
+        if self.injects:
+            self._place_injector()
         self.kubelet.runners.append(self)
         super().__enter__()
+        if self.injects:
+            until(lambda: not self.status()["injector"]["failure"], "the webhook is registered", 30.0)
         self.kube.until_served(*definitions)
         return self
 
+    def _place_injector(self) -> None:
+        """A Service whose ClusterIP the daemon itself has: nobody plays kube-proxy for the API server."""
+        ports = [{"name": "mutate-webhook", "port": 9090}]
+        self.injector_address = self.service(self.osm_namespace, "osm-injector", ports, None)
+        run("ip", "addr", "add", f"{self.injector_address}/32", "dev", "lo")
+        self.daemon.command += ["--injector-listen", f"{self.injector_address}:9090"]
+        self.daemon.environment |= IMAGES
+
     def close(self) -> None:
         """Ends pods and daemon; this world's namespaces begin to go."""
+        if self.injector_address:
+            with contextlib.suppress(OSError):
+                self.kube.api.delete(
+                    "admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "", self.webhook_name
+                )
         super().close()
+        if self.injector_address:
+            run("ip", "addr", "del", f"{self.injector_address}/32", "dev", "lo")
+            self.injector_address = ""
         if self in self.kubelet.runners:
             self.kubelet.runners.remove(self)
         with contextlib.suppress(OSError):  # the server may have ended before
@@ -112,7 +129,35 @@ class KubeWorld(World):
                 self.kube.forget_namespace(ns)
         self._owned.clear()
 
+    @property
+    def webhook_name(self) -> str:
+        """Of the MutatingWebhookConfiguration."""
+        return f"osm-webhook-{self.mesh_name}"
+
     # --- objects ---
+
+    def namespace(self, name: str, monitored: bool = True) -> None:
+        """A Namespace, in the mesh or not; pods of one in the mesh get sidecars."""
+        super().namespace(name, monitored)
+        if self.injects and monitored:
+            o = copy.deepcopy(self.objects["Namespace", "", name])
+            o["metadata"]["annotations"] = {INJECTION: "enabled"}
+            self.apply(o)
+
+    def pod(self, ns: str, name: str, **options: Any) -> Pod:
+        """A pod of a world; with the sidecar that the webhook has given it."""
+        if self.injects and not options.get("sidecar", True):
+            options["annotations"] = {INJECTION: "disabled", **(options.get("annotations") or {})}
+        ours = super().pod(ns, name, **options)
+        if self.injects and ours.sidecar:
+            self._take_injected(ours, self.kube.api.get("v1", "Pod", ns, name))
+        return ours
+
+    def _take_injected(self, ours: Pod, pod: Object | None) -> None:
+        assert pod
+        ours.injected = Injected(self.kube.api, pod)
+        ours.uuid = ours.injected.uuid
+        assert ours.uuid, f"{ours} has no sidecar"
 
     def apply(self, what: str | Object | Iterable[Object]) -> list[Object]:
         """Writes objects (YAML text, one object, or several), one after the other."""
@@ -278,7 +323,7 @@ class KubeWorld(World):
         ours.prepare()
         ours.launch()
         ours.settle()
-        return True
+        return not ours.injected or ours.injected.ready(ours.address)
 
     def stop(self, pod: Object) -> None:
         """Ends a pod's processes."""
@@ -312,7 +357,7 @@ class KubeWorld(World):
             ports=[p for c, roles in played if roles for p in c.get("ports", [])],
             env=self._environment
             | {k: v for c, roles in played if roles for k, v in environment(pod, c, address).items()},
-            sidecar=bool(uuid) or self._injects(pod),
+            sidecar=bool(uuid) or (not self.injects and self._is_to_be_injected(pod)),
             envoy=True,
             sotw=False,
             real=self.real,
@@ -321,19 +366,20 @@ class KubeWorld(World):
             spec={k: spec[k] for k in ("hostname", "subdomain") if k in spec},
         )
         ours.adopted = True
-        if uuid:
+        if uuid and self.injects:
+            self._take_injected(ours, pod)
+        elif uuid:
             ours.uuid = uuid
         elif ours.uuid:
             self.kube.api.patch("v1", "Pod", ns, name, {"metadata": {"labels": {UUID: ours.uuid}}})
         self.pods[f"{ns}/{name}"] = ours
         return ours
 
-    def _injects(self, pod: Object) -> bool:
+    def _is_to_be_injected(self, pod: Object) -> bool:
         """Whether a pod gets a sidecar: its namespace is monitored, and neither says no."""
-        key = "openservicemesh.io/sidecar-injection"
         ns = self.kube.api.get("v1", "Namespace", "", pod["metadata"]["namespace"])
         assert ns
-        said = [o["metadata"].get("annotations", {}).get(key, "") for o in (pod, ns)]
+        said = [o["metadata"].get("annotations", {}).get(INJECTION, "") for o in (pod, ns)]
         monitored = ns["metadata"].get("labels", {}).get("openservicemesh.io/monitored-by") == self.mesh_name
         return monitored and next((s for s in said if s), "enabled") in ("enabled", "yes", "true")
 
