@@ -28,9 +28,11 @@ static int events_of(const struct osm__http_conn *conn)
     case OSM__HTTP_READY:
         return UV_READABLE | UV_WRITABLE;
     case OSM__HTTP_ANSWER:
-        return conn->request->status ? UV_WRITABLE : 0;
-    case OSM__HTTP_PARSER:
-        break;
+        if (conn->request->status)
+            return UV_WRITABLE;
+        return conn->half_closed ? 0 : UV_DISCONNECT;
+    case OSM__HTTP_PARSER: /* for the turn or two until it has read it */
+        return UV_WRITABLE;
     }
     return 0;
 }
@@ -76,7 +78,6 @@ void osm__http_cut(struct osm__http_conn *conn)
 /* Whoever is told that a body is not wanted may be sending it still. */
 static void linger(struct osm__http_conn *conn)
 {
-    osm__http_parse_stop(conn);
     osm__http_wire_shut(&conn->wire);
     conn->stage = OSM__HTTP_LINGER;
     conn->since_ms = conn->moved_ms = osm_now_ms();
@@ -96,6 +97,7 @@ void osm__http_wake(struct osm__http_conn *conn)
 static void finish(struct osm__http_conn *conn)
 {
     bool was_last = conn->request->close, whole = conn->request->whole;
+    osm__http_parse_stop(conn);
     osm__http_end(conn->request);
     conn->since_ms = osm_now_ms();
     if (was_last && !whole) {
@@ -103,7 +105,6 @@ static void finish(struct osm__http_conn *conn)
     } else if (was_last) {
         end(conn, false);
     } else {
-        osm__http_parse_end(conn);
         conn->stage = OSM__HTTP_HEAD;
         conn->eager = conn->in_len || osm__http_wire_holds(&conn->wire);
     }
@@ -186,6 +187,7 @@ static void begin_body(struct osm__http_conn *conn)
 
 static void go_on(struct osm__http_conn *conn)
 {
+    osm__http_parse_stop(conn);
     if (conn->request->has_body)
         begin_body(conn);
     else
@@ -223,8 +225,10 @@ void osm__http_parsed(struct osm__http_conn *conn)
 static void take_head(struct osm__http_conn *conn)
 {
     char shown[OSM__HTTP_SHOWN_MAX];
-    while (conn->in_len >= 2 && !memcmp(conn->in, "\r\n", 2)) /* RFC 9112, 2.2 */
-        discard(conn, 2);
+    size_t blank = 0;
+    while (conn->in_len - blank >= 2 && !memcmp(conn->in + blank, "\r\n", 2)) /* RFC 9112, 2.2 */
+        blank += 2;
+    discard(conn, blank);
     int status = osm__http_head_read(&conn->head, conn->in, conn->in_len);
     if (!status)
         return;
@@ -243,6 +247,25 @@ static void take_head(struct osm__http_conn *conn)
     discard(conn, conn->head.len);
     conn->stage = OSM__HTTP_PARSER;
     if (osm__http_parse(conn, shown, len))
+        osm__http_cut(conn);
+}
+
+/* It has read all, and says nothing: to it the head goes on. */
+static void look_after_parser(struct osm__http_conn *conn)
+{
+    if (osm__http_parse_waits(conn))
+        return;
+    osm__http_parse_stop(conn);
+    conn->request->has_body = true;
+    osm__http_refuse(conn->request, 400, "the request cannot be taken");
+}
+
+/* While a handler has its request. A plain peer may have closed its own half only, and still wait
+ * for the answer; with TLS nobody does. */
+static void on_left(struct osm__http_conn *conn)
+{
+    conn->half_closed = true;
+    if (conn->wire.ssl)
         osm__http_cut(conn);
 }
 
@@ -285,16 +308,19 @@ static void read_on(struct osm__http_conn *conn)
 static void on_turn(uv_poll_t *poll, int status, int events)
 {
     struct osm__http_conn *conn = poll->data;
-    (void)events;
     conn->eager = false;
     if (status)
         osm__http_cut(conn);
     else if (reads(conn))
         read_on(conn);
+    else if (conn->stage == OSM__HTTP_PARSER)
+        look_after_parser(conn);
     else if (conn->stage == OSM__HTTP_READY)
         go_on(conn);
     else if (conn->stage == OSM__HTTP_ANSWER && conn->request->status)
         write_on(conn);
+    else if (events & UV_DISCONNECT)
+        on_left(conn);
     watch(conn);
 }
 

@@ -59,6 +59,28 @@ static int read_version(struct osm__http_head *head, const char *text, size_t le
     return 0;
 }
 
+static int hex_of(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* A control character behind an escape would end a line to the parser, and hide the Host. */
+static bool escapes_control(const char *target, size_t len)
+{
+    for (size_t i = 0; i + 2 < len; i++) {
+        if (target[i] != '%')
+            continue;
+        int high = hex_of(target[i + 1]), low = hex_of(target[i + 2]);
+        if (high == 0 || high == 1 || (high == 7 && low == 15))
+            return true;
+    }
+    return false;
+}
+
 /* "GET /path?query HTTP/1.1" */
 static int read_request_line(struct osm__http_head *head, const char *line, size_t len)
 {
@@ -72,7 +94,7 @@ static int read_request_line(struct osm__http_head *head, const char *line, size
     int status = read_version(head, line + end + 1, len - end - 1);
     if (status)
         return status;
-    if (line[target] != '/')
+    if (line[target] != '/' || escapes_control(line + target, end - target))
         return 400;
     head->method = method_of(line, method);
     head->target = target;
@@ -112,6 +134,14 @@ static int read_expectation(struct osm__http_head *head, const char *value, size
     return value_is(value, len, "100-continue") ? 0 : 417;
 }
 
+static int pass(struct osm__http_head *head, const char *value, size_t len)
+{
+    (void)head;
+    (void)value;
+    (void)len;
+    return 0;
+}
+
 static int read_host(struct osm__http_head *head, const char *value, size_t len)
 {
     bool again = head->has_host;
@@ -132,10 +162,13 @@ static int refuse_upgrade(struct osm__http_head *head, const char *value, size_t
 static const struct known {
     const char *name;
     int (*read)(struct osm__http_head *head, const char *value, size_t len);
-    bool of_body; /* not for the parser, which would look for a body itself */
+    bool shown; /* to the parser */
 } KNOWN[] = {
-    {"content-length", read_length, true}, {"transfer-encoding", read_coding, true},
-    {"expect", read_expectation, true},    {"host", read_host, false},
+    {"content-length", read_length, false},
+    {"transfer-encoding", read_coding, false},
+    {"expect", read_expectation, false},
+    {"host", read_host, true},
+    {"connection", pass, true},
     {"upgrade", refuse_upgrade, false},
 };
 
@@ -197,7 +230,7 @@ size_t osm__http_head_show(const struct osm__http_head *head, const char *text,
     while (at < head->len) {
         size_t line = line_len(text + at) + 2;
         const struct known *known = find_known(text + at, token_len(text + at, line));
-        if (!known || !known->of_body) {
+        if (line == 2 || (known && known->shown)) {
             memcpy(shown + n, text + at, line);
             n += line;
         }
@@ -242,15 +275,6 @@ void osm__http_framing_init(struct osm__http_framing *f, const struct osm__http_
         .left = head->chunked ? 0 : head->length,
         .done = !head->chunked && !head->length,
     };
-}
-
-static int hex_of(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 static bool end_size(struct osm__http_framing *f, char c)

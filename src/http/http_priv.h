@@ -36,7 +36,7 @@ struct osm__http_head {
 /** Of the bytes that have come: 0 the head is not whole yet; 200 it is; otherwise the status that
  * refuses it. */
 int osm__http_head_read(struct osm__http_head *head, const char *text, size_t len);
-/** The head without what says that a body comes, and as a GET: its length. */
+/** The head as a GET, with those headers alone that the parser is asked for: its length. */
 size_t osm__http_head_show(const struct osm__http_head *head, const char *text,
                            char shown[OSM__HTTP_SHOWN_MAX]);
 /** Ends each value with a NUL, for osm__http_head_find. */
@@ -106,7 +106,7 @@ struct osm__http_conn {
     struct osm_http_listener *listener;
     struct osm_http *http;
     enum osm__http_stage stage;
-    bool ended;
+    bool ended, half_closed; /* half_closed: by the peer */
     bool eager; /* something may be there to go on with that the socket does not tell */
     struct osm__http_wire wire;
     uv_poll_t poll;
@@ -169,11 +169,12 @@ void osm__http_parsed(struct osm__http_conn *conn);
 
 /* --- parser.c --- */
 OSM_MUST_USE int osm__http_run(struct osm_http *http, struct osm_err *err);
-/** Shows it a head; osm__http_parsed comes later, or an answer with 400. Errors: OSM_EIO. */
+/** Shows a head to a new one; osm__http_parsed comes later, or an answer with 400. Errors: OSM_EIO.
+ */
 OSM_MUST_USE int osm__http_parse(struct osm__http_conn *conn, const char *shown, size_t len);
-/** The head has been dealt with: the next one may be shown. */
-void osm__http_parse_end(struct osm__http_conn *conn);
-/** Lets go of the parser. Not within a call from it. */
+/** Whether it has not read all of what it was shown. */
+bool osm__http_parse_waits(const struct osm__http_conn *conn);
+/** Lets go of the parser, where there is one. Not within a call from it. */
 void osm__http_parse_stop(struct osm__http_conn *conn);
 
 /* --- listen.c --- */

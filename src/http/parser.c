@@ -1,17 +1,19 @@
-/* libwebsockets on our loop, as the parser of heads: each connection that has said something has a
- * pair of sockets, of which the library holds the far end. It is shown one head at a time, all of
- * it, which head.c has found sound, and it never sees a body, TLS or an answer: the peer's own
- * socket is conn.c's.
+/* libwebsockets on our loop, as the parser of heads: for each one there is a pair of sockets, of
+ * which the library holds the far end. It is shown a head that head.c has found sound, all of it,
+ * and it never sees a body, TLS or an answer: the peer's own socket is conn.c's.
  *
  * Read against version 4.1, of Debian 12:
  *   - a request with a body that comes behind another one, in one piece with it, makes it go round
  *     for ever, and of chunks it knows nothing: no body is ever let near it;
  *   - of a POST it awaits a body itself, and methods that it does not know it answers: it is shown
  *     a GET each time;
- *   - while a request is being answered it neither reads nor lets be what comes: nothing comes;
+ *   - behind some headers that it does not know ("st: a") it does not see the end: it is shown no
+ *     headers but those that it is asked for;
+ *   - an escaped line end ends a line to it: head.c lets none by;
  *   - it limits every request to some seconds after its head: that is taken away, the limits are
  *     our own;
- *   - what it does not take it answers to its own end of the pair: the peer hears 400 instead. */
+ *   - what it does not take it answers to its own end of the pair, or says nothing: the peer hears
+ *     400 instead. */
 #include "http/http_priv.h"
 
 #include "base/check.h"
@@ -23,6 +25,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
@@ -166,16 +169,16 @@ static int open_pair(struct osm__http_conn *conn)
 
 int osm__http_parse(struct osm__http_conn *conn, const char *shown, size_t len)
 {
-    int rc = conn->wsi ? 0 : open_pair(conn);
+    int rc = open_pair(conn);
     if (rc)
         return rc;
     return send(conn->feed, shown, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len ? 0 : OSM_EIO;
 }
 
-void osm__http_parse_end(struct osm__http_conn *conn)
+bool osm__http_parse_waits(const struct osm__http_conn *conn)
 {
-    if (conn->wsi && lws_http_transaction_completed(conn->wsi))
-        osm__http_parse_stop(conn);
+    int unread = 0;
+    return !ioctl(lws_get_socket_fd(conn->wsi), FIONREAD, &unread) && unread > 0;
 }
 
 void osm__http_parse_stop(struct osm__http_conn *conn)

@@ -141,6 +141,17 @@ static void test_only_this_machine_asks_a_guarded_listener(void **state)
         expect(f, fd, cases[i].status, NULL);
         close(fd);
     }
+    /* An escaped line end would hide the Host from the parser. */
+    static const char *const hidden[] = {"/hello?x=%0a", "/hello?x=%0A&y=1", "/hello?%0d"};
+    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
+        char text[128];
+        int fd = client(f);
+        (void)snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+                       hidden[i]);
+        say(f, fd, text);
+        expect(f, fd, 400, NULL);
+        close(fd);
+    }
     const struct osm_http_listen wide = {"0.0.0.0:0", "--debug-address", true, routes, f, {0}, NULL,
                                          NULL};
     assert_int_equal(osm_http_listen(&other, f->http, &wide, &err), OSM_EACCES);
