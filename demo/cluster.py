@@ -68,7 +68,8 @@ class Cluster(Store):
             environment=environment,
             bare=True,
             rights=("controller", "bootstrap", "roots"),
-            flags=["--roles=controller,bootstrap", "--ca-bundle-secret-name=osm-ca-bundle"],
+            injects=True,
+            flags=["--roles=controller,injector,bootstrap", "--ca-bundle-secret-name=osm-ca-bundle"],
         )
         self.apply("preset-mesh-config.yaml")
         self._parts.enter_context(self.world)

@@ -6,6 +6,8 @@ The API server is real, and so is one Envoy; pods of the crowd are of paper.
   snapshot, resident memory; beside it the same crowd in a namespace that is not in the mesh;
 * change -> applied: a HTTPRouteGroup is applied by kubectl, and the Envoy that serves it has acknowledged it: from
   kubectl's start, and of that what is ours: from the moment when the watch told the daemon;
+* pods: eight clients make pods at the same time in a namespace where each gets a sidecar, and in one that is not in
+  the mesh: how many a second, how long one takes, the daemon's processor time for each;
 * stream: 200 changes of endpoints a second, for some seconds: the daemon's processor time, how many snapshots there
   were, and how old the last of the changes was when the Envoy had it.
 
@@ -104,8 +106,9 @@ def start(kube: Kube, ns: str, mesh: str, folder: Path) -> str:
 @contextlib.contextmanager
 def world_of(kube: Kube, kubelet: Kubelet, folder: Path):
     """One real Envoy that serves the account `shop`, whom `caller` may call."""
-    with KubeWorld(kube, kubelet, folder) as world:
+    with KubeWorld(kube, kubelet, folder, injects=True) as world:
         world.namespace("red")
+        world.namespace("bare", monitored=False)
         world.service("red", "shop", 8080, {"app": "shop"})
         world.pod("red", "shop", account="shop", labels={"app": "shop"}, app="http=8080")
         world.apply([group("red", "routes", "/0"), target("red", "t", "shop", "caller", "routes")])
@@ -203,10 +206,42 @@ def stream(world: KubeWorld) -> None:
     )
 
 
+def pods(world: KubeWorld, count: int) -> None:
+    """In turns; the server's own work is the same in both."""
+    took: dict[str, list[float]] = {"bare": [], "red": []}
+    rates: dict[str, list[float]] = {"bare": [], "red": []}
+    cpu = 0.0
+    for turn in range(3):
+        for ns, each in took.items():
+
+            def make(n: int, ns: str = ns, turn: int = turn) -> float:
+                begin = time.monotonic()
+                world.kube.api.create(_pod(ns, f"many-{turn}-{n}", "many"))
+                return time.monotonic() - begin
+
+            before, begin = _cpu_s(world.daemon.pid), time.monotonic()
+            with ThreadPoolExecutor(WRITERS) as pool:
+                each += pool.map(make, range(count))
+            rates[ns].append(count / (time.monotonic() - begin))
+            cpu += _cpu_s(world.daemon.pid) - before if ns == "red" else 0
+            world.wait(120.0)
+    for ns, what in (("bare", "outside of the mesh"), ("red", "with a sidecar")):
+        ms = [1000 * value for value in took[ns]]
+        print(
+            f"pods {what}: {statistics.median(rates[ns]):.0f} a second ({WRITERS} clients), p50 "
+            f"{statistics.median(ms):.0f} ms, p99 {percentile(ms, 0.99):.0f} ms ({len(ms)} pods)",
+            flush=True,
+        )
+    print(
+        f"     the daemon's processor time for a pod with a sidecar: {1000 * cpu / len(took['red']):.1f} ms", flush=True
+    )
+
+
 def main() -> None:
     """All figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--services", type=int, default=10000, help="of the crowd, with two pods each (10000)")
+    parser.add_argument("--services", type=int, default=10000, help="of the crowd, with two pods each (10000); 0: none")
+    parser.add_argument("--pods", type=int, default=300, help="made in each turn (300)")
     parser.add_argument("--runs", type=int, default=100, help="of the latency (100)")
     options = parser.parse_args()
     print(f"machine: {machine()}", flush=True)
@@ -216,6 +251,9 @@ def main() -> None:
         with world_of(kube, kubelet, folder / "world") as world:
             latency(world, options.runs, folder)
             stream(world)
+            pods(world, options.pods)
+    if not options.services:
+        return
     with Kube(folder) as kube, Kubelet(kube):
         kube.crd(*mesh_kinds())
         kube.namespace("crowd", {"openservicemesh.io/monitored-by": "osm"})

@@ -57,7 +57,8 @@ class KubeWorld(World):
     daemon has, those that the chart gives it by default: `rights` names the files; with "bootstrap" among them the
     daemon is to make the definitions, else they are made here. `roles`: what stands for a container, in apps.py's
     words; [] for one that is not run. `environment`: of all applications, besides what their manifests say.
-    `injects`: the daemon has the role "injector" too, at the ClusterIP of the Service osm-injector."""
+    `injects`: the daemon has the role "injector" too (where `flags` name roles, they name it), at the ClusterIP of the
+    Service osm-injector."""
 
     def __init__(
         self,
@@ -75,7 +76,9 @@ class KubeWorld(World):
         self.injects, self.injector_address = injects, ""
         if injects:
             rights = (*rights, "injector")
-            options["flags"] = [*options.get("flags", ()), "--roles=controller,injector"]
+            flags = list(options.get("flags", ()))
+            has_roles = any(flag.startswith("--roles") for flag in flags)
+            options["flags"] = flags if has_roles else [*flags, "--roles=controller,injector"]
         self.kube, self.kubelet, self._roles = kube, kubelet, roles
         self._environment, self._rights = environment or {}, rights
         self._owned: set[str] = set()  # namespaces
