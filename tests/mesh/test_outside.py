@@ -195,7 +195,7 @@ def test_log_levels_follow_the_mesh_config(cast: Cast) -> None:
     world.daemon.applied()
     pod = world.pod(cast.clients, cast.names.name(), account="verbose")
     world.wait()
-    arguments = (pod.etc / "envoy.args").read_text().splitlines()
+    arguments = pod.envoy_arguments()
     assert arguments[arguments.index("--log-level") + 1] == "warning"
     assert '"level":"debug"' in world.daemon.log()
     world.mesh_config(observability={"osmLogLevel": "loud"})

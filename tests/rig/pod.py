@@ -164,12 +164,8 @@ class Pod:
         if self.has_envoy:
             assert self.world.site
             self.give_files()
-            start: list[str] = []
-            if self.injected:
-                arguments = self.injected.envoy_arguments()
-                start = ["env", *self.injected.envoy_environment(self.address)]
-            else:
-                arguments = (self.etc / "envoy.args").read_text().splitlines()
+            arguments = self.envoy_arguments()
+            start = ["env", *self.injected.envoy_environment(self.address)] if self.injected else []
             self._sidecar = self._spawn(
                 ENVOY_UID, "envoy.log", *start, str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)
             )
@@ -187,6 +183,10 @@ class Pod:
                     stderr=log,
                     text=True,
                 )
+
+    def envoy_arguments(self) -> list[str]:
+        """What its sidecar is started with, as the mesh says it."""
+        return self.injected.envoy_arguments() if self.injected else (self.etc / "envoy.args").read_text().splitlines()
 
     @staticmethod
     def _own_arguments(given: list[str]) -> list[str]:
