@@ -427,6 +427,8 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
         return rc;
     }
     osm_cells_check_mutations(e);
+    if (!e->last)
+        osm_sandbox_has_run(e);
     if (e->rules_run && looks_for_state(e)) {
         e->looked = true;
         rc = look_for_state(e, err);

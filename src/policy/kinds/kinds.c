@@ -191,6 +191,7 @@ void osm__thing_push(lua_State *L, struct osm_thing *t)
             label[0] = '\0';
         osm_buf_clear(&text);
         osm_value_push(L, t->body);
+        t->made = osm_json_hash(t->body); /* now that the processor has all of it at hand */
         osm_identity_set(L, t->hash, label, t->object->origin);
         t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
@@ -570,7 +571,7 @@ void osm_kinds_check_mutations(struct osm_engine *e,
         lua_rawgeti(e->L, LUA_REGISTRYINDEX, t->ref);
         int rc = osm_value_content_hash(e->L, -1, &now);
         lua_pop(e->L, 1);
-        if (!rc && osm_hash_equal(now, osm_json_hash(t->body)))
+        if (!rc && osm_hash_equal(now, t->made))
             continue;
         changed(ud, t);
         drop_table(e, t);

@@ -20,6 +20,7 @@ struct osm_thing {
     struct osm_hash hash; /* kind, key, content */
     json_t *body;         /* what rules see: defaults filled in, lifted */
     int ref;              /* its table, LUA_NOREF not made yet */
+    struct osm_hash made; /* of the body that the table was made from */
     uint64_t handed;      /* run */
     struct osm_thing *next_handed;
     json_t *rejects;             /* as in a snapshot; NULL none */

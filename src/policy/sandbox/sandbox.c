@@ -12,6 +12,9 @@ enum {
     /* A run collects only when memory has become this much of what the last collection left:
      * garbage is mostly collected between runs (osm_sandbox_collect), where nobody waits. */
     GC_PAUSE_PERCENT = 400,
+    /* The first run makes everything and nearly all of it stays: looking for garbage on the way
+     * finds little. Where the cap is met Lua collects whatever the pause. */
+    GC_PAUSE_FIRST_PERCENT = 1000, /* Lua keeps no more than 1020 */
     /* Less new memory than this since the last collection is not worth walking all of it. */
     GC_WORTH_PERCENT = 10,
 };
@@ -419,13 +422,18 @@ int osm_sandbox_open(struct osm_engine *e, struct osm_err *err)
     if (!e->L)
         return osm_fail(err, OSM_ENOMEM, "out of memory for the Lua state");
     *(struct osm_engine **)lua_getextraspace(e->L) = e;
-    (void)lua_gc(e->L, LUA_GCINC, GC_PAUSE_PERCENT, 0, 0);
+    (void)lua_gc(e->L, LUA_GCINC, GC_PAUSE_FIRST_PERCENT, 0, 0);
     lua_pushcfunction(e->L, l_open);
     if (lua_pcall(e->L, 0, 0, 0) != LUA_OK) {
         lua_settop(e->L, 0);
         return osm_fail(err, OSM_ENOMEM, "out of memory for the Lua library");
     }
     return 0;
+}
+
+void osm_sandbox_has_run(struct osm_engine *e)
+{
+    (void)lua_gc(e->L, LUA_GCINC, GC_PAUSE_PERCENT, 0, 0);
 }
 
 bool osm_sandbox_collect(struct osm_engine *e)

@@ -28,6 +28,9 @@ void osm_frame_pop(struct osm_engine *e);
 /** Nobody waits any more for what is under way. */
 bool osm_sandbox_is_stopping(const struct osm_engine *e);
 
+/** The first run, which makes everything, is over: from here on runs leave more garbage. */
+void osm_sandbox_has_run(struct osm_engine *e);
+
 /** One step of collecting what runs have left, where there is enough of it; true: there is more to
  * do. Only between runs. */
 bool osm_sandbox_collect(struct osm_engine *e);
