@@ -109,9 +109,10 @@ static void set_pod(struct osm__secret *secret, const json_t *metadata)
 
 /* --- an answer --- */
 
-/* What is the server's fault, or that of our rights, is tried again: all of it later, and this one
- * after the others. */
-static bool has_failed(struct osm_webhook *w, const struct osm_kube_answer *a, const char *what)
+/* What is the server's fault, or that of our rights, is tried again: all of it later, and @p secret
+ * (NULL: it is about none) after the others. */
+static bool has_failed(struct osm_webhook *w, struct osm__secret *secret,
+                       const struct osm_kube_answer *a, const char *what)
 {
     struct osm__secrets *s = &w->secrets;
     if (!a->rc && !*a->why) {
@@ -120,8 +121,8 @@ static bool has_failed(struct osm_webhook *w, const struct osm_kube_answer *a, c
     }
     if (!s->failures++)
         osm_log(OSM_LOG_INJECT, OSM_LOG_WARN, what, OSM_S("error", a->why));
-    if (s->current)
-        s->current->next_ms = osm_now_ms() + RETRY_MS;
+    if (secret)
+        secret->next_ms = osm_now_ms() + RETRY_MS;
     return true;
 }
 
@@ -153,63 +154,67 @@ static void ask(struct osm_webhook *w, const char *verb, const char *resource, c
     schedule(w);
 }
 
-static void owned(void *ud, const struct osm_kube_answer *a)
+/* The write about the current one has ended. @p done: what to log when it was ours that counted;
+ * NULL: nothing. */
+static void written(struct osm_webhook *w, const struct osm_kube_answer *a, const char *failed,
+                    const char *done)
 {
-    struct osm_webhook *w = ud;
-    struct osm__secret *secret = w->secrets.current;
-    if (a->rc == OSM_ECANCELED)
+    struct osm__secret *secret = osm_take_ptr(&w->secrets.current);
+    bool is_gone = a->status == 404 || a->status == 409; /* or another's of that name */
+    if (!is_gone && has_failed(w, secret, a, failed)) {
+        schedule(w);
         return;
-    bool is_gone = a->status == 404 || a->status == 409;
-    if (is_gone ||
-        !has_failed(w, a, "the owner of a sidecar's Secret is not written, trying again"))
-        forget(w, secret);
-    w->secrets.current = NULL;
+    }
+    if (done)
+        osm_log(OSM_LOG_INJECT, OSM_LOG_INFO, done, OSM_S("ns", secret->ns),
+                OSM_S("node", secret->uuid));
+    forget(w, secret);
     schedule(w);
 }
 
-static void give_owner(struct osm_webhook *w, struct osm__secret *secret)
+/* Takes @p body; NULL: no memory. */
+static void write(struct osm_webhook *w, const char *verb, const char *method, json_t *body,
+                  void (*done)(void *ud, const struct osm_kube_answer *a))
 {
+    const struct osm__secret *secret = w->secrets.current;
+    char *path = body ? osm_strf("/api/v1/namespaces/%s/secrets/envoy-bootstrap-config-%s",
+                                 secret->ns, secret->uuid)
+                      : NULL;
+    ask(w, verb, "secrets", method, path, body, done);
+    json_decref(body);
+}
+
+static void owned(void *ud, const struct osm_kube_answer *a)
+{
+    if (a->rc != OSM_ECANCELED)
+        written(ud, a, "the owner of a sidecar's Secret is not written, trying again", NULL);
+}
+
+static void give_owner(struct osm_webhook *w)
+{
+    const struct osm__secret *secret = w->secrets.current;
     json_t *body =
         json_pack("{s:{s:[{s:s, s:s, s:s, s:s}]}}", "metadata", "ownerReferences", "apiVersion",
                   "v1", "kind", "Pod", "name", secret->pod, "uid", secret->pod_uid);
     json_t *metadata = json_object_get(body, "metadata");
     if (metadata && *secret->uid) /* else 409 */
         (void)json_object_set_new(metadata, "uid", json_string(secret->uid));
-    ask(w, "patch", "secrets", "PATCH",
-        body ? osm_strf("/api/v1/namespaces/%s/secrets/envoy-bootstrap-config-%s", secret->ns,
-                        secret->uuid)
-             : NULL,
-        body, owned);
-    json_decref(body);
+    write(w, "patch", "PATCH", body, owned);
 }
 
 static void deleted(void *ud, const struct osm_kube_answer *a)
 {
-    struct osm_webhook *w = ud;
-    struct osm__secret *secret = w->secrets.current;
-    if (a->rc == OSM_ECANCELED)
-        return;
-    bool is_gone = a->status == 404 || a->status == 409;
-    if (is_gone ||
-        !has_failed(w, a, "the Secret of a pod that never came is not deleted, trying again")) {
-        osm_log(OSM_LOG_INJECT, OSM_LOG_INFO, "Secret deleted: its pod never came",
-                OSM_S("ns", secret->ns), OSM_S("node", secret->uuid));
-        forget(w, secret);
-    }
-    w->secrets.current = NULL;
-    schedule(w);
+    if (a->rc != OSM_ECANCELED)
+        written(ud, a, "the Secret of a pod that never came is not deleted, trying again",
+                "Secret deleted: its pod never came");
 }
 
-static void delete_orphan(struct osm_webhook *w, struct osm__secret *secret)
+static void delete_orphan(struct osm_webhook *w)
 {
-    json_t *body = json_pack("{s:s, s:s, s:{s:s}}", "kind", "DeleteOptions", "apiVersion", "v1",
-                             "preconditions", "uid", secret->uid);
-    ask(w, "delete", "secrets", "DELETE",
-        body ? osm_strf("/api/v1/namespaces/%s/secrets/envoy-bootstrap-config-%s", secret->ns,
-                        secret->uuid)
-             : NULL,
-        body, deleted);
-    json_decref(body);
+    write(w, "delete", "DELETE",
+          json_pack("{s:s, s:s, s:{s:s}}", "kind", "DeleteOptions", "apiVersion", "v1",
+                    "preconditions", "uid", w->secrets.current->uid),
+          deleted);
 }
 
 static void looked(void *ud, const struct osm_kube_answer *a)
@@ -220,14 +225,15 @@ static void looked(void *ud, const struct osm_kube_answer *a)
     if (a->rc == OSM_ECANCELED)
         return;
     const json_t *pod = json_array_get(json_object_get(a->object, "items"), 0);
-    if (has_failed(w, a, "the pod of a sidecar's Secret cannot be looked for, trying again")) {
+    if (has_failed(w, secret, a,
+                   "the pod of a sidecar's Secret cannot be looked for, trying again")) {
         s->current = NULL;
     } else if (pod) {
         set_pod(secret, json_object_get(pod, "metadata"));
-        give_owner(w, secret);
+        give_owner(w);
         return;
     } else if (secret->last && *secret->uid) {
-        delete_orphan(w, secret);
+        delete_orphan(w);
         return;
     } else if (secret->last) {
         forget(w, secret);
@@ -271,7 +277,7 @@ static void listed(void *ud, const struct osm_kube_answer *a)
     if (a->rc == OSM_ECANCELED)
         return;
     osm_free(osm_take_ptr(&s->page));
-    if (a->status != 410 && has_failed(w, a, "the pods cannot be listed, trying again")) {
+    if (a->status != 410 && has_failed(w, NULL, a, "the pods cannot be listed, trying again")) {
         schedule(w);
         return;
     }
@@ -323,7 +329,7 @@ static void look(void *ud)
     if (!next)
         schedule(w);
     else if (*next->pod_uid)
-        give_owner(w, next);
+        give_owner(w);
     else
         look_for_pod(w, next);
 }
