@@ -540,6 +540,45 @@ def _ended(daemon: Daemon) -> str:
     return daemon.log()
 
 
+def test_kube_injector_follows_its_roots(server: Kube) -> None:
+    """In each step of a rotation the API server trusts the webhook, and a new pod gets what its sidecar needs then."""
+    assert server.kubelet
+    options: dict[str, Any] = {"mesh_name": "turns", "osm_namespace": "osm-turns", "rights": ("controller", "roots")}
+    options["flags"] = [f"--ca-bundle-secret-name={ROOTS}"]
+    with tracked(KubeWorld(server, server.kubelet, injects=True, real=False, **options)) as world:
+        world.namespace("turning")
+        kept = server.api.get("v1", "Secret", "osm-turns", ROOTS)
+        assert kept
+        old = base64.b64decode(kept["data"]["ca.crt"])
+        new = forge.certificate(None, "root", usage=None, ca=True, key_id=True).credentials()
+        steps: list[tuple[dict[str, bytes | None], list[bytes]]] = [
+            ({"passive.crt": new.chain}, [old, new.chain]),
+            ({"ca.crt": new.chain, "private.key": new.key, "passive.crt": old}, [new.chain, old]),
+            ({"passive.crt": None}, [new.chain]),
+        ]
+        for i, (change, roots) in enumerate(steps):
+            data = {key: base64.b64encode(text).decode() if text else None for key, text in change.items()}
+            server.api.patch("v1", "Secret", "osm-turns", ROOTS, {"data": data})
+            world.daemon.osm("ca", "reload")
+
+            def told(roots: list[bytes] = roots) -> bool:
+                bundle = base64.b64decode(registered(world)["clientConfig"]["caBundle"])
+                return pems(bundle) == [each.strip() for each in roots]
+
+            until(told, "the API server is told of the roots", 30)
+            pod = create(world, paper("turning", f"pod-{i}"))
+            secret = server.api.get("v1", "Secret", "turning", secret_of(pod))
+            assert secret
+            assert pems(base64.b64decode(secret["data"]["cacert.pem"])) == [each.strip() for each in roots]
+            assert post(world, "{}")[0] == 200
+
+
+def pems(text: bytes) -> list[bytes]:
+    """The certificates of a text, one by one."""
+    end = b"-----END CERTIFICATE-----"
+    return [part.strip() + b"\n" + end for part in text.split(end) if part.strip()]
+
+
 # --- rights ---
 
 
