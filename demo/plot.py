@@ -142,10 +142,12 @@ def only_buyer(store: Store) -> tuple[bool, str]:
 
 def thief_too(store: Store) -> tuple[bool, str]:
     """Both buy without a failure."""
-    store.watch(lambda c: c.stolen > 0, "bookthief gets in")
+    # What its other clients had under way when the first got in is over when ten have been.
+    store.watch(lambda c: c.stolen >= 10, "bookthief gets in")
     seen, took = store.watch(lambda c: c.stolen >= 200 and c.bought >= 200, "200 each")
     good = seen.stolen_failed == 0 and seen.bought_failed == 0
-    return good, f"bookthief stole {seen.stolen} ({seen.stolen / took:.0f}/s), bookbuyer bought {seen.bought}"
+    failed = "" if good else f"; {seen.stolen_failed} and {seen.bought_failed} failed"
+    return good, f"bookthief stole {seen.stolen} ({seen.stolen / took:.0f}/s), bookbuyer bought {seen.bought}{failed}"
 
 
 def shares(v1: int) -> Callable[[Store], tuple[bool, str]]:
