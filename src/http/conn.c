@@ -68,11 +68,17 @@ static void end(struct osm__http_conn *conn, bool at_once)
     osm__http_parse_stop(conn);
     uv_close((uv_handle_t *)&conn->poll, poll_closed);
     osm__http_wire_close(&conn->wire, at_once);
+    osm__http_depart(conn);
 }
 
 void osm__http_cut(struct osm__http_conn *conn)
 {
     end(conn, true);
+}
+
+void osm__http_part(struct osm__http_conn *conn)
+{
+    end(conn, false);
 }
 
 /* Whoever is told that a body is not wanted may be sending it still. */
@@ -96,7 +102,8 @@ void osm__http_wake(struct osm__http_conn *conn)
 /* Answered whole: the next request, which may have come already. */
 static void finish(struct osm__http_conn *conn)
 {
-    bool was_last = conn->request->close, whole = conn->request->whole;
+    bool was_last = conn->request->close || osm__http_listener_is_draining(conn->listener);
+    bool whole = conn->request->whole;
     osm__http_parse_stop(conn);
     osm__http_end(conn->request);
     conn->since_ms = osm_now_ms();
@@ -108,6 +115,7 @@ static void finish(struct osm__http_conn *conn)
         conn->stage = OSM__HTTP_HEAD;
         conn->eager = conn->in_len || osm__http_wire_holds(&conn->wire);
     }
+    osm__http_room(conn->listener);
 }
 
 static void write_on(struct osm__http_conn *conn)
@@ -138,7 +146,7 @@ static void discard(struct osm__http_conn *conn, size_t len)
 static void handle(struct osm__http_conn *conn)
 {
     struct osm_http_request *r = conn->request;
-    r->whole = r->handled = true;
+    r->whole = r->handled = conn->served = true;
     conn->stage = OSM__HTTP_ANSWER;
     r->route->handler(osm__http_listener_ud(conn->listener), r);
 }
@@ -159,10 +167,8 @@ static void take_body(struct osm__http_conn *conn)
             osm__http_cut(conn);
             return;
         }
-        if (!osm__http_grown(r->listener, data)) {
-            osm__http_refuse(r, 503, "too many bodies at once");
+        if (!osm__http_grown(r, data))
             return;
-        }
         used += data;
     }
     discard(conn, used);

@@ -8,9 +8,14 @@
  *
  * libwebsockets runs on our loop by its libuv plugin. Sockets are ours, and it is shown heads: a
  * listener can come and go while others serve, and its certificate change. Every peer is bounded:
- * how many there are (the one that idles longest gives way), how much they say, alone and together,
- * and how long they may take for a handshake, to say it or to read. A request that could be read in
- * two ways is refused, and its connection closed. Thread: loop. */
+ * how many there are, how much they say, alone and together, and how long they may take for a
+ * handshake, to say it or to read. A request that could be read in two ways is refused, and its
+ * connection closed.
+ *
+ * Where all places are taken, one is freed for who comes: first by whoever has not said a whole
+ * request yet, and takes longest for it (more than a second), then by whoever was served and idles
+ * longest. Where nobody can go, because all are being answered, newcomers wait in the kernel's
+ * queue, and who is answered meanwhile is not kept. Thread: loop. */
 #pragma once
 
 #include "base/buf.h"
@@ -43,8 +48,9 @@ struct osm_http_limits {
     uint64_t stalled_ms;  /* a peer that sends nothing of its body, or reads nothing of its answer:
                              15 s */
     uint64_t answer_ms;   /* for the whole answer to be read: 5 min */
-    size_t bodies;        /* bytes of all requests' bodies that are not answered: 64 MiB. Who comes
-                             on top gets 503 */
+    size_t bodies;        /* bytes of all requests' bodies that are not answered: 64 MiB. On top of
+                             them, bodies that are not whole yet are refused: those that have
+                             taken longest, if more than a second (408), else the largest (503) */
 };
 
 struct osm_http_listen {
@@ -74,6 +80,11 @@ OSM_MUST_USE int osm_http_set_tls(struct osm_http_listener *listener, const char
                                   const char *key_pem, struct osm_err *err);
 /** Cuts its connections. NULL is accepted. */
 void osm_http_close(struct osm_http_listener *listener);
+/** Accepts no more, ends connections that wait for a request, and lets those that are under way be
+ * answered; then the listener is closed and done(ud) called, never from inside. Who does not come
+ * to the end of its request within a second is cut; for handlers it waits. Once for a listener.
+ * osm_http_close meanwhile cuts at once, and done is called all the same. */
+void osm_http_drain(struct osm_http_listener *listener, osm_task_fn *done, void *ud);
 /** Closes all listeners and frees the server; then done(ud), some turns of the loop later: the loop
  * must go on until then. Requests that are kept must be answered all the same. */
 void osm_http_stop(struct osm_http *http, osm_task_fn *done, void *ud);

@@ -1,6 +1,7 @@
-/* What the files of http share. listen.c accepts and holds to the limits; conn.c leads a connection
- * from one request to the next; wire.c and tls.c are its socket, plain or TLS; head.c says where a
- * request ends; parser.c has libwebsockets read what the head says; request.c answers. */
+/* What the files of http share. socket.c listens; listen.c accepts and holds to the limits; conn.c
+ * leads a connection from one request to the next; wire.c and tls.c are its socket, plain or TLS;
+ * head.c says where a request ends; parser.c has libwebsockets read what the head says; request.c
+ * answers. */
 #pragma once
 
 #include "http/http.h"
@@ -21,6 +22,7 @@ enum {
     OSM__HTTP_QUERY_MAX = 1024,
     OSM__HTTP_PARAMETERS = 8,
     OSM__HTTP_BODY_MAX = 64 * 1024 * 1024,
+    OSM__HTTP_ADDRESS_SIZE = 96,
 };
 
 /* --- head.c --- */
@@ -81,6 +83,8 @@ ssize_t osm__http_wire_read(struct osm__http_wire *wire, char *to, size_t len);
 ssize_t osm__http_wire_write(struct osm__http_wire *wire, const char *from, size_t len);
 /** Has read from the socket what it has not given out yet: the socket need not become readable. */
 bool osm__http_wire_holds(const struct osm__http_wire *wire);
+/** Something has come that has not been read. */
+bool osm__http_wire_unread(const struct osm__http_wire *wire);
 /** Tells the peer that this side has said all. */
 void osm__http_wire_shut(struct osm__http_wire *wire);
 /** @p at_once: with whatever the peer has not read. */
@@ -107,6 +111,7 @@ struct osm__http_conn {
     struct osm_http *http;
     enum osm__http_stage stage;
     bool ended, half_closed; /* half_closed: by the peer */
+    bool served;             /* a handler has had a request of it */
     bool eager; /* something may be there to go on with that the socket does not tell */
     struct osm__http_wire wire;
     uv_poll_t poll;
@@ -116,6 +121,7 @@ struct osm__http_conn {
     struct osm_http_request *request; /* NULL: the next one is awaited */
     struct osm__http_head head;       /* of `request` */
     struct osm__http_framing framing;
+    uint64_t came_ms;
     uint64_t since_ms; /* it waits for a request, or has last read of the answer, since then */
     uint64_t moved_ms; /* something came from the peer */
     size_t in_len;
@@ -162,6 +168,8 @@ struct osm_http {
 void osm__http_adopt(struct osm_http_listener *listener, int fd, struct ssl_ctx_st *tls);
 /** Ends it at once, with whatever it has not read. */
 void osm__http_cut(struct osm__http_conn *conn);
+/** Ends it with a goodbye. */
+void osm__http_part(struct osm__http_conn *conn);
 /** The answer has begun. */
 void osm__http_wake(struct osm__http_conn *conn);
 /** What the head says is in the request. */
@@ -177,20 +185,34 @@ bool osm__http_parse_waits(const struct osm__http_conn *conn);
 /** Lets go of the parser, where there is one. Not within a call from it. */
 void osm__http_parse_stop(struct osm__http_conn *conn);
 
+/* --- socket.c --- */
+/** @p name: where it listens. Errors: OSM_EINVAL, OSM_EACCES, OSM_EIO. */
+OSM_MUST_USE int osm__http_socket_open(int *out, char name[OSM__HTTP_ADDRESS_SIZE],
+                                       const struct osm_http_listen *config, struct osm_err *err);
+
 /* --- listen.c --- */
 void osm__http_sweep(void *http);
 const struct osm_http_route *osm__http_listener_routes(const struct osm_http_listener *listener);
 void *osm__http_listener_ud(const struct osm_http_listener *listener);
 bool osm__http_listener_is_guarded(const struct osm_http_listener *listener);
+bool osm__http_listener_is_draining(const struct osm_http_listener *listener);
+/** Whether a connection goes on after its answer: not where others wait for its place. */
+bool osm__http_listener_keeps(const struct osm_http_listener *listener);
 struct osm_http *osm__http_listener_http(const struct osm_http_listener *listener);
 void osm__http_join(struct osm_http_listener *listener, struct osm__http_conn *conn);
+/** It has ended: its place is free, though libuv has not let go of it yet. */
+void osm__http_depart(struct osm__http_conn *conn);
+/** Somebody may have become ready to give way: those who wait for a place are looked at again. */
+void osm__http_room(struct osm_http_listener *listener);
 /** Frees it. */
 void osm__http_leave(struct osm__http_conn *conn);
 /** A request keeps its listener, and its body counts among the listener's. */
 void osm__http_hold(struct osm_http_listener *listener);
 void osm__http_let_go(struct osm_http_listener *listener, size_t body_len);
-/** A body has grown. False: it is too much with what other requests have. */
-bool osm__http_grown(struct osm_http_listener *listener, size_t len);
+/** A body has grown; where all are too much together, others that are not whole are refused. False:
+ * it is, itself. */
+bool osm__http_grown(struct osm_http_request *request, size_t len);
+void osm__http_drop_body(struct osm_http_request *request);
 
 /* --- request.c --- */
 /** Of the connection's head, whose text is @p head. NULL: no memory. */

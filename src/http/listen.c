@@ -1,23 +1,24 @@
-/* Listening sockets, who may connect, and how long they may take. */
+/* Listeners: who may connect, how long they may take, and who gives way to whom. */
 #include "http/http_priv.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
 
-enum { BACKLOG = 128, ACCEPTS_PER_TURN = 16, SWEEP_MS = 1000, ADDRESS_SIZE = 96 };
+enum { ACCEPTS_PER_TURN = 16, SWEEP_MS = 1000 };
 
-enum { LINGERS_MS = 2000, LINGERS_MAX_MS = 15000 };
+enum {
+    LINGERS_MS = 2000,
+    LINGERS_MAX_MS = 15000,
+    SLOW_MS = 1000,    /* who has taken so long for a request gives way to others */
+    PARTING_MS = 1000, /* and has so long still when the listener drains */
+};
 
 static const struct osm_http_limits DEFAULTS = {
     .connections = 64,
@@ -33,13 +34,20 @@ struct osm_http_listener {
     const struct osm_http_route *routes;
     void *ud;
     bool guarded, closed, poll_closed;
-    bool paused; /* there are no file descriptors left: the sweep tries again */
+    bool crowded;  /* somebody waits: no place is free, or no file descriptor */
+    bool paused;   /* and is not looked at, until one is free, or the next sweep */
+    bool draining; /* since drained_ms; `last` is open */
+    bool ending;   /* `last` closes */
+    uint64_t drained_ms;
+    uv_idle_t last; /* never runs: its close callback calls done */
+    osm_task_fn *done;
+    void *done_ud;
     struct osm_http_limits limits;
-    char address[ADDRESS_SIZE];
+    char address[OSM__HTTP_ADDRESS_SIZE];
     int fd;
     uv_poll_t poll;
     struct osm__http_conn *conns;
-    size_t conns_len;
+    size_t places_len;               /* connections that have not ended */
     size_t requests_len, bodies_len; /* those that handlers have still, too */
     struct ssl_ctx_st *tls;          /* NULL: plain */
 };
@@ -69,12 +77,28 @@ const char *osm_http_address(const struct osm_http_listener *l)
     return l->address;
 }
 
+bool osm__http_listener_is_draining(const struct osm_http_listener *l)
+{
+    return l->draining;
+}
+
+bool osm__http_listener_keeps(const struct osm_http_listener *l)
+{
+    return !l->draining && !l->crowded;
+}
+
+static void end_drain(struct osm_http_listener *l);
+
 static void free_if_done(struct osm_http_listener *l)
 {
-    if (!l->closed || !l->poll_closed || l->conns || l->requests_len)
+    if (l->ending || !l->poll_closed || l->conns || l->requests_len)
         return;
-    osm__http_tls_free(l->tls);
-    osm_free(l);
+    if (l->draining) {
+        end_drain(l);
+    } else if (l->closed) {
+        osm__http_tls_free(l->tls);
+        osm_free(l);
+    }
 }
 
 void osm__http_hold(struct osm_http_listener *l)
@@ -89,10 +113,53 @@ void osm__http_let_go(struct osm_http_listener *l, size_t body_len)
     free_if_done(l);
 }
 
-bool osm__http_grown(struct osm_http_listener *l, size_t len)
+/* --- bodies --- */
+
+void osm__http_drop_body(struct osm_http_request *r)
 {
+    r->listener->bodies_len -= r->body.len;
+    osm_buf_clear(&r->body);
+}
+
+static bool is_slow(const struct osm_http_request *r, uint64_t now_ms)
+{
+    return now_ms - r->started_ms >= SLOW_MS;
+}
+
+static bool yields_before(const struct osm_http_request *a, const struct osm_http_request *b,
+                          uint64_t now_ms)
+{
+    if (is_slow(a, now_ms) != is_slow(b, now_ms))
+        return is_slow(a, now_ms);
+    return is_slow(a, now_ms) ? a->started_ms < b->started_ms : a->body.len > b->body.len;
+}
+
+/* Of those that are not whole yet: the slowest one; where none is slow, the largest. */
+static struct osm_http_request *most_burdening(const struct osm_http_listener *l, uint64_t now_ms)
+{
+    struct osm_http_request *found = NULL;
+    for (struct osm__http_conn *conn = l->conns; conn; conn = conn->next) {
+        if (conn->ended || conn->stage != OSM__HTTP_BODY || !conn->request->body.len)
+            continue;
+        if (!found || yields_before(conn->request, found, now_ms))
+            found = conn->request;
+    }
+    return found;
+}
+
+bool osm__http_grown(struct osm_http_request *r, size_t len)
+{
+    struct osm_http_listener *l = r->listener;
+    uint64_t now_ms = osm_now_ms();
     l->bodies_len += len;
-    return l->bodies_len <= l->limits.bodies;
+    while (!r->status && l->bodies_len > l->limits.bodies) {
+        struct osm_http_request *yields = most_burdening(l, now_ms);
+        if (is_slow(yields, now_ms))
+            osm__http_refuse(yields, 408, "the body is too slow, and others need its place");
+        else
+            osm__http_refuse(yields, 503, "too many bodies at once");
+    }
+    return !r->status;
 }
 
 /* --- connections --- */
@@ -101,15 +168,29 @@ void osm__http_join(struct osm_http_listener *l, struct osm__http_conn *conn)
 {
     conn->listener = l;
     conn->http = l->http;
-    conn->since_ms = osm_now_ms();
+    conn->came_ms = conn->since_ms = osm_now_ms();
     conn->next = l->conns;
     conn->prev = &l->conns;
     if (conn->next)
         conn->next->prev = &conn->next;
     l->conns = conn;
-    l->conns_len++;
+    l->places_len++;
     if (!l->http->conns++)
         osm_timer_start(l->http->sweep, SWEEP_MS, SWEEP_MS);
+}
+
+static void start_polling(struct osm_http_listener *l);
+
+void osm__http_room(struct osm_http_listener *l)
+{
+    if (l->paused && !l->closed && !l->draining)
+        start_polling(l);
+}
+
+void osm__http_depart(struct osm__http_conn *conn)
+{
+    conn->listener->places_len--;
+    osm__http_room(conn->listener);
 }
 
 void osm__http_leave(struct osm__http_conn *conn)
@@ -118,39 +199,86 @@ void osm__http_leave(struct osm__http_conn *conn)
     *conn->prev = conn->next;
     if (conn->next)
         conn->next->prev = conn->prev;
-    l->conns_len--;
     conn->http->conns--;
     osm_free(conn);
     free_if_done(l);
 }
 
-/* Who has all been told, and who says nothing, goes before who sends a body; 0: stays. */
-static int dispensable(const struct osm__http_conn *conn)
+/* A request on a kept connection that the loop has not come to yet. */
+static bool is_asked(const struct osm__http_conn *conn)
 {
-    if (conn->ended)
-        return 0;
-    switch (conn->stage) {
-    case OSM__HTTP_LINGER:
-        return 3;
-    case OSM__HTTP_HEAD:
-        return 2;
-    case OSM__HTTP_BODY:
-        return 1;
-    default:
-        return 0;
-    }
+    return conn->in_len || osm__http_wire_unread(&conn->wire);
 }
 
-/* The one that waits for its next request for longest; NULL: all are being answered. */
-static struct osm__http_conn *most_idle(const struct osm_http_listener *l)
+enum { STAYS, ASKS, IDLES, STRANGER, TOLD };
+
+/* Who goes first: who has all been told; who has never asked anything whole; who is kept, and asks
+ * nothing now; at last, who is kept and does not come to the end of what it asks. */
+static int dispensable(const struct osm__http_conn *conn)
+{
+    if (conn->ended || conn->stage == OSM__HTTP_ANSWER)
+        return STAYS;
+    if (conn->stage == OSM__HTTP_LINGER)
+        return TOLD;
+    if (!conn->served)
+        return STRANGER;
+    if (conn->stage == OSM__HTTP_HEAD)
+        return is_asked(conn) ? STAYS : IDLES;
+    return ASKS;
+}
+
+static uint64_t waits_since(const struct osm__http_conn *conn, int rank)
+{
+    if (rank == STRANGER)
+        return conn->came_ms;
+    return rank == ASKS ? conn->request->started_ms : conn->since_ms;
+}
+
+/* Who gives its place to another; NULL: nobody now. Who has only just come, or begun to ask, gets
+ * some time first: in a burst all are such. */
+static struct osm__http_conn *most_dispensable(const struct osm_http_listener *l)
 {
     struct osm__http_conn *found = NULL;
+    int rank = STAYS;
     for (struct osm__http_conn *conn = l->conns; conn; conn = conn->next) {
-        int than = found ? dispensable(found) : 0, so = dispensable(conn);
-        if (so > than || (so && so == than && conn->since_ms <= found->since_ms))
+        int is = dispensable(conn);
+        if (is > rank ||
+            (is && is == rank && waits_since(conn, rank) <= waits_since(found, rank))) {
             found = conn;
+            rank = is;
+        }
     }
-    return found;
+    bool is_asking = rank == STRANGER || rank == ASKS;
+    return is_asking && osm_now_ms() - waits_since(found, rank) < SLOW_MS ? NULL : found;
+}
+
+/* Its listener drains. */
+static bool has_parted(const struct osm__http_conn *conn, uint64_t now_ms)
+{
+    uint64_t drained_ms = conn->listener->drained_ms;
+    switch (conn->stage) {
+    case OSM__HTTP_HEAD:
+        if (conn->served && !is_asked(conn))
+            return true;
+        return now_ms - (conn->served ? drained_ms : conn->came_ms) >= PARTING_MS;
+    case OSM__HTTP_PARSER:
+    case OSM__HTTP_READY:
+    case OSM__HTTP_BODY:
+        return now_ms - drained_ms >= PARTING_MS;
+    case OSM__HTTP_LINGER:
+        return now_ms - conn->since_ms >= PARTING_MS;
+    case OSM__HTTP_ANSWER:
+        break;
+    }
+    return false;
+}
+
+/* What comes on a kept connection in its last moment is waited for, but not for ever. */
+static bool idles_too_long(const struct osm__http_conn *conn, uint64_t now_ms)
+{
+    uint64_t idle_ms = conn->listener->limits.idle_ms, so_far_ms = now_ms - conn->since_ms;
+    bool is_spared = conn->served && osm__http_wire_unread(&conn->wire);
+    return so_far_ms >= idle_ms + (is_spared ? 2 * SWEEP_MS : 0);
 }
 
 static bool is_late(const struct osm__http_conn *conn, uint64_t now_ms)
@@ -159,7 +287,7 @@ static bool is_late(const struct osm__http_conn *conn, uint64_t now_ms)
     const struct osm_http_request *r = conn->request;
     switch (conn->stage) {
     case OSM__HTTP_HEAD:
-        return now_ms - conn->since_ms >= limits->idle_ms;
+        return idles_too_long(conn, now_ms);
     case OSM__HTTP_BODY:
         return now_ms - conn->moved_ms >= limits->stalled_ms ||
                now_ms - r->started_ms >= limits->idle_ms;
@@ -175,26 +303,38 @@ static bool is_late(const struct osm__http_conn *conn, uint64_t now_ms)
                          now_ms - r->answered_ms >= limits->answer_ms);
 }
 
-static void start_polling(struct osm_http_listener *l);
+/* Of a peer that was served: it may be asking just now, and must not take the end for a failure. */
+static void dismiss(struct osm__http_conn *conn)
+{
+    if (conn->served && conn->stage == OSM__HTTP_HEAD)
+        osm__http_part(conn);
+    else
+        osm__http_cut(conn);
+}
+
+static void sweep(struct osm_http_listener *l)
+{
+    uint64_t now_ms = osm_now_ms();
+    for (struct osm__http_conn *conn = l->conns; conn; conn = conn->next) {
+        bool is_over = !conn->ended && l->draining && has_parted(conn, now_ms);
+        if (conn->ended || (!is_over && !is_late(conn, now_ms)))
+            continue;
+        bool answers = conn->stage == OSM__HTTP_ANSWER;
+        osm_log(OSM_LOG_HTTP, answers ? OSM_LOG_WARN : OSM_LOG_DEBUG,
+                answers   ? "answer not read in time, connection cut"
+                : is_over ? "no whole request before the end, connection closed"
+                          : "no whole request in time, connection closed",
+                OSM_S("address", l->address));
+        dismiss(conn);
+    }
+}
 
 void osm__http_sweep(void *ud)
 {
     struct osm_http *http = ud;
-    uint64_t now_ms = osm_now_ms();
     for (struct osm_http_listener *l = http->listeners; l; l = l->next) {
-        for (struct osm__http_conn *conn = l->conns, *next; conn; conn = next) {
-            next = conn->next;
-            if (conn->ended || !is_late(conn, now_ms))
-                continue;
-            bool answers = conn->stage == OSM__HTTP_ANSWER;
-            osm_log(OSM_LOG_HTTP, answers ? OSM_LOG_WARN : OSM_LOG_DEBUG,
-                    answers ? "answer not read in time, connection cut"
-                            : "no whole request in time, connection closed",
-                    OSM_S("address", l->address));
-            osm__http_cut(conn);
-        }
-        if (l->paused)
-            start_polling(l);
+        sweep(l);
+        osm__http_room(l);
     }
     if (!http->conns)
         osm_timer_stop(http->sweep);
@@ -202,128 +342,64 @@ void osm__http_sweep(void *ud)
 
 /* --- sockets --- */
 
-static void take(struct osm_http_listener *l, int fd)
+/* The rest waits in the kernel's queue; it stays readable, and the loop would turn in vain. */
+static void pause_polling(struct osm_http_listener *l, const char *why)
 {
-    int yes = 1;
-    if (l->conns_len >= l->limits.connections) {
-        struct osm__http_conn *idle = most_idle(l);
-        if (!idle) {
-            osm_log(OSM_LOG_HTTP, OSM_LOG_WARN, "connection refused: too many are being answered",
-                    OSM_S("address", l->address), OSM_U("connections", l->conns_len));
-            (void)close(fd);
-            return;
-        }
-        osm__http_cut(idle);
+    if (!l->crowded)
+        osm_log(OSM_LOG_HTTP, OSM_LOG_WARN, "new connections wait", OSM_S("address", l->address),
+                OSM_S("why", why), OSM_U("connections", l->places_len));
+    l->crowded = l->paused = true;
+    (void)uv_poll_stop(&l->poll);
+    if (!l->http->conns) /* otherwise it runs, and must not be put off */
+        osm_timer_start(l->http->sweep, SWEEP_MS, SWEEP_MS);
+}
+
+/* False: nothing more comes in this turn. */
+static bool take(struct osm_http_listener *l)
+{
+    int yes = 1, fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        osm__http_adopt(l, fd, l->tls);
+        return true;
     }
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    osm__http_adopt(l, fd, l->tls);
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+        pause_polling(l, strerror(errno));
+    return errno == EINTR || errno == ECONNABORTED;
+}
+
+static bool is_full(const struct osm_http_listener *l)
+{
+    return l->places_len >= l->limits.connections;
+}
+
+/* One waits: false, nobody gives way to it. */
+static bool make_place(const struct osm_http_listener *l)
+{
+    struct osm__http_conn *yields = most_dispensable(l);
+    if (yields)
+        dismiss(yields);
+    return yields != NULL;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     struct osm_http_listener *l = poll->data;
+    bool goes_on = !status;
     (void)events;
-    for (int i = 0; !status && i < ACCEPTS_PER_TURN; i++) {
-        int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            take(l, fd);
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            osm_log(OSM_LOG_HTTP, OSM_LOG_WARN, "no connection accepted, trying again",
-                    OSM_S("address", l->address), OSM_S("error", strerror(errno)));
-            l->paused = true; /* it stays readable: without this the loop would turn in vain */
-            (void)uv_poll_stop(&l->poll);
-            osm_timer_start(l->http->sweep, SWEEP_MS, SWEEP_MS);
-            return;
-        } else if (errno != EINTR && errno != ECONNABORTED) {
-            return;
-        }
+    if (goes_on && is_full(l) && !make_place(l)) {
+        pause_polling(l, "no place is free");
+        return;
     }
+    l->crowded = false;
+    for (int i = 0; goes_on && i < ACCEPTS_PER_TURN && !is_full(l); i++)
+        goes_on = take(l);
 }
 
 static void start_polling(struct osm_http_listener *l)
 {
     l->paused = false;
     (void)uv_poll_start(&l->poll, UV_READABLE, on_readable);
-}
-
-static bool is_loopback(const struct sockaddr *address)
-{
-    if (address->sa_family == AF_INET)
-        return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 ==
-               127;
-    return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
-}
-
-/* "127.0.0.1:9091" or "[::1]:9091". */
-static int parse_address(const char *text, const char *flag, struct addrinfo **out,
-                         struct osm_err *err)
-{
-    const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-                                   .ai_socktype = SOCK_STREAM};
-    char host[ADDRESS_SIZE];
-    const char *colon = strrchr(text, ':');
-    size_t n = colon ? (size_t)(colon - text) : 0;
-    bool bracketed = n > 2 && text[0] == '[' && text[n - 1] == ']';
-    if (n && n < sizeof host && colon[1]) {
-        memcpy(host, text + bracketed, n - 2 * (size_t)bracketed);
-        host[n - 2 * (size_t)bracketed] = '\0';
-        if (bracketed == (strchr(host, ':') != NULL) &&
-            strspn(colon + 1, "0123456789") == strlen(colon + 1) &&
-            strtoul(colon + 1, NULL, 10) <= 65535 && !getaddrinfo(host, colon + 1, &hints, out))
-            return 0;
-    }
-    return osm_fail(err, OSM_EINVAL,
-                    "%s %s: expected ADDRESS:PORT, such as 127.0.0.1:9091 or [::]:9091", flag,
-                    text);
-}
-
-static int bind_socket(int fd, const struct addrinfo *address)
-{
-    int yes = 1, no = 0;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (address->ai_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
-    return bind(fd, address->ai_addr, address->ai_addrlen) || listen(fd, BACKLOG);
-}
-
-static void name_socket(struct osm_http_listener *l)
-{
-    struct sockaddr_storage bound;
-    socklen_t len = sizeof bound;
-    char host[INET6_ADDRSTRLEN], port[8];
-    if (getsockname(l->fd, (struct sockaddr *)&bound, &len) ||
-        getnameinfo((struct sockaddr *)&bound, len, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV))
-        return; /* as it was asked for */
-    (void)snprintf(l->address, sizeof l->address, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host,
-                   port);
-}
-
-static int open_socket(struct osm_http_listener *l, const struct osm_http_listen *config,
-                       struct osm_err *err)
-{
-    struct addrinfo *address;
-    int rc = parse_address(config->address, config->flag, &address, err);
-    if (rc)
-        return rc;
-    if (config->loopback_only && !is_loopback(address->ai_addr)) {
-        freeaddrinfo(address);
-        return osm_fail(err, OSM_EACCES,
-                        "%s %s: only an address of the loopback is allowed, such as "
-                        "127.0.0.1:9092; reach it by kubectl port-forward or ssh -L",
-                        config->flag, config->address);
-    }
-    l->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (l->fd < 0 || bind_socket(l->fd, address)) {
-        rc = osm_fail(err, OSM_EIO, "cannot listen on %s: %s; choose another with %s",
-                      config->address, strerror(errno), config->flag);
-        if (l->fd >= 0)
-            (void)close(l->fd);
-    } else {
-        name_socket(l);
-    }
-    freeaddrinfo(address);
-    return rc;
 }
 
 static struct osm_http_limits limits_of(const struct osm_http_limits *asked)
@@ -351,11 +427,10 @@ int osm_http_listen(struct osm_http_listener **out, struct osm_http *http,
     l->ud = config->ud;
     l->guarded = config->loopback_only;
     l->limits = limits_of(&config->limits);
-    (void)snprintf(l->address, sizeof l->address, "%s", config->address);
     if (config->tls_chain_pem || config->tls_key_pem)
         rc = osm__http_tls_new(&l->tls, config->tls_chain_pem, config->tls_key_pem, err);
     if (!rc)
-        rc = open_socket(l, config, err);
+        rc = osm__http_socket_open(&l->fd, l->address, config, err);
     if (rc) {
         osm__http_tls_free(l->tls);
         osm_free(l);
@@ -395,15 +470,56 @@ static void poll_closed(uv_handle_t *handle)
     free_if_done(l);
 }
 
-void osm_http_close(struct osm_http_listener *l)
+/* --- the end --- */
+
+static void take_out(struct osm_http_listener *l)
 {
-    if (!l)
-        return;
     *l->prev = l->next;
     if (l->next)
         l->next->prev = l->prev;
     l->closed = true;
+}
+
+static void last_closed(uv_handle_t *handle)
+{
+    struct osm_http_listener *l = handle->data;
+    osm_task_fn *done = l->done;
+    void *ud = l->done_ud;
+    l->ending = false;
+    free_if_done(l);
+    done(ud);
+}
+
+static void end_drain(struct osm_http_listener *l)
+{
+    take_out(l);
+    l->draining = false;
+    l->ending = true;
+    uv_close((uv_handle_t *)&l->last, last_closed);
+}
+
+void osm_http_drain(struct osm_http_listener *l, osm_task_fn *done, void *ud)
+{
+    l->draining = true;
+    l->drained_ms = osm_now_ms();
+    l->done = done;
+    l->done_ud = ud;
+    l->last.data = l;
+    (void)uv_idle_init(osm_loop_uv(l->http->loop), &l->last);
+    uv_close((uv_handle_t *)&l->poll, poll_closed);
+    sweep(l);
+}
+
+void osm_http_close(struct osm_http_listener *l)
+{
+    if (!l || l->closed)
+        return;
+    if (l->draining) {
+        end_drain(l);
+    } else {
+        take_out(l);
+        uv_close((uv_handle_t *)&l->poll, poll_closed);
+    }
     for (struct osm__http_conn *conn = l->conns; conn; conn = conn->next)
         osm__http_cut(conn);
-    uv_close((uv_handle_t *)&l->poll, poll_closed);
 }

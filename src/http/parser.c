@@ -31,8 +31,8 @@
 #include <uv.h>
 
 enum {
-    CONTEXT_CONNECTIONS = 512, /* of all listeners; their own limits are far below */
-    OURS_S = 24 * 3600,        /* limits of theirs that ours are to come before */
+    CONTEXT_CONNECTIONS = 2048, /* of all listeners, while their heads are read */
+    OURS_S = 24 * 3600,         /* limits of theirs that ours are to come before */
     CLOSE_ROUNDS = 4,
 };
 

@@ -24,6 +24,7 @@ static const char *reason_of(int status)
         {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
         {409, "Conflict"},
         {413, "Content Too Large"},
         {414, "URI Too Long"},
@@ -141,6 +142,7 @@ static void add_date(struct osm_buf *out)
 static void add_headers(struct osm_http_request *r, const char *type)
 {
     struct osm_buf *out = &r->out;
+    r->close = r->close || !osm__http_listener_keeps(r->listener);
     (void)osm_buf_addf(out, "HTTP/1.1 %d %s\r\n", r->status, reason_of(r->status));
     add_date(out);
     (void)osm_buf_addf(out, "Content-Type: %s\r\nCache-Control: no-store\r\n", type);
@@ -189,6 +191,7 @@ void osm__http_refuse(struct osm_http_request *r, int status, const char *text)
 {
     r->whole = !r->has_body;
     r->close = r->close || r->has_body;
+    osm__http_drop_body(r);
     osm_http_reply_text(r, status, text);
 }
 

@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -75,6 +76,12 @@ ssize_t osm__http_wire_write(struct osm__http_wire *wire, const char *from, size
 bool osm__http_wire_holds(const struct osm__http_wire *wire)
 {
     return wire->ssl && SSL_has_pending(wire->ssl);
+}
+
+bool osm__http_wire_unread(const struct osm__http_wire *wire)
+{
+    int unread = 0;
+    return osm__http_wire_holds(wire) || (!ioctl(wire->fd, FIONREAD, &unread) && unread > 0);
 }
 
 static void say_goodbye(struct osm__http_wire *wire)

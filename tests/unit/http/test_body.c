@@ -361,30 +361,6 @@ static void test_a_kept_body_outlives_its_listener(void **state)
     close(fd);
 }
 
-/* Where all places are taken, who sends a body slowly goes after who says nothing. */
-static void test_who_sends_a_body_gives_way_last(void **state)
-{
-    struct fixture *f = *state;
-    listen_on(f, false, (struct osm_http_limits){.connections = 2});
-    int sender = client(f), silent, third;
-    say(f, sender, POST("/post", "Content-Length: 3\r\n") "ab");
-    for (int n = 0; n < 10; n++)
-        turn(f);
-    silent = client(f);
-    for (int n = 0; n < 10; n++)
-        turn(f);
-    third = client(f);
-    say(f, third, POST("/post", "Content-Length: 3\r\n") "ab");
-    expect_end(f, silent);
-    say(f, sender, "c");
-    expect(f, sender, 200, "none|3|abc");
-    say(f, third, "c");
-    expect(f, third, 200, "none|3|abc");
-    close(sender);
-    close(silent);
-    close(third);
-}
-
 static void test_no_memory_ends_one_connection(void **state)
 {
     struct fixture *f = *state;
@@ -425,7 +401,6 @@ int main(void)
         TEST(test_all_bodies_have_a_limit_together),
         TEST(test_the_peer_leaves_within_its_body),
         TEST(test_a_kept_body_outlives_its_listener),
-        TEST(test_who_sends_a_body_gives_way_last),
         TEST(test_no_memory_ends_one_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
