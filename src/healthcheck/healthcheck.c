@@ -7,13 +7,20 @@
 #include <string.h>
 #include <uv.h>
 
-enum { CONNECT_MS = 1000 };
+enum {
+    CONNECT_MS = 30 * 1000,
+    LOOK_MS = 250, /* at whether the asker still waits */
+    PORT_CHECKS =
+        4, /* that wait for one port: its liveness and its readiness, and one each before */
+    FRESH_MS = 1000, /* what a probe waits for at least */
+};
 
 struct osm__check {
     struct osm__check *next, **prev;
     struct osm_http_request *request; /* NULL: answered */
     uint16_t port;
     struct osm_timer *timer;
+    uint64_t waited_ms, wait_max_ms;
     uv_tcp_t tcp;
     uv_connect_t connect;
 };
@@ -43,9 +50,38 @@ static void connected(uv_connect_t *connect, int status)
         status ? "the port takes no connection" : "the port takes connections");
 }
 
-static void too_late(void *ud)
+static uint64_t next_look(const struct osm__check *check)
 {
-    end(ud, 404, "the port takes no connection in time");
+    uint64_t left_ms = check->wait_max_ms - check->waited_ms;
+    return left_ms < LOOK_MS ? left_ms : LOOK_MS;
+}
+
+/* A probe's timeout is known to its kubelet alone, which hangs up when it is over. */
+static void look(void *ud)
+{
+    struct osm__check *check = ud;
+    check->waited_ms += next_look(check);
+    if (!osm_http_alive(check->request))
+        end(check, 404, "the asker has gone before the port took a connection");
+    else if (check->waited_ms >= check->wait_max_ms)
+        end(check, 404, "the port takes no connection in time");
+    else
+        osm_timer_start(check->timer, next_look(check), 0);
+}
+
+/* Who closes its half of a connection may still read, and is not seen to go. Probes of a port
+ * follow each other: the oldest of many is one that nobody waits for. */
+static void give_way(struct osm_healthcheck *config, uint16_t port)
+{
+    struct osm__check *oldest = NULL;
+    size_t n = 0;
+    for (struct osm__check *c = config->checks; c; c = c->next)
+        if (c->port == port) {
+            oldest = c;
+            n++;
+        }
+    if (n >= PORT_CHECKS && oldest->waited_ms >= FRESH_MS)
+        end(oldest, 404, "the port takes no connection, and is asked about again");
 }
 
 /* 0: it is none. */
@@ -65,8 +101,9 @@ static void ask(void *ud, struct osm_http_request *request)
         osm_http_reply_text(request, 400, "Original-Tcp-Port: expected a port from 1 to 65535");
         return;
     }
+    give_way(config, port);
     struct osm__check *check = osm_alloc(sizeof *check);
-    struct osm_timer *timer = check ? osm_timer_new(config->loop, too_late, check) : NULL;
+    struct osm_timer *timer = check ? osm_timer_new(config->loop, look, check) : NULL;
     if (!timer || uv_tcp_init(osm_loop_uv(config->loop), &check->tcp)) {
         osm_timer_free(timer);
         osm_free(check);
@@ -82,7 +119,8 @@ static void ask(void *ud, struct osm_http_request *request)
     if (check->next)
         check->next->prev = &check->next;
     config->checks = check;
-    osm_timer_start(timer, config->connect_ms ? config->connect_ms : CONNECT_MS, 0);
+    check->wait_max_ms = config->connect_ms ? config->connect_ms : CONNECT_MS;
+    osm_timer_start(timer, next_look(check), 0);
     if (uv_tcp_connect(&check->connect, &check->tcp, (struct sockaddr *)&address, connected))
         end(check, 404, "the port takes no connection");
 }

@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdio.h>
 
+enum { CONNECTIONS = 1024 }; /* some for each port that may take none */
+
 struct config {
     const char *listen, *host, *verbosity;
     bool help, version;
@@ -15,6 +17,7 @@ struct config {
 struct program {
     struct osm_healthcheck check;
     struct osm_http *http;
+    bool stopping;
 };
 
 static void stopped(void *ud)
@@ -25,6 +28,7 @@ static void stopped(void *ud)
 static void terminate(void *ud)
 {
     struct program *p = ud;
+    p->stopping = true;
     osm_http_stop(osm_take_ptr(&p->http), stopped, p->check.loop);
     osm_healthcheck_stop(&p->check);
 }
@@ -35,7 +39,8 @@ static int start(struct program *p, const struct config *config, struct osm_err 
     const struct osm_http_listen listen = {.address = config->listen,
                                            .flag = "--listen",
                                            .routes = osm_healthcheck_routes,
-                                           .ud = &p->check};
+                                           .ud = &p->check,
+                                           .limits = {.connections = CONNECTIONS}};
     p->check.host = config->host;
     int rc = osm_loop_new(&p->check.loop, err);
     if (!rc)
@@ -54,13 +59,14 @@ static int run(const struct config *config)
 {
     struct program p = {0};
     struct osm_err err = {0};
-    if (start(&p, config, &err)) {
+    int rc = start(&p, config, &err);
+    if (rc)
         (void)fprintf(stderr, "osm-healthcheck: %s\n", err.msg);
-        return 1;
-    }
-    int open_handles = osm_loop_run(p.check.loop);
+    if (rc && p.http)
+        terminate(&p);
+    int open_handles = !rc || p.stopping ? osm_loop_run(p.check.loop) : 0;
     osm_loop_free(p.check.loop);
-    return open_handles ? 1 : 0;
+    return rc || open_handles ? 1 : 0;
 }
 
 int main(int argc, char **argv)

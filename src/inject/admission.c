@@ -3,69 +3,74 @@
 #include "base/base64.h"
 #include "inject/admission_priv.h"
 #include "inject/check.h"
+#include "inject/review.h"
 #include "model/object.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum {
-    REVIEW_MAX_BYTES = 8 << 20,
-    DEPTH_MAX = 128, /* what an object of the store may have too */
+    REVIEW_MAX_BYTES = 4 << 20,
     UID_MAX_BYTES = 128,
     PATCH_MAX_BYTES = 16 << 20,
 };
 
 /* --- reading --- */
 
-static bool is_deeper(const json_t *value, int depth)
+int osm__admission_coded(struct osm_admission *a, enum osm__admission_code code, int rc)
 {
-    const char *key;
-    json_t *item;
-    size_t i;
-    if (!depth)
-        return true;
-    json_object_foreach ((json_t *)(uintptr_t)value, key, item)
-        if (is_deeper(item, depth - 1))
-            return true;
-    json_array_foreach ((json_t *)(uintptr_t)value, i, item)
-        if (is_deeper(item, depth - 1))
-            return true;
-    return false;
+    if (rc)
+        a->code = (int)code;
+    return rc;
+}
+
+int osm_admission_code(const struct osm_admission *a)
+{
+    return a->outcome == OSM_ADMISSION_DENY ? a->code : 0;
 }
 
 /* What can be echoed is taken first: also a bad review is answered so that its asker knows it. */
 static int read_head(struct osm_admission *a, const json_t *request, struct osm_err *err)
 {
     const char *version = osm_json_str_at(a->review, "apiVersion", NULL);
-    const char *uid = osm_json_str_at(request, "uid", NULL);
-    if (uid && strlen(uid) <= UID_MAX_BYTES)
-        a->uid = uid;
+    const json_t *uid = json_object_get(request, "uid");
+    size_t uid_bytes = json_string_length(uid);
+    if (json_is_string(uid) && uid_bytes <= UID_MAX_BYTES &&
+        strlen(json_string_value(uid)) == uid_bytes)
+        a->uid = json_string_value(uid);
     if (version &&
         (!strcmp(version, "admission.k8s.io/v1") || !strcmp(version, "admission.k8s.io/v1beta1")))
         a->api_version = version;
     if (!json_is_object(request))
-        return osm_fail(err, OSM_EINVAL, "nil admission request");
+        return osm__admission_coded(a, OSM__NIL_REQUEST,
+                                    osm_fail(err, OSM_EINVAL, "nil admission request"));
     if (!a->api_version)
         return osm_fail(err, OSM_EINVAL,
                         "admission review: its apiVersion is not admission.k8s.io/v1");
     if (!a->uid)
         return osm_fail(err, OSM_EINVAL, "admission request: has no uid");
-    return 0;
+    return osm__review_texts(a->review, err);
+}
+
+/* The registration asks for pods of whatever group, as Open Service Mesh's does: what is none of
+ * Kubernetes' own passes. */
+static bool is_foreign(const json_t *request)
+{
+    const char *group = osm_json_str_at(request, "kind", "group", NULL);
+    return group && *group;
 }
 
 static int read_target(const json_t *request, struct osm_err *err)
 {
     const char *operation = osm_json_str_at(request, "operation", NULL);
-    const char *group = osm_json_str_at(request, "kind", "group", NULL);
     const char *version = osm_json_str_at(request, "kind", "version", NULL);
     const char *kind = osm_json_str_at(request, "kind", "kind", NULL);
     const char *sub = osm_json_str_at(request, "subResource", NULL);
-    if (!version || !kind || (group && *group) || strcmp(version, "v1") != 0 ||
-        strcmp(kind, "Pod") != 0 || (sub && *sub))
-        return osm_fail(err, OSM_EINVAL,
-                        "admission request: is for %s/%s %s%s%s: only v1 Pods get sidecars",
-                        group ? group : "", version ? version : "", kind ? kind : "",
-                        sub && *sub ? "/" : "", sub ? sub : "");
+    if (!is_foreign(request) && (!version || !kind || strcmp(version, "v1") != 0 ||
+                                 strcmp(kind, "Pod") != 0 || (sub && *sub)))
+        return osm_fail(
+            err, OSM_EINVAL, "admission request: is for %s %s%s%s: only v1 Pods get sidecars",
+            version ? version : "", kind ? kind : "", sub && *sub ? "/" : "", sub ? sub : "");
     if (!operation || strcmp(operation, "CREATE") != 0)
         return osm_fail(err, OSM_EINVAL,
                         "admission request: operation %s: pods get sidecars on CREATE only",
@@ -84,6 +89,9 @@ static int read_pod(struct osm_admission *a, const json_t *request, struct osm_e
     const json_t *dry_run = json_object_get(request, "dryRun");
     const char *asked = osm_json_str_at(request, "namespace", NULL);
     a->pod = json_object_get(request, "object");
+    int rc = osm__review_pod_texts(a->pod, err);
+    if (rc)
+        return rc;
     const char *own = osm_json_str_at(a->pod, "metadata", "namespace", NULL);
     const char *name = osm_json_str_at(a->pod, "metadata", "name", NULL);
     if (!name || !*name)
@@ -100,33 +108,60 @@ static int read_pod(struct osm_admission *a, const json_t *request, struct osm_e
         return osm_fail(err, OSM_EINVAL, "admission request: is for namespace %s, its pod is of %s",
                         asked, own);
     const char *ns = own && *own ? own : asked;
-    int rc = osm__check_name("admission request: namespace", ns, false, sizeof a->ns - 1, err);
+    rc = osm__check_name("admission request: namespace", ns, false, sizeof a->ns - 1, err);
     if (!rc)
         (void)snprintf(a->ns, sizeof a->ns, "%s", ns);
+    return rc;
+}
+
+/* Of the head of what is no pod: the namespace, for the log. */
+static int read_foreign(struct osm_admission *a, const json_t *request, struct osm_err *err)
+{
+    const char *ns = osm_json_str_at(request, "namespace", NULL);
+    int rc = ns && *ns
+                 ? osm__check_name("admission request: namespace", ns, false, sizeof a->ns - 1, err)
+                 : 0;
+    if (!rc)
+        (void)snprintf(a->ns, sizeof a->ns, "%s", ns ? ns : "");
+    (void)snprintf(a->reason, sizeof a->reason, "it is no Pod of Kubernetes but of group %.100s",
+                   osm_json_str_at(request, "kind", "group", NULL));
+    return rc;
+}
+
+static int read_request(struct osm_admission *a, struct osm_err *err)
+{
+    const json_t *request = json_object_get(a->review, "request");
+    int rc = read_head(a, request, err);
+    if (!rc)
+        rc = read_target(request, err);
+    if (!rc)
+        rc = is_foreign(request) ? read_foreign(a, request, err) : read_pod(a, request, err);
     return rc;
 }
 
 static int read_review(struct osm_admission *a, const char *body, size_t len, struct osm_err *err)
 {
     json_error_t where;
+    if (!len)
+        return osm__admission_coded(a, OSM__NIL_BODY,
+                                    osm_fail(err, OSM_EINVAL, "admission review: is empty"));
     if (len > REVIEW_MAX_BYTES)
-        return osm_fail(err, OSM_EINVAL, "admission review: has more than %d bytes",
-                        REVIEW_MAX_BYTES);
-    a->review = json_loadb(body, len, JSON_REJECT_DUPLICATES, &where);
-    if (!a->review && json_error_code(&where) == json_error_out_of_memory)
+        return osm__admission_coded(a, OSM__READING_BODY,
+                                    osm_fail(err, OSM_EINVAL,
+                                             "admission review: has more than %d bytes",
+                                             REVIEW_MAX_BYTES));
+    int rc = osm__review_bounds(body, len, err);
+    if (rc)
+        return osm__admission_coded(a, OSM__DECODING_BODY, rc);
+    a->review = json_loadb(body, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
+    if (a->review)
+        return read_request(a, err);
+    if (json_error_code(&where) == json_error_out_of_memory)
         return osm_fail(err, OSM_ENOMEM, "admission review");
-    if (!a->review)
-        return osm_fail(err, OSM_EINVAL, "admission review: is no JSON: line %d, column %d: %s",
-                        where.line, where.column, where.text);
-    if (is_deeper(a->review, DEPTH_MAX))
-        return osm_fail(err, OSM_EINVAL, "admission review: is nested deeper than %d", DEPTH_MAX);
-    const json_t *request = json_object_get(a->review, "request");
-    int rc = read_head(a, request, err);
-    if (!rc)
-        rc = read_target(request, err);
-    if (!rc)
-        rc = read_pod(a, request, err);
-    return rc;
+    return osm__admission_coded(a, OSM__DECODING_BODY,
+                                osm_fail(err, OSM_EINVAL,
+                                         "admission review: is no JSON: line %d, column %d: %s",
+                                         where.line, where.column, where.text));
 }
 
 int osm_admission_read(struct osm_admission *a, const char *body, size_t len, struct osm_err *err)
@@ -196,7 +231,9 @@ json_t *osm_admission_response(const struct osm_admission *a)
     if (!rc && is_denied)
         rc = json_object_set_new(response, "status",
                                  json_pack("{s:s, s:s, s:s, s:i}", "status", "Failure", "message",
-                                           a->reason, "reason", "Forbidden", "code", 403));
+                                           a->reason, "reason",
+                                           a->is_transient ? "ServiceUnavailable" : "Forbidden",
+                                           "code", a->is_transient ? 503 : 403));
     if (!rc && a->outcome == OSM_ADMISSION_INJECT)
         rc = add_patch(response, a);
     if (!rc && json_array_size(a->warnings))

@@ -7,6 +7,20 @@
 #define OSM__SECRET     "envoy-bootstrap-config-"
 #define OSM__UUID_LABEL "osm-proxy-uuid"
 
+/* Open Service Mesh's codes of what injection is denied for. */
+enum osm__admission_code {
+    OSM__DECODING_BODY = 6103,
+    OSM__NIL_REQUEST = 6107,
+    OSM__POD_WORD = 6108,
+    OSM__NAMESPACE_WORD = 6109,
+    OSM__EXCLUSIONS = 6110,
+    OSM__READING_BODY = 6111,
+    OSM__NIL_BODY = 6112,
+};
+/** Returns @p rc; where that is an error, the denial that follows has the code. */
+OSM_MUST_USE int osm__admission_coded(struct osm_admission *a, enum osm__admission_code code,
+                                      int rc);
+
 /* A patch that is being written; a failed operation (no memory) is remembered. */
 struct osm__patch {
     json_t *ops; /* an array, or NULL */

@@ -13,6 +13,8 @@
 #define IGNORE       "openservicemesh.io/ignore"
 #define METRICS      "openservicemesh.io/metrics"
 
+enum { LABEL_MAX_BYTES = 63 };
+
 enum word { ABSENT, YES, NO };
 
 static enum word word_of(const char *text)
@@ -74,12 +76,31 @@ static int make_uuid(char out[OSM_UUID_SIZE], struct osm_err *err)
     return 0;
 }
 
+/* The identity is a DNS name of the sidecar's certificate, where Kubernetes' names may be longer.
+ */
+static int check_account(const char *account, struct osm_err *err)
+{
+    if (osm_account_valid(account))
+        return 0;
+    for (const char *label = account; *label; label += strspn(label, ".")) {
+        size_t len = strcspn(label, ".");
+        if (len > LABEL_MAX_BYTES && strlen(account) < OSM_DNS_NAME_SIZE)
+            return osm_fail(err, OSM_EINVAL,
+                            "spec.serviceAccountName: '%.24s...' has %zu bytes without a dot: it "
+                            "becomes a DNS name of the sidecar's certificate, which has at most %d "
+                            "between dots: use an account with a shorter name",
+                            label, len, LABEL_MAX_BYTES);
+        label += len;
+    }
+    return osm_fail(err, OSM_EINVAL, "spec.serviceAccountName: '%.64s' is no name of one", account);
+}
+
 static int identify(struct osm_admission *a, struct osm_err *err)
 {
     const char *account = osm_pod_body_account(a->pod);
-    if (!osm_account_valid(account))
-        return osm_fail(err, OSM_EINVAL, "spec.serviceAccountName: '%.64s' is no name of one",
-                        account);
+    int rc = check_account(account, err);
+    if (rc)
+        return rc;
     (void)snprintf(a->id.account, sizeof a->id.account, "%s", account);
     (void)snprintf(a->id.ns, sizeof a->id.ns, "%s", a->ns);
     return make_uuid(a->id.uuid, err);
@@ -93,9 +114,10 @@ static int decide(struct osm_admission *a, const struct osm_injector *injector,
     enum word pods = ABSENT, namespaces = ABSENT;
     int rc = 0;
     if (!outside)
-        rc = read_word(a->pod, "pod", &pods, err);
+        rc = osm__admission_coded(a, OSM__POD_WORD, read_word(a->pod, "pod", &pods, err));
     if (!outside && !rc && pods == ABSENT)
-        rc = read_word(ns_body, "namespace", &namespaces, err);
+        rc = osm__admission_coded(a, OSM__NAMESPACE_WORD,
+                                  read_word(ns_body, "namespace", &namespaces, err));
     if (!outside && !rc && pods != YES && namespaces != YES)
         outside = pods == NO         ? "its annotation " INJECTION " says no"
                   : namespaces == NO ? "its namespace's annotation " INJECTION " says no"
@@ -116,7 +138,7 @@ void osm_admission_decide(struct osm_admission *a, const struct osm_injector *in
                           const json_t *ns_body, const json_t *mesh_config)
 {
     struct osm_err why = {0};
-    if (a->outcome == OSM_ADMISSION_DENY)
+    if (a->outcome == OSM_ADMISSION_DENY || !a->pod)
         return;
     if (decide(a, injector, ns_body, mesh_config, &why))
         osm_admission_deny(a, why.msg);

@@ -112,8 +112,11 @@ static int from_annotation(const struct list *list, const json_t *annotations, s
 {
     const char *at =
         list->annotation ? json_string_value(json_object_get(annotations, list->annotation)) : NULL;
-    while (at) {
+    for (size_t entries = 0; at; entries++) {
         char text[TEXT_MAX];
+        if (entries >= ENTRIES_MAX) /* also if all are the same: the pod may be a stranger's */
+            return osm_fail(err, OSM_ELIMIT, "more than %d entries in annotation '%s'", ENTRIES_MAX,
+                            list->annotation);
         size_t n = strcspn(at, ",");
         const char *next = at[n] ? at + n + 1 : NULL;
         while (n && isspace((unsigned char)*at))

@@ -3,7 +3,7 @@
 #include "inject/exclusions.h"
 #include "inject/iptables.h"
 
-enum { FILE_MAX_BYTES = 256 * 1024 };
+enum { FILE_MAX_BYTES = 4 << 20 }; /* as many and as long probes as are taken */
 
 typedef int writer_fn(struct osm_buf *out, const struct osm_bootstrap_config *config,
                       struct osm_err *err);

@@ -1,5 +1,6 @@
 #include "inject/mesh_config.h"
 
+#include "inject/resources.h"
 #include "model/object.h"
 
 #include <string.h>
@@ -217,11 +218,9 @@ static int others(struct osm_sidecar_settings *s, const json_t *sidecar, struct 
         return osm_fail(err, OSM_EINVAL,
                         "MeshConfig: spec.sidecar.enablePrivilegedInitContainer: expected true or "
                         "false");
-    if (resources && !json_is_object(resources) && !json_is_null(resources))
-        return osm_fail(err, OSM_EINVAL, "MeshConfig: spec.sidecar.resources: expected an object");
     s->privileged_init = json_is_true(privileged);
     s->resources = json_is_object(resources) ? resources : NULL;
-    return 0;
+    return osm__resources_check("MeshConfig: spec.sidecar.resources", resources, err);
 }
 
 int osm_sidecar_settings_read(struct osm_sidecar_settings *out, const json_t *mesh_config,

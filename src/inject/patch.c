@@ -18,6 +18,7 @@
 enum {
     TEXT_MAX_BYTES = 256 * 1024,
     POINTER_SIZE = 256,
+    VARIABLE_MAX_BYTES = 128 * 1024 - 1, /* what Linux hands to a program, its NUL apart */
     HEALTHCHECK_PORT = 15904,
     SIDECAR_USER = 1500
 };
@@ -99,11 +100,12 @@ static void add_members(struct osm__patch *patch, const struct osm_admission *a,
 
 const json_t *osm__named(const json_t *list, const char *name, size_t *index)
 {
-    size_t i;
+    size_t i, len = strlen(name);
     const json_t *item;
     json_array_foreach ((json_t *)(uintptr_t)list, i, item) {
-        const char *own = json_string_value(json_object_get(item, "name"));
-        if (own && !strcmp(own, name)) {
+        const json_t *own = json_object_get(item, "name");
+        if (json_is_string(own) && json_string_length(own) == len &&
+            !memcmp(json_string_value(own), name, len)) {
             if (index)
                 *index = i;
             return item;
@@ -189,7 +191,8 @@ static int add_init(struct making *m, struct osm_err *err)
     int rc = image(&from, m->settings.init_image, m->injector->init_image, INIT,
                    "spec.sidecar.initContainerImage", "OSM_DEFAULT_INIT_CONTAINER_IMAGE", err);
     if (!rc)
-        rc = osm_sidecar_init_script(&script, m->mesh_config, m->a->pod, err);
+        rc = osm__admission_coded(m->a, OSM__EXCLUSIONS,
+                                  osm_sidecar_init_script(&script, m->mesh_config, m->a->pod, err));
     if (!rc)
         append(&m->patch, m->a, "initContainers",
                with_pull_policy(
@@ -306,6 +309,19 @@ static json_t *originals(const json_t *made)
         variable = json_pack("{s:s, s:s}", "name", ORIGINALS, "value", text.data);
     osm_buf_clear(&text);
     return variable;
+}
+
+/* Denied rather than left out: without it a copy of the pod would lose its probes. */
+static int check_originals(const struct making *m, struct osm_err *err)
+{
+    size_t len = json_dumpb(m->probes.originals, NULL, 0, JSON_COMPACT);
+    return len + sizeof ORIGINALS <= VARIABLE_MAX_BYTES
+               ? 0
+               : osm_fail(
+                     err, OSM_EINVAL,
+                     "the paths of the pod's probes: a variable of the sidecar that keeps them "
+                     "would have %zu bytes, and Linux has place for %d: shorten them",
+                     len + sizeof ORIGINALS, VARIABLE_MAX_BYTES);
 }
 
 static json_t *envoy_env(const struct making *m)
@@ -467,10 +483,11 @@ static bool is_windows(const struct osm_admission *a)
 static json_t *read_originals(const struct osm_admission *a)
 {
     const json_t *env = json_object_get(of_spec(a, "containers", ENVOY, NULL), "env");
-    const char *text =
-        json_string_value(json_object_get(osm__named(env, ORIGINALS, NULL), "value"));
+    const json_t *value = json_object_get(osm__named(env, ORIGINALS, NULL), "value");
+    const char *text = json_string_value(value);
     json_error_t where;
-    json_t *read = text ? json_loads(text, JSON_REJECT_DUPLICATES, &where) : NULL;
+    json_t *read =
+        text ? json_loadb(text, json_string_length(value), JSON_REJECT_DUPLICATES, &where) : NULL;
     if (read || (text && json_error_code(&where) == json_error_out_of_memory))
         return read;
     return json_object();
@@ -487,6 +504,8 @@ static int make(struct making *m, bool scrape, struct osm_err *err)
     int rc = m->a->is_copy && !before ? osm_fail(err, OSM_ENOMEM, "copy of a pod") : 0;
     if (!rc)
         rc = osm__probes_rewrite(&m->probes, m->a, &m->patch, err);
+    if (!rc)
+        rc = check_originals(m, err);
     if (!rc) {
         add_members(&m->patch, m->a, "labels", label, 1);
         if (scrape)

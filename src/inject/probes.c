@@ -40,6 +40,7 @@ struct rewriting {
     struct osm_admission *a;
     struct osm__patch *patch;
     bool has_tls[OSM_PROBE_KIND_COUNT]; /* one is passed on */
+    size_t rewritten;
     struct osm_err *err;
 };
 
@@ -137,8 +138,6 @@ static int keep_path(const struct rewriting *w, const struct place *p, const jso
 static int add_probe(const struct rewriting *w, const struct osm_bootstrap_probe *probe)
 {
     struct osm_admission *a = w->a;
-    if (a->probes_len >= PROBES_MAX)
-        return osm_fail(w->err, OSM_EINVAL, "the pod has more than %d probes", PROBES_MAX);
     struct osm_bootstrap_probe *grown =
         osm_realloc_array(a->probes, a->probes_len + 1, sizeof *grown);
     if (!grown)
@@ -298,10 +297,20 @@ static bool is_healthchecked(const json_t *http)
     return json_integer_value(json_object_get(http, "port")) == HEALTHCHECK_PORT;
 }
 
+static bool is_network(const json_t *probe)
+{
+    const json_t *http = json_object_get(probe, "httpGet");
+    const json_t *socket = json_object_get(probe, "tcpSocket");
+    return (json_is_object(http) && !has_host(http)) ||
+           (json_is_object(socket) && !has_host(socket));
+}
+
 static int rewrite(struct rewriting *w, const struct place *p)
 {
     const json_t *http = json_object_get(p->probe, "httpGet");
     const json_t *socket = json_object_get(p->probe, "tcpSocket");
+    if (is_network(p->probe) && w->rewritten++ >= PROBES_MAX)
+        return osm_fail(w->err, OSM_EINVAL, "the pod has more than %d probes", PROBES_MAX);
     if (json_is_object(http) && !has_host(http)) {
         if (w->a->is_copy && is_healthchecked(http)) {
             w->probes->has_tcp = true;
@@ -310,14 +319,6 @@ static int rewrite(struct rewriting *w, const struct place *p)
         return is_ours(w, p, http) ? restore(w, p, http) : rewrite_http(w, p, http, http);
     }
     return json_is_object(socket) && !has_host(socket) ? rewrite_tcp(w, p, socket) : 0;
-}
-
-static bool is_network(const json_t *probe)
-{
-    const json_t *http = json_object_get(probe, "httpGet");
-    const json_t *socket = json_object_get(probe, "tcpSocket");
-    return (json_is_object(http) && !has_host(http)) ||
-           (json_is_object(socket) && !has_host(socket));
 }
 
 /* An init container with probes stays (restartPolicy Always). Its startupProbe must succeed before

@@ -6,7 +6,16 @@
 
 #include <string.h>
 
-enum { VALUE_MAX_BYTES = 1 << 20 };
+enum {
+    SECRET_MAX_BYTES = 1 << 20, /* what Kubernetes takes of all values together, as they were before
+                                   base64 */
+    VALUE_MAX_BYTES = 2 * SECRET_MAX_BYTES
+};
+
+struct writing {
+    json_t *data;
+    size_t bytes;
+};
 
 void osm_webhook_wipe_secret(json_t *secret)
 {
@@ -19,11 +28,18 @@ void osm_webhook_wipe_secret(json_t *secret)
 
 static int add_value(void *ud, const char *name, const char *text, bool secret, struct osm_err *err)
 {
-    json_t *data = ud;
+    struct writing *w = ud;
+    size_t len = strlen(text);
+    w->bytes += len;
+    if (w->bytes > SECRET_MAX_BYTES)
+        return osm_fail(err, OSM_ELIMIT,
+                        "the files of the sidecar do not fit into a Secret, which holds %d bytes: "
+                        "%s has %zu: give the pod fewer probes, or shorter paths to them",
+                        SECRET_MAX_BYTES, name, len);
     struct osm_buf encoded = OSM_BUF_INIT(VALUE_MAX_BYTES);
     encoded.secret = secret;
-    int rc = osm_base64_encode(&encoded, text, strlen(text));
-    if (!rc && json_object_set_new(data, name, json_string(encoded.data ? encoded.data : "")))
+    int rc = osm_base64_encode(&encoded, text, len);
+    if (!rc && json_object_set_new(w->data, name, json_string(encoded.data ? encoded.data : "")))
         rc = OSM_ENOMEM;
     osm_buf_clear(&encoded);
     return rc ? osm_fail(err, rc, "%s: %s", name, osm_code_text(rc)) : 0;
@@ -58,7 +74,8 @@ static int make(json_t **out, const struct osm_admission *a, const struct osm_in
         .probes_len = a->probes_len,
     };
     json_t *made = empty_secret(a, injector);
-    int rc = made ? osm_sidecar_files_list(files, add_value, json_object_get(made, "data"), err)
+    struct writing w = {.data = json_object_get(made, "data")};
+    int rc = made ? osm_sidecar_files_list(files, add_value, &w, err)
                   : osm_fail(err, OSM_ENOMEM, "Secret of a sidecar");
     if (rc) {
         osm_webhook_wipe_secret(made);

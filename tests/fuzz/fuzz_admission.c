@@ -135,7 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *split = size ? memchr(text, 0, size) : NULL;
     size_t len = split ? (size_t)(split - text) : size;
     json_t *mesh = split ? json_loadb(split + 1, size - len - 1, 0, NULL) : NULL;
-    json_t *pod = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+    json_t *pod = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (json_object_get(pod, "spec")) {
         char *review = review_of(pod);
         check(review, strlen(review), mesh);

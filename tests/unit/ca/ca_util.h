@@ -115,9 +115,10 @@ static inline const char *in(const char *dir, const char *name)
 {
     static char path[4][512];
     static int turn;
+    char made[sizeof path[0]]; /* dir may be one of those before */
     turn = (turn + 1) % 4;
-    (void)snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
-    return path[turn];
+    (void)snprintf(made, sizeof made, "%s/%s", dir, name);
+    return memcpy(path[turn], made, sizeof made);
 }
 
 static inline char *slurp(const char *path)

@@ -83,7 +83,7 @@ static inline void read_answer(struct rig *r, const json_t *answer)
     assert_string_equal(json_string_value(json_object_get(r->response, "patchType")), "JSONPatch");
     assert_int_equal(osm_base64_decode(&text, json_string_value(patch), json_string_length(patch)),
                      0);
-    r->patch = json_loadb(text.data, text.len, 0, NULL);
+    r->patch = json_loadb(text.data, text.len, JSON_ALLOW_NUL, NULL);
     assert_non_null(r->patch);
     osm_buf_clear(&text);
     r->patched = apply(r->pod, r->patch);

@@ -152,7 +152,8 @@ static void test_a_inj_11_a_bad_review_is_denied_with_its_reason(void **state)
 {
     (void)state;
     refuses("}", "is no JSON: line 1, column 1");
-    refuses("", "is no JSON");
+    refuses("", "is empty");
+    refuses(" ", "is no JSON");
     refuses("[]", "nil admission request");
     refuses("{}", "nil admission request");
     refuses("{\"request\": null}", "nil admission request");
@@ -160,9 +161,7 @@ static void test_a_inj_11_a_bad_review_is_denied_with_its_reason(void **state)
     refuses("{\"apiVersion\": \"admission.k8s.io/v1\", \"request\": {}}", "no uid");
     refuses("{\"a\": 1, \"a\": 2}", "is no JSON");
     refuses(HEAD "}}", "only v1 Pods");
-    refuses(HEAD ", \"kind\": {\"group\": \"apps\", \"version\": \"v1\", \"kind\": \"Pod\"}" MADE
-                 "}}",
-            "is for apps/v1 Pod");
+    refuses(HEAD ", \"kind\": {\"version\": \"v2\", \"kind\": \"Pod\"}" MADE "}}", "is for v2 Pod");
     refuses(HEAD KIND ", \"operation\": \"UPDATE\"}}", "operation UPDATE");
     refuses(HEAD KIND MADE ", \"subResource\": \"eviction\"}}", "Pod/eviction");
     refuses(HEAD KIND MADE "}}", "no metadata");
@@ -186,13 +185,88 @@ static void test_a_inj_11_deep_and_huge_reviews_are_denied(void **state)
     memset(deep, '[', 1000);
     memset(deep + 1000, ']', 1000);
     refuses(deep, "nested deeper than");
-    enum { HUGE = (8 << 20) + 1 };
+    enum { HUGE = (4 << 20) + 1 };
     char *huge = malloc(HUGE + 1);
     assert_non_null(huge);
     memset(huge, ' ', HUGE);
     huge[HUGE] = '\0';
     refuses(huge, "more than");
     free(huge);
+}
+
+/* The registration asks for pods of all groups: one of another was denied. */
+static void test_pods_of_another_group_pass(void **state)
+{
+    (void)state;
+    static const char *const namespaces[] = {"", ", \"namespace\": \"shop\""};
+    for (size_t i = 0; i < 2; i++) {
+        char text[512];
+        struct rig r = rig();
+        json_t *ns = yaml(ENABLED);
+        (void)snprintf(text, sizeof text,
+                       "%s%s, \"object\": {\"metadata\": {\"name\": \"\\u0000\"}}}}",
+                       HEAD ", \"kind\": {\"group\": \"example.com\", \"version\": \"v1\", "
+                            "\"kind\": \"XPod\"}" MADE,
+                       namespaces[i]);
+        assert_int_equal(osm_admission_read(&r.a, text, strlen(text), NULL), 0);
+        assert_int_equal(r.a.outcome, OSM_ADMISSION_ALLOW);
+        assert_null(r.a.pod);
+        osm_admission_decide(&r.a, &r.injector, ns, NULL);
+        json_t *answer = osm_admission_response(&r.a);
+        read_answer(&r, answer);
+        assert_true(is_allowed(&r));
+        assert_null(r.patch);
+        assert_string_equal(osm_json_str_at(r.response, "uid", NULL), "u");
+        assert_non_null(strstr(r.a.reason, "of group example.com"));
+        assert_string_equal(r.a.ns, i ? "shop" : "");
+        json_decref(answer);
+        json_decref(ns);
+        clear(&r);
+    }
+    refuses(HEAD ", \"kind\": {\"group\": \"example.com\"}, \"operation\": \"UPDATE\"}}",
+            "operation UPDATE");
+    refuses(HEAD ", \"kind\": {\"group\": \"e\"}, \"namespace\": \"a/b\"" MADE "}}", "namespace");
+}
+
+/* --- codes --- */
+
+static int code_of(const char *body)
+{
+    struct osm_admission a;
+    assert_int_equal(osm_admission_read(&a, body, strlen(body), NULL), 0);
+    int code = osm_admission_code(&a);
+    osm_admission_clear(&a);
+    return code;
+}
+
+static int code_for(const char *ns, const char *pod)
+{
+    struct rig r = rig();
+    r.ns = ns;
+    ask(&r, pod);
+    int code = osm_admission_code(&r.a);
+    clear(&r);
+    return code;
+}
+
+static void test_denials_have_open_service_mesh_s_codes(void **state)
+{
+    (void)state;
+    assert_int_equal(code_of(""), 6112);
+    assert_int_equal(code_of("}"), 6103);
+    assert_int_equal(code_of("{}"), 6107);
+    assert_int_equal(code_of(HEAD "}}"), 0);
+    assert_int_equal(code_for(ENABLED, POD), 0);
+    assert_int_equal(code_for(ENABLED, "metadata: {annotations: "
+                                       "{openservicemesh.io/sidecar-injection: maybe}}\n"
+                                       "spec: {containers: []}"),
+                     6108);
+    assert_int_equal(code_for(MONITORED "openservicemesh.io/sidecar-injection: maybe}}", POD),
+                     6109);
+    assert_int_equal(code_for(ENABLED, "metadata: {annotations: "
+                                       "{openservicemesh.io/inbound-port-exclusion-list: x}}\n"
+                                       "spec: {containers: []}"),
+                     6110);
 }
 
 static void test_an_answer_has_the_version_that_was_asked_in(void **state)
@@ -260,6 +334,19 @@ static void test_the_account_is_the_pod_s_or_default(void **state)
     assert_string_equal(r.a.id.account, "old");
     ask(&r, "metadata: {name: a}\nspec: {serviceAccountName: A/b, containers: []}");
     is_denied_with(&r, "'A/b'");
+    char text[512], name[65];
+    memset(name, 'x', 64);
+    name[64] = '\0';
+    (void)snprintf(text, sizeof text,
+                   "metadata: {name: a}\nspec: {serviceAccountName: a.%s, containers: []}", name);
+    ask(&r, text);
+    is_denied_with(&r, "has 64 bytes without a dot: it becomes a DNS name of the sidecar's "
+                       "certificate, which has at most 63");
+    (void)snprintf(text, sizeof text,
+                   "metadata: {name: a}\nspec: {serviceAccountName: a.%s, containers: []}",
+                   name + 1);
+    ask(&r, text);
+    assert_true(is_allowed(&r));
     clear(&r);
 }
 
@@ -312,6 +399,8 @@ int main(void)
         cmocka_unit_test(test_a_inj_04_namespaces_of_kubernetes_never_get_sidecars),
         cmocka_unit_test(test_a_inj_11_a_bad_review_is_denied_with_its_reason),
         cmocka_unit_test(test_a_inj_11_deep_and_huge_reviews_are_denied),
+        cmocka_unit_test(test_pods_of_another_group_pass),
+        cmocka_unit_test(test_denials_have_open_service_mesh_s_codes),
         cmocka_unit_test(test_an_answer_has_the_version_that_was_asked_in),
         cmocka_unit_test(test_names_for_the_log_are_the_pod_s_or_its_generator_s),
         cmocka_unit_test(test_a_denial_comes_after_whatever_was_decided),

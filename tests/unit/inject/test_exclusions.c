@@ -80,6 +80,27 @@ static void test_refuses_bad_entries_by_name(void **state)
                  "MeshConfig: spec.sidecar.localProxyMode: expected Localhost or PodIP");
 }
 
+static void test_entries_of_an_annotation_are_bounded_though_they_be_the_same(void **state)
+{
+    (void)state;
+    struct osm_exclusions e;
+    struct osm_err err = {0};
+    char list[1024 * 2 + 2] = "", pod[4096];
+    for (size_t i = 0; i < 1024; i++)
+        memcpy(list + 2 * i, "1,", 2);
+    list[2 * 1024 - 1] = '\0';
+    (void)snprintf(pod, sizeof pod,
+                   POD("\"openservicemesh.io/inbound-port-exclusion-list\":\"%s\""), list);
+    assert_int_equal(read_lists(&e, "{}", pod, &err), 0);
+    assert_int_equal(e.config.inbound_port_exclusions_len, 1);
+    osm_exclusions_clear(&e);
+    memcpy(list + 2 * 1024 - 1, ",1", 3);
+    (void)snprintf(pod, sizeof pod,
+                   POD("\"openservicemesh.io/inbound-port-exclusion-list\":\"%s\""), list);
+    assert_int_equal(read_lists(&e, "{}", pod, &err), OSM_ELIMIT);
+    assert_non_null(strstr(err.msg, "openservicemesh.io/inbound-port-exclusion-list"));
+}
+
 static void test_an_empty_mode_is_the_default(void **state)
 {
     (void)state;
@@ -102,6 +123,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merges_mesh_config_and_annotations_without_duplicates),
         cmocka_unit_test(test_refuses_bad_entries_by_name),
+        cmocka_unit_test(test_entries_of_an_annotation_are_bounded_though_they_be_the_same),
         cmocka_unit_test(test_an_empty_mode_is_the_default),
     };
     return cmocka_run_group_tests(tests, NULL, no_leak);

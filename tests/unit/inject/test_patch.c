@@ -367,6 +367,8 @@ static void test_values_of_mesh_config_that_are_wrong_deny_with_their_field(void
         {"{sidecar: {cipherSuites: [7]}}", "spec.sidecar.cipherSuites[0]"},
         {"{sidecar: {ecdhCurves: P-256}}", "spec.sidecar.ecdhCurves"},
         {"{sidecar: {resources: []}}", "spec.sidecar.resources"},
+        {"{sidecar: {resources: {limits: {cpu: abc}}}}",
+         "MeshConfig: spec.sidecar.resources.limits.cpu"},
         {"{sidecar: {localProxyMode: Both}}", "spec.sidecar.localProxyMode"},
         {"{traffic: {outboundIPRangeExclusionList: [x]}}",
          "spec.traffic.outboundIPRangeExclusionList[0]"},

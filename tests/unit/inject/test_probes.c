@@ -320,6 +320,105 @@ static void test_a_inj_07_a_probe_of_which_nothing_is_known_is_left_out_with_a_w
     clear(&r);
 }
 
+/* --- many --- */
+
+/* Containers c0, c1 ... with the three probes each, as BODY says. */
+static json_t *pod_of(size_t containers, const char *handler, json_t *body)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < containers; i++) {
+        char name[24];
+        (void)snprintf(name, sizeof name, "c%zu", i);
+        json_t *probe = json_pack("{s:O}", handler, body);
+        assert_int_equal(
+            json_array_append_new(list,
+                                  json_pack("{s:s, s:O, s:O, s:o}", "name", name, "livenessProbe",
+                                            probe, "readinessProbe", probe, "startupProbe", probe)),
+            0);
+    }
+    json_decref(body);
+    return json_pack("{s:{s:s}, s:{s:o}}", "metadata", "name", "a", "spec", "containers", list);
+}
+
+static json_t *http_body(size_t path_bytes)
+{
+    char path[1024] = "/";
+    memset(path + 1, 'p', path_bytes - 1);
+    path[path_bytes] = '\0';
+    return json_pack("{s:i, s:s}", "port", 80, "path", path);
+}
+
+/* The bootstrap of such a pod was "over 262144 bytes". */
+static void test_a_hundred_containers_with_probes_fit(void **state)
+{
+    (void)state;
+    struct rig r = rig();
+    ask_json(&r, pod_of(100, "httpGet", http_body(300)));
+    assert_true(is_allowed(&r));
+    assert_int_equal(r.a.probes_len, 300);
+    struct osm_buf file = file_of(&r, "bootstrap.yaml");
+    assert_in_range(file.len, 256 * 1024, 1 << 20);
+    osm_buf_clear(&file);
+    clear(&r);
+}
+
+static void test_more_than_a_secret_holds_denies_with_both_sizes(void **state)
+{
+    (void)state;
+    struct rig r = rig();
+    struct osm_err err = {0};
+    json_t *ns = yaml(ENABLED);
+    json_t *review = json_pack("{s:s, s:{s:s, s:{s:s, s:s}, s:s, s:s, s:o}}", "apiVersion",
+                               "admission.k8s.io/v1", "request", "uid", "u", "kind", "version",
+                               "v1", "kind", "Pod", "operation", "CREATE", "namespace", "shop",
+                               "object", pod_of(340, "httpGet", http_body(80)));
+    char *text = json_dumps(review, 0);
+    assert_int_equal(osm_admission_read(&r.a, text, strlen(text), NULL), 0);
+    osm_admission_decide(&r.a, &r.injector, ns, NULL);
+    assert_int_equal(r.a.outcome, OSM_ADMISSION_INJECT);
+    char *chain = malloc(1 << 20);
+    assert_non_null(chain);
+    memset(chain, 'c', (1 << 20) - 1);
+    chain[(1 << 20) - 1] = '\0';
+    assert_int_equal(
+        osm_admission_inject(&r.a, &r.injector, NULL, chain, "key", "roots", &r.secret, &err),
+        OSM_ELIMIT);
+    assert_null(r.secret);
+    assert_int_equal(r.a.outcome, OSM_ADMISSION_DENY);
+    assert_non_null(strstr(r.a.reason, "a Secret, which holds 1048576 bytes: sds_cert.pem has "
+                                       "1048575"));
+    free(chain);
+    free(text);
+    json_decref(review);
+    json_decref(ns);
+    clear(&r);
+}
+
+static void test_paths_that_no_variable_holds_deny(void **state)
+{
+    (void)state;
+    struct rig r = rig();
+    ask_json(&r, pod_of(100, "httpGet", http_body(600)));
+    is_denied_with(&r, "a variable of the sidecar that keeps them would have ");
+    is_denied_with(&r, "place for 131071");
+    clear(&r);
+}
+
+static void test_probes_of_all_kinds_are_counted(void **state)
+{
+    (void)state;
+    static const char *const handlers[] = {"httpGet", "tcpSocket"};
+    struct rig r = rig();
+    for (size_t i = 0; i < 2; i++) {
+        ask_json(&r, pod_of(341, handlers[i], json_pack("{s:i}", "port", 80)));
+        if (!is_allowed(&r))
+            fail_msg("%s", r.a.reason);
+        ask_json(&r, pod_of(342, handlers[i], json_pack("{s:i}", "port", 80)));
+        is_denied_with(&r, "more than 1024 probes");
+    }
+    clear(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +438,10 @@ int main(void)
         cmocka_unit_test(test_a_inj_07_probes_that_a_copy_changed_are_known_to_the_next),
         cmocka_unit_test(
             test_a_inj_07_a_probe_of_which_nothing_is_known_is_left_out_with_a_warning),
+        cmocka_unit_test(test_a_hundred_containers_with_probes_fit),
+        cmocka_unit_test(test_more_than_a_secret_holds_denies_with_both_sizes),
+        cmocka_unit_test(test_paths_that_no_variable_holds_deny),
+        cmocka_unit_test(test_probes_of_all_kinds_are_counted),
     };
     return cmocka_run_group_tests_name("inject/probes", tests, NULL, no_leak);
 }

@@ -177,8 +177,11 @@ static void speak(struct model *m, int type, const char *nonce, bool refused)
     m->asked[type] = true;
     r->refused = refused;
     bool sotw = m->mode == OSM_STREAM_SOTW;
-    (void)snprintf(r->nonce, sizeof r->nonce, "%s", sotw ? m->nonce[type] : nonce ? nonce : "");
-    (void)snprintf(r->version, sizeof r->version, "%s", m->last[type]);
+    if (sotw)
+        memcpy(r->nonce, m->nonce[type], sizeof r->nonce);
+    else
+        (void)snprintf(r->nonce, sizeof r->nonce, "%s", nonce ? nonce : "");
+    memcpy(r->version, m->last[type], sizeof r->version);
     if (first && !sotw)
         for (int i = 0; i < NAMES; i++)
             if (m->has.text[type][i][0]) {
