@@ -519,7 +519,7 @@ static int start(struct osm_app *app, struct osm_err *err)
     if (rc)
         return rc;
     app->store = osm_store_new();
-    app->ads_leaf_timer = osm_timer_new(app->loop, osm_app_renew_ads_leaf, app);
+    app->ads_leaf_timer = osm_timer_new(app->loop, osm_app_look_at_ads_leaf, app);
     app->settings = osm_host_settings_default();
     if (!app->store || !app->ads_leaf_timer)
         return osm_fail(err, OSM_ENOMEM, "start");
@@ -551,7 +551,6 @@ static void stop_parts(void *ud)
 {
     struct osm_app *app = ud;
     osm_source_stop(osm_take_ptr(&app->source));
-    osm_webhook_stop(osm_take_ptr(&app->webhook));
     osm_install_stop(osm_take_ptr(&app->bootstrap));
     osm_ca_secret_stop(osm_take_ptr(&app->ca_secret));
     osm_kube_free(osm_take_ptr(&app->kube));
@@ -567,6 +566,17 @@ static void stop_parts(void *ud)
         osm_ads_stop(app->ads, ads_stopped, app);
 }
 
+static void webhook_stopped(void *ud)
+{
+    struct osm_app *app = ud;
+    app->webhook = NULL;
+    struct osm_feedback *feedback = osm_take_ptr(&app->feedback);
+    if (feedback) /* writes to where objects come from, and lets its Lease go */
+        osm_feedback_stop(feedback, stop_parts, app);
+    else
+        stop_parts(app);
+}
+
 static void stop(void *ud)
 {
     struct osm_app *app = ud;
@@ -574,11 +584,10 @@ static void stop(void *ud)
         return;
     app->stopping = true;
     osm_log(OSM_LOG_CORE, OSM_LOG_INFO, "stopping");
-    struct osm_feedback *feedback = osm_take_ptr(&app->feedback);
-    if (feedback) /* writes to where objects come from, and lets its Lease go */
-        osm_feedback_stop(feedback, stop_parts, app);
+    if (app->webhook) /* answers what is under way */
+        osm_webhook_stop(app->webhook, webhook_stopped, app);
     else
-        stop_parts(app);
+        webhook_stopped(app);
 }
 
 int osm_app_run(const struct osm_app_config *config)

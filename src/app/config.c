@@ -63,8 +63,8 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          "IfNotPresent)",
          &at->pull_policy, NULL, false},
         {"injector-orphans", 0, "DURATION",
-         "a sidecar's Secret whose pod has not come by then is deleted; longer than a pod may take "
-         "to be made (default 5m)",
+         "a sidecar's Secret whose pod has not come by then is deleted; longer than an API server "
+         "may take over one (default 2m)",
          &at->injector_orphans, NULL, false},
         {"state-dir", 0, "DIR",
          "root certificate and key, policies last in force; created 0700 (role controller)",
@@ -399,7 +399,7 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .injector_listen = "0.0.0.0:9090",
         .webhook_timeout = "20",
         .pull_policy = "IfNotPresent",
-        .injector_orphans = "5m",
+        .injector_orphans = "2m",
         .ads_listen = "0.0.0.0:15128",
         .kube_silence = "90s",
         .mesh_name = "osm",

@@ -30,7 +30,7 @@ struct osm_app_config {
     char webhook_name[254];      /* derived; of the MutatingWebhookConfiguration */
     const char *webhook_timeout; /* "20", seconds */
     int64_t webhook_timeout_s;
-    const char *injector_orphans; /* "5m" */
+    const char *injector_orphans; /* "2m" */
     int64_t injector_orphans_s;
     const char *policies_dirs[OSM_OPTION_VALUES_MAX + 1]; /* NULL-terminated */
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;

@@ -25,7 +25,8 @@ const char *osm_app_not_ready(const struct osm_app *app)
                    ? osm_ca_secret_problem(app->ca_secret)
                    : "starting: the root certificate is not known yet";
     if (!serves)
-        return app->webhook ? osm_webhook_failure(app->webhook) : NULL;
+        return app->webhook && !osm_webhook_ready(app->webhook) ? osm_webhook_failure(app->webhook)
+                                                                : NULL;
     if (!app->synced)
         return "starting: the source has not been read yet";
     if (!app->snapshot)

@@ -4,7 +4,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { ADS_RENEW_RETRY_MS = 60 * 1000 };
+enum { LOOK_S = 10 }; /* the clock may be set meanwhile */
+
+static void look_at_ads_leaf_later(struct osm_app *app)
+{
+    int64_t due_s = osm_leaf_due_s(app->ads_leaf, osm_wall_s());
+    due_s = due_s < 1 || due_s > LOOK_S ? LOOK_S : due_s;
+    osm_timer_start(app->ads_leaf_timer, (uint64_t)due_s * 1000, 0);
+}
 
 int osm_app_issue_ads_leaf(struct osm_app *app, struct osm_err *err)
 {
@@ -18,8 +25,7 @@ int osm_app_issue_ads_leaf(struct osm_app *app, struct osm_err *err)
     osm_leaf_unref(app->ads_leaf);
     app->ads_leaf = leaf;
     app->ads_leaf_is_rsa = app->settings.rsa_only;
-    osm_timer_start(app->ads_leaf_timer,
-                    (uint64_t)(osm_leaf_not_after(leaf) - osm_wall_s()) * 1000 / 3 * 2, 0);
+    look_at_ads_leaf_later(app);
     return 0;
 }
 
@@ -30,19 +36,27 @@ void osm_app_renew_ads_leaf(void *ud)
     if (osm_app_issue_ads_leaf(app, &err)) {
         osm_log(OSM_LOG_CA, OSM_LOG_ERROR, "ADS certificate not renewed, trying again",
                 OSM_S("error", err.msg));
-        osm_timer_start(app->ads_leaf_timer, ADS_RENEW_RETRY_MS, 0);
+        look_at_ads_leaf_later(app);
         return;
     }
     osm_ads_set_tls(app->ads, osm_leaf_chain_pem(app->ads_leaf), osm_leaf_key_pem(app->ads_leaf),
                     osm_ca_roots_pem(app->ca));
 }
 
+void osm_app_look_at_ads_leaf(void *ud)
+{
+    struct osm_app *app = ud;
+    if (osm_leaf_due_s(app->ads_leaf, osm_wall_s()))
+        look_at_ads_leaf_later(app);
+    else
+        osm_app_renew_ads_leaf(app);
+}
+
 int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err)
 {
     struct osm_ca *before = app->ca;
-    int rc = osm_ca_may_follow(before, next, err);
-    if (!rc && app->webhook)
-        rc = osm_webhook_set_ca(app->webhook, next, err);
+    /* Without proxies there is nobody to be cut off: who has slept through a step follows too. */
+    int rc = app->ads ? osm_ca_may_follow(before, next, err) : 0;
     if (!rc && app->ads) {
         app->ca = next;
         rc = osm_app_issue_ads_leaf(app, err);
@@ -53,6 +67,8 @@ int osm_app_set_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *err
         return rc;
     }
     app->ca = next;
+    if (app->webhook)
+        osm_webhook_set_ca(app->webhook, next);
     if (app->ads) {
         osm_ads_set_tls(app->ads, osm_leaf_chain_pem(app->ads_leaf),
                         osm_leaf_key_pem(app->ads_leaf), osm_ca_roots_pem(app->ca));

@@ -103,4 +103,7 @@ const char *osm_leaf_chain_pem(const struct osm_leaf *leaf);
 /** The private key, PKCS#8 PEM; in memory that is wiped with the leaf. */
 const char *osm_leaf_key_pem(const struct osm_leaf *leaf);
 int64_t osm_leaf_not_after(const struct osm_leaf *leaf);
+/** In how many seconds it should be replaced, by the wall clock, which may have jumped since it was
+ * made: when two thirds of its life are over; 0 now, also when it is not valid yet. */
+int64_t osm_leaf_due_s(const struct osm_leaf *leaf, int64_t now_s);
 const char *osm_leaf_serial(const struct osm_leaf *leaf); /* hex */

@@ -19,7 +19,7 @@ struct osm_leaf {
     char *chain_pem;
     char *key_pem;
     size_t key_size;
-    int64_t not_after;
+    int64_t not_before, not_after;
     char serial[SERIAL_HEX_SIZE];
 };
 
@@ -181,13 +181,13 @@ int osm_ca_issue(const struct osm_ca *ca, const struct osm_leaf_request *request
     atomic_init(&leaf->refs, 1);
     leaf->not_after =
         request->validity_s > ca->not_after - now ? ca->not_after : now + request->validity_s;
-    int64_t not_before = (leaf->not_after < now ? leaf->not_after : now) - OSM_CA_BACKDATE_S;
+    leaf->not_before = (leaf->not_after < now ? leaf->not_after : now) - OSM_CA_BACKDATE_S;
     key = osm__ca_new_key(request->rsa_bits);
     if (!key) {
         rc = osm__crypto_fail(err, OSM_ECRYPTO, "key cannot be made");
         goto out;
     }
-    rc = osm__cert_new(&cert, key, &names, not_before, leaf->not_after, err);
+    rc = osm__cert_new(&cert, key, &names, leaf->not_before, leaf->not_after, err);
     if (!rc)
         rc = sign(ca, cert, request->kind, err);
     if (!rc)
@@ -226,6 +226,13 @@ const char *osm_leaf_chain_pem(const struct osm_leaf *leaf)
 const char *osm_leaf_key_pem(const struct osm_leaf *leaf)
 {
     return leaf->key_pem;
+}
+
+int64_t osm_leaf_due_s(const struct osm_leaf *leaf, int64_t now_s)
+{
+    int64_t from_s = leaf->not_before + OSM_CA_BACKDATE_S;
+    int64_t left_s = from_s + (leaf->not_after - from_s) / 3 * 2 - now_s;
+    return now_s < leaf->not_before || left_s < 0 ? 0 : left_s;
 }
 
 int64_t osm_leaf_not_after(const struct osm_leaf *leaf)

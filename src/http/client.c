@@ -1,4 +1,4 @@
-#include "http/client.h"
+#include "http/client_priv.h"
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -462,7 +462,7 @@ int osm_http_client_new(struct osm_http_client **out, const struct osm_http_clie
                         struct osm_err *err)
 {
     struct osm_http_client *client = osm_alloc(sizeof *client);
-    if (!client || curl_global_init(CURL_GLOBAL_DEFAULT)) {
+    if (!client || !osm__http_client_init()) {
         osm_free(client);
         return osm_fail(err, OSM_ENOMEM, "HTTP client");
     }

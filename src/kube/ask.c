@@ -1,5 +1,6 @@
 #include "kube/ask.h"
 
+#include "base/buf.h"
 #include "base/utf8.h"
 
 #include <stdio.h>
@@ -41,7 +42,7 @@ static void on_done(void *ud, const struct osm_kube_result *result)
                                      .retry_after_s = result->retry_after_s};
     *a->place = NULL;
     if (is_success && result->body && result->body->len) {
-        answer.object = json_loadb(result->body->data, result->body->len, 0, NULL);
+        answer.object = json_loadb(result->body->data, result->body->len, JSON_ALLOW_NUL, NULL);
         if (!json_is_object(answer.object)) {
             json_decref(osm_take_ptr(&answer.object));
             answer.rc = OSM_EPARSE;
@@ -56,12 +57,26 @@ static void on_done(void *ud, const struct osm_kube_result *result)
     osm_free(a);
 }
 
+static int append(const char *bytes, size_t len, void *buf)
+{
+    return osm_buf_add(buf, bytes, len) ? -1 : 0;
+}
+
+/* Not by a buffer of jansson's own, which would leave copies of a key behind. */
+static int write_body(struct osm_buf *out, const json_t *body)
+{
+    return json_dump_callback(body, append, out, JSON_COMPACT);
+}
+
 int osm_kube_ask(struct osm_kube_call **call, struct osm_kube *kube, const struct osm_kube_ask *ask,
                  struct osm_err *err)
 {
     struct asking *a = osm_alloc(sizeof *a);
-    char *body = ask->body ? json_dumps(ask->body, JSON_COMPACT) : NULL;
-    int rc = a && (body || !ask->body) ? 0 : osm_fail(err, OSM_ENOMEM, "request");
+    struct osm_buf body = OSM_BUF_INIT(DOCUMENT_MAX_BYTES);
+    body.secret = ask->secret;
+    int rc = a && (!ask->body || !write_body(&body, ask->body))
+                 ? 0
+                 : osm_fail(err, OSM_ENOMEM, "request");
     if (!rc) {
         *a = (struct asking){.place = call, .ud = ask->ud, .done = ask->done};
         a->method = ask->method ? ask->method : "GET";
@@ -72,9 +87,9 @@ int osm_kube_ask(struct osm_kube_call **call, struct osm_kube *kube, const struc
                                                  .method = ask->method,
                                                  .path = ask->path,
                                                  .accept = ask->accept,
-                                                 .content_type = body ? type : NULL,
-                                                 .body = body,
-                                                 .body_len = body ? strlen(body) : 0,
+                                                 .content_type = ask->body ? type : NULL,
+                                                 .body = body.data,
+                                                 .body_len = body.len,
                                                  .deadline_ms = DEADLINE_MS,
                                                  .body_max = DOCUMENT_MAX_BYTES,
                                                  .secret = ask->secret,
@@ -82,10 +97,7 @@ int osm_kube_ask(struct osm_kube_call **call, struct osm_kube *kube, const struc
                                                  .done = on_done};
         rc = osm_kube_start(call, kube, &request, err);
     }
-    if (body && ask->secret)
-        osm_free_secret(body, strlen(body));
-    else
-        osm_free(body);
+    osm_buf_clear(&body);
     if (rc)
         osm_free(a);
     return rc;

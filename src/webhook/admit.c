@@ -1,6 +1,15 @@
-/* One pod: from its AdmissionReview to the patch. */
+/* One pod: from its AdmissionReview to the patch.
+ *
+ *   review --(SLOTS are taken)--> waits, unread
+ *     '--> read --> Namespace, MeshConfig --> signed --> Secret --> answered
+ *                    '--(429, 503, no answer)----------'--> later, while the asker waits
+ *
+ * A Deployment of hundreds of pods asks about them at once. What is begun is little, so that the
+ * API server takes what that asks of it, and memory has an end whoever asks. What cannot be done in
+ * time is answered as a failure of the moment, which controllers try again. */
 #include "webhook/webhook_priv.h"
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -9,8 +18,14 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/random.h>
 
 enum {
+    SLOTS = 32,
+    RETRY_MS = 100,
+    RETRY_MAX_MS = 2000,
+    MARGIN_MS = 1000, /* that an answer comes before its asker has gone */
     /* Nothing renews it while the pod lives; cut to the root's end. */
     PROXY_VALIDITY_S = 87600 * 3600,
 };
@@ -18,14 +33,21 @@ enum {
 static const char JSON[] = "application/json";
 
 struct osm__admission_call {
-    struct osm__admission_call *next, **prev;
-    struct osm_webhook *w; /* NULL: it has been stopped; only what is signed is still awaited */
+    struct osm__admission_call *next, **prev; /* of the running ones; of those that wait: next */
+    struct osm_webhook *w;
     struct osm_http_request *request;
+    uint64_t until_ms;
+    struct osm_timer *limit, *retry;
+    void (*again)(struct osm__admission_call *call); /* what is tried later */
+    unsigned failures;                               /* in a row */
     struct osm_admission admission;
     json_t *ns, *mesh_config; /* what they say; NULL: there is none */
     struct osm_kube_call *reading[2], *writing;
-    int awaited; /* of the two that are read */
-    bool signing;
+    int awaited;                       /* of the two that are read */
+    bool failed_now;                   /* one of them could not be, at present */
+    int64_t retry_after_s;             /* the longest that was asked for; -1 none */
+    char problem[OSM__WEBHOOK_REASON]; /* what is tried again, for when there is no time left */
+    bool signing, ended;               /* ended: answered; what is being signed is still awaited */
     const struct osm_ca *ca;
     char *common_name; /* of the sidecar's certificate */
     struct osm_leaf *leaf;
@@ -43,6 +65,8 @@ static void call_free(struct osm__admission_call *call)
     json_decref(call->ns);
     json_decref(call->mesh_config);
     osm_admission_clear(&call->admission);
+    osm_timer_free(call->limit);
+    osm_timer_free(call->retry);
     osm_free(call);
 }
 
@@ -58,6 +82,11 @@ static void unlink_call(struct osm__admission_call *call)
 static void count(struct osm_webhook *w, const struct osm_admission *a)
 {
     bool denied = a->outcome == OSM_ADMISSION_DENY;
+    char code[16];
+    if (denied && osm_admission_code(a)) {
+        (void)snprintf(code, sizeof code, "E%d", osm_admission_code(a));
+        osm_metric_add(OSM_METRIC_ERRORS, OSM_LABELS(code), 1);
+    }
     osm_metric_add(OSM_METRIC_WEBHOOK_RESPONSES, OSM_LABELS("Pod", denied ? "false" : "true"), 1);
     w->injected += a->outcome == OSM_ADMISSION_INJECT;
     w->allowed += a->outcome == OSM_ADMISSION_ALLOW;
@@ -72,12 +101,36 @@ static void count(struct osm_webhook *w, const struct osm_admission *a)
                 OSM_S("reason", a->reason));
 }
 
+static void start_next(struct osm_webhook *w);
+
+static void cancel(struct osm__admission_call *call)
+{
+    osm_kube_cancel(call->reading[0]);
+    osm_kube_cancel(call->reading[1]);
+    osm_kube_cancel(call->writing);
+    osm_timer_stop(call->limit);
+    osm_timer_stop(call->retry);
+}
+
+/* Another takes its place, unless it is still on the thread pool. */
+static void leave(struct osm__admission_call *call)
+{
+    struct osm_webhook *w = call->w;
+    unlink_call(call);
+    call_free(call);
+    w->running--;
+    start_next(w);
+    osm__webhook_end_if_done(w);
+}
+
 static void answer(struct osm__admission_call *call)
 {
     count(call->w, &call->admission);
     osm_http_reply_json(call->request, 200, osm_admission_response(&call->admission));
-    unlink_call(call);
-    call_free(call);
+    cancel(call);
+    call->ended = true;
+    if (!call->signing)
+        leave(call);
 }
 
 static void deny(struct osm__admission_call *call, const char *why)
@@ -86,20 +139,78 @@ static void deny(struct osm__admission_call *call, const char *why)
     answer(call);
 }
 
+/* A failure of the moment. */
+static void deny_now(struct osm__admission_call *call, const char *why)
+{
+    osm_admission_deny(&call->admission, why);
+    call->admission.is_transient = true;
+    answer(call);
+}
+
+/* --- what is tried again --- */
+
+static bool is_of_the_moment(const struct osm_kube_answer *a)
+{
+    return a->rc || a->status == 429 || a->status >= 500;
+}
+
+static void retry(void *ud)
+{
+    struct osm__admission_call *call = ud;
+    call->again(call);
+}
+
+/* False: there is no time for it. */
+static bool try_again(struct osm__admission_call *call, int64_t retry_after_s,
+                      void (*what)(struct osm__admission_call *call))
+{
+    uint64_t now_ms = osm_now_ms(),
+             ms = (uint64_t)RETRY_MS << (call->failures < 5 ? call->failures : 5);
+    uint32_t random = 0;
+    ms = ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms;
+    (void)!getrandom(&random, sizeof random, 0);
+    ms = ms / 2 + random % (ms / 2 + 1); /* those of one moment do not come back in one */
+    if (retry_after_s > 0 && ms < (uint64_t)retry_after_s * 1000)
+        ms = (uint64_t)retry_after_s * 1000 + random % 250;
+    if (now_ms + ms >= call->until_ms)
+        return false;
+    call->failures++;
+    call->again = what;
+    osm_timer_start(call->retry, ms, 0);
+    return true;
+}
+
+static void out_of_time(void *ud)
+{
+    struct osm__admission_call *call = ud;
+    deny_now(call, *call->problem ? call->problem
+                                  : "no sidecar could be made in time: the API server, or this "
+                                    "injector, has too much to do");
+}
+
 /* --- the Secret --- */
+
+static void write_secret(struct osm__admission_call *call);
 
 static void written(void *ud, const struct osm_kube_answer *a)
 {
     struct osm__admission_call *call = ud;
     const struct osm_admission *admission = &call->admission;
-    char why[OSM__WEBHOOK_REASON];
+    const char *hint = a->status == 403 ? "; the injector's role needs create of secrets" : "";
     if (a->rc == OSM_ECANCELED)
         return;
-    if (a->rc || *a->why) {
-        (void)snprintf(why, sizeof why, "the Secret of the sidecar cannot be made: %.400s%s",
-                       a->why,
-                       a->status == 403 ? "; the injector's role needs create of secrets" : "");
-        deny(call, why);
+    /* Nobody else makes one of this name: an earlier try has come through, ours or libcurl's. */
+    bool is_there = a->status == 409 && !strcmp(a->reason, "AlreadyExists");
+    if (!is_there && (a->rc || *a->why)) {
+        (void)snprintf(call->problem, sizeof call->problem,
+                       "the Secret of the sidecar cannot be made: %.400s%s", a->why, hint);
+        if (is_of_the_moment(a)) {
+            if (!try_again(call, a->retry_after_s, write_secret))
+                deny_now(call, call->problem);
+            return;
+        }
+        osm__secrets_refused(call->w, admission->ns, admission->id.uuid);
+        deny(call, call->problem);
         return;
     }
     osm__secrets_made(call->w, admission->ns, admission->id.uuid,
@@ -109,7 +220,9 @@ static void written(void *ud, const struct osm_kube_answer *a)
 
 static void write_secret(struct osm__admission_call *call)
 {
+    struct osm_err err = {0};
     char *path = osm_strf("/api/v1/namespaces/%s/secrets", call->admission.ns);
+    osm__secrets_expect(call->w, call->admission.ns, call->admission.id.uuid);
     int rc = path ? osm_kube_ask(&call->writing, call->w->config.kube,
                                  &(struct osm_kube_ask){.verb = "create",
                                                         .resource = "secrets",
@@ -120,11 +233,11 @@ static void write_secret(struct osm__admission_call *call)
                                                         .secret = true,
                                                         .ud = call,
                                                         .done = written},
-                                 &call->err)
-                  : osm_fail(&call->err, OSM_ENOMEM, "out of memory");
+                                 &err)
+                  : osm_fail(&err, OSM_ENOMEM, "out of memory");
     osm_free(path);
     if (rc)
-        deny(call, call->err.msg);
+        deny_now(call, err.msg);
 }
 
 /* --- the certificate --- */
@@ -144,8 +257,8 @@ static void signed_back(void *ud)
 {
     struct osm__admission_call *call = ud;
     call->signing = false;
-    if (!call->w) {
-        call_free(call);
+    if (call->ended) {
+        leave(call);
         return;
     }
     int rc =
@@ -156,10 +269,12 @@ static void signed_back(void *ud)
             : call->err.code;
     if (rc)
         deny(call, call->err.msg);
-    else if (call->secret && osm_http_alive(call->request))
+    else if (!call->secret) /* a dry run */
+        answer(call);
+    else if (osm_http_alive(call->request))
         write_secret(call);
     else
-        answer(call); /* a dry run, or nobody waits any more */
+        deny_now(call, "nobody waits for the answer any more");
 }
 
 static void sign(struct osm__admission_call *call)
@@ -170,7 +285,7 @@ static void sign(struct osm__admission_call *call)
     call->signing =
         call->common_name && !osm_loop_work(call->w->config.loop, sign_on_pool, signed_back, call);
     if (!call->signing)
-        deny(call, "out of memory");
+        deny_now(call, "out of memory");
 }
 
 /* --- Namespace and MeshConfig --- */
@@ -184,26 +299,41 @@ static void decide(struct osm__admission_call *call)
         answer(call);
 }
 
+static void read_from_server(struct osm__admission_call *call);
+
 /* Both have ended. What could not be read is no "there is none": a pod would be without a sidecar,
  * or would have one that does not know what it may. */
 static void read_ended(struct osm__admission_call *call)
 {
     if (--call->awaited)
         return;
-    if (call->err.code)
-        deny(call, call->err.msg);
-    else
+    if (!call->failed_now && !call->err.code) {
+        call->failures = 0;
         decide(call);
+    } else if (call->err.code) {
+        deny(call, call->err.msg);
+    } else if (!try_again(call, call->retry_after_s, read_from_server)) {
+        deny_now(call, call->problem);
+    }
 }
 
 static void take(struct osm__admission_call *call, const struct osm_kube_answer *a, json_t **out)
 {
     if (a->rc == OSM_ECANCELED)
         return;
-    if (a->rc || (*a->why && a->status != 404))
+    bool is_failure = a->rc || (*a->why && a->status != 404);
+    if (is_failure && is_of_the_moment(a)) {
+        call->failed_now = true;
+        if (a->retry_after_s > call->retry_after_s)
+            call->retry_after_s = a->retry_after_s;
+        (void)snprintf(call->problem, sizeof call->problem, "cannot decide about a sidecar: %.400s",
+                       a->why);
+    } else if (is_failure) {
         (void)osm_fail(&call->err, OSM_EIO, "cannot decide about a sidecar: %.400s", a->why);
-    else if (a->object)
+    } else if (a->object) {
+        json_decref(*out);
         *out = json_incref(a->object);
+    }
     read_ended(call);
 }
 
@@ -228,6 +358,8 @@ static void read_from_server(struct osm__admission_call *call)
     const char *resources[2] = {"namespaces", "meshconfigs"};
     void (*done[2])(void *ud, const struct osm_kube_answer *a) = {namespace_read, mesh_config_read};
     call->awaited = 1; /* this */
+    call->failed_now = false;
+    call->retry_after_s = -1;
     for (size_t i = 0; i < 2; i++) {
         int rc = paths[i] ? osm_kube_ask(&call->reading[i], call->w->config.kube,
                                          &(struct osm_kube_ask){.verb = "get",
@@ -252,11 +384,73 @@ static bool is_json(const char *type)
     return n == sizeof JSON - 1 && !strncasecmp(type, JSON, n);
 }
 
+static void begin(struct osm__admission_call *call)
+{
+    struct osm_webhook *w = call->w;
+    size_t len = 0;
+    const char *body = osm_http_body(call->request, &len);
+    uint64_t now_ms = osm_now_ms();
+    w->running++;
+    call->prev = &w->calls;
+    call->next = w->calls;
+    if (call->next)
+        call->next->prev = &call->next;
+    w->calls = call;
+    if (osm_admission_read(&call->admission, body, len, &call->err)) {
+        deny_now(call, call->err.msg);
+    } else if (call->admission.outcome == OSM_ADMISSION_DENY || !call->admission.pod) {
+        answer(call); /* a review that is none, or not about a pod */
+    } else if (now_ms >= call->until_ms || w->stopping) {
+        deny_now(call, w->stopping ? "this injector is stopping" : "too many pods at once");
+    } else {
+        osm_timer_start(call->limit, call->until_ms - now_ms, 0);
+        read_from_server(call);
+    }
+}
+
+/* Whose asker has gone meanwhile takes no place. */
+static void start_next(struct osm_webhook *w)
+{
+    while (w->waiting && w->running < SLOTS && !w->starting) {
+        struct osm__admission_call *call = w->waiting;
+        w->waiting = call->next;
+        if (!w->waiting)
+            w->behind = &w->waiting;
+        call->next = NULL;
+        if (osm_http_alive(call->request)) {
+            w->starting = true; /* one that is answered at once is no reason to go deeper */
+            begin(call);
+            w->starting = false;
+        } else {
+            osm_http_reply_text(call->request, 503, "nobody waits");
+            call_free(call);
+        }
+    }
+}
+
+static struct osm__admission_call *new_call(struct osm_webhook *w, struct osm_http_request *request)
+{
+    struct osm__admission_call *call = osm_alloc(sizeof *call);
+    if (!call)
+        return NULL;
+    uint64_t timeout_ms = (uint64_t)w->config.timeout_s * 1000;
+    call->w = w;
+    call->request = request;
+    call->until_ms =
+        osm_now_ms() + timeout_ms - (timeout_ms / 4 < MARGIN_MS ? timeout_ms / 4 : MARGIN_MS);
+    call->limit = osm_timer_new(w->config.loop, out_of_time, call);
+    call->retry = osm_timer_new(w->config.loop, retry, call);
+    if (call->limit && call->retry)
+        return call;
+    call_free(call);
+    return NULL;
+}
+
 void osm__webhook_admit(void *ud, struct osm_http_request *request)
 {
     struct osm_webhook *w = ud;
     size_t len = 0;
-    const char *body = osm_http_body(request, &len);
+    (void)osm_http_body(request, &len);
     if (!is_json(osm_http_header(request, "content-type"))) {
         osm_http_reply_text(request, 415, "Content-Type: expected application/json");
         return;
@@ -265,37 +459,28 @@ void osm__webhook_admit(void *ud, struct osm_http_request *request)
         osm_http_reply_text(request, 400, "expected an AdmissionReview");
         return;
     }
-    struct osm__admission_call *call = osm_alloc(sizeof *call);
-    if (!call || osm_admission_read(&call->admission, body, len, &call->err)) {
-        if (call)
-            call_free(call);
+    struct osm__admission_call *call = new_call(w, request);
+    if (!call) {
         osm_http_reply_text(request, 500, "out of memory");
         return;
     }
-    call->w = w;
-    call->request = request;
-    call->prev = &w->calls;
-    call->next = w->calls;
-    if (call->next)
-        call->next->prev = &call->next;
-    w->calls = call;
-    if (call->admission.outcome == OSM_ADMISSION_DENY)
-        answer(call);
-    else
-        read_from_server(call);
+    *w->behind = call;
+    w->behind = &call->next;
+    start_next(w);
 }
 
 void osm__webhook_end_calls(struct osm_webhook *w)
 {
-    while (w->calls) {
-        struct osm__admission_call *call = w->calls;
-        osm_kube_cancel(call->reading[0]);
-        osm_kube_cancel(call->reading[1]);
-        osm_kube_cancel(call->writing);
-        osm_http_reply_text(call->request, 503, "the daemon is stopping");
-        unlink_call(call);
-        call->w = NULL;
-        if (!call->signing)
-            call_free(call);
+    while (w->waiting) {
+        struct osm__admission_call *call = w->waiting;
+        w->waiting = call->next;
+        osm_http_reply_text(call->request, 503, "this injector is stopping");
+        call_free(call);
+    }
+    w->behind = &w->waiting;
+    for (struct osm__admission_call *call = w->calls, *next; call; call = next) {
+        next = call->next;
+        if (!call->ended)
+            deny_now(call, "this injector is stopping");
     }
 }

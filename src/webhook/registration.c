@@ -1,6 +1,6 @@
 /* Tells the API server of this webhook. Replicas write the same; what others have added to the
- * object (labels, a narrower selector of somebody's own) stays, since only what is named here is
- * applied. It is not fought for: who deletes it has turned injection off until the next start. */
+ * object (labels, an objectSelector) stays, since only what is named here is applied. It is not
+ * fought for: who deletes it has turned injection off until the next start. */
 #include "webhook/webhook_priv.h"
 
 #include "base/log.h"
@@ -52,6 +52,20 @@ static void applied(void *ud, const struct osm_kube_answer *a)
     r->done = true;
     if (r->again)
         osm__registration_apply(w);
+    else
+        osm__webhook_registered(w);
+}
+
+/* The roots, and beside them the one that has signed what is presented still. NULL: no memory. */
+static char *trusted(const struct osm_webhook *w)
+{
+    static const char end[] = "-----END CERTIFICATE-----\n";
+    const char *roots = osm_ca_roots_pem(w->ca), *signer = osm_ca_roots_pem(w->server_ca);
+    const char *behind = strstr(signer, end);
+    char *alone = behind ? osm_strf("%.*s", (int)(behind + sizeof end - 1 - signer), signer) : NULL;
+    char *all = alone ? osm_strf("%s%s", roots, strstr(roots, alone) ? "" : alone) : NULL;
+    osm_free(alone);
+    return all;
 }
 
 static void apply(void *ud)
@@ -59,13 +73,14 @@ static void apply(void *ud)
     struct osm_webhook *w = ud;
     struct osm__registration *r = &w->registration;
     struct osm_err err = {0};
+    char *roots = trusted(w);
     char *path = osm_strf("%s/%s?fieldManager=osm-injector&force=true", FOLDER, w->config.name);
     const struct osm_webhook_object object = {.name = w->config.name,
                                               .mesh_name = w->config.injector.mesh_name,
                                               .osm_namespace = w->config.injector.osm_namespace,
-                                              .roots_pem = osm_ca_roots_pem(w->ca),
+                                              .roots_pem = roots,
                                               .timeout_s = w->config.timeout_s};
-    json_t *body = osm_webhook_configuration(&object);
+    json_t *body = roots ? osm_webhook_configuration(&object) : NULL;
     int rc = path && body ? 0 : osm_fail(&err, OSM_ENOMEM, "out of memory");
     r->again = false;
     if (!rc)
@@ -82,6 +97,7 @@ static void apply(void *ud)
                           &err);
     json_decref(body);
     osm_free(path);
+    osm_free(roots);
     if (rc)
         try_later(w, err.msg, "");
 }

@@ -7,8 +7,11 @@
  *               ^    '--not yet--> later each time        '--404, 409: it is gone, or another's
  *               '----'                 '--not in orphan_s--> deleted
  *
- * What a replica that was killed had made it knows no more: the next one that starts looks at the
- * pods of the last minutes. One request at a time: pods come faster only for moments. */
+ * It is looked after before it is made, since the answer may be lost. What a replica that has ended
+ * had made it knows no more: the next one that starts looks at the pods of the last minutes. Only
+ * those stay of pods that were refused in the minutes before: to find them would take the right to
+ * list Secrets, which is the right to read all of the cluster's. One request at a time: pods come
+ * faster only for moments. */
 #include "webhook/webhook_priv.h"
 
 #include "base/clock.h"
@@ -39,6 +42,7 @@ struct osm__secret {
     char uid[64];               /* "" not known */
     char pod[254], pod_uid[64]; /* "" not known yet */
     uint64_t made_ms, next_ms, wait_ms;
+    bool ours; /* made here, or it may have been: the answer was lost */
     bool last; /* it is asked whether to delete it */
 };
 
@@ -211,9 +215,10 @@ static void deleted(void *ud, const struct osm_kube_answer *a)
 
 static void delete_orphan(struct osm_webhook *w)
 {
+    const char *uid = w->secrets.current->uid;
     write(w, "delete", "DELETE",
-          json_pack("{s:s, s:s, s:{s:s}}", "kind", "DeleteOptions", "apiVersion", "v1",
-                    "preconditions", "uid", w->secrets.current->uid),
+          json_pack("{s:s, s:s, s:{s:s*}}", "kind", "DeleteOptions", "apiVersion", "v1",
+                    "preconditions", "uid", *uid ? uid : NULL),
           deleted);
 }
 
@@ -232,7 +237,7 @@ static void looked(void *ud, const struct osm_kube_answer *a)
         set_pod(secret, json_object_get(pod, "metadata"));
         give_owner(w);
         return;
-    } else if (secret->last && *secret->uid) {
+    } else if (secret->last && secret->ours) {
         delete_orphan(w);
         return;
     } else if (secret->last) {
@@ -334,8 +339,16 @@ static void look(void *ud)
         look_for_pod(w, next);
 }
 
-void osm__secrets_made(struct osm_webhook *w, const char *ns, const char *uuid, const char *uid)
+static struct osm__secret *find(const struct osm_webhook *w, const char *ns, const char *uuid)
 {
+    char key[160];
+    return key_of(key, ns, uuid) ? osm_map_get(&w->secrets.waiting, key) : NULL;
+}
+
+void osm__secrets_expect(struct osm_webhook *w, const char *ns, const char *uuid)
+{
+    if (find(w, ns, uuid)) /* it is tried again */
+        return;
     struct osm__secret *secret = add(w, ns, uuid);
     if (!secret) {
         w->secrets.lost++;
@@ -344,9 +357,23 @@ void osm__secrets_made(struct osm_webhook *w, const char *ns, const char *uuid, 
                 OSM_S("ns", ns), OSM_S("node", uuid));
         return;
     }
-    (void)snprintf(secret->uid, sizeof secret->uid, "%s", uid);
+    secret->ours = true;
     secret->next_ms = osm_now_ms() + FIRST_LOOK_MS;
     schedule(w);
+}
+
+void osm__secrets_made(struct osm_webhook *w, const char *ns, const char *uuid, const char *uid)
+{
+    struct osm__secret *secret = find(w, ns, uuid);
+    if (secret)
+        (void)snprintf(secret->uid, sizeof secret->uid, "%s", uid);
+}
+
+void osm__secrets_refused(struct osm_webhook *w, const char *ns, const char *uuid)
+{
+    struct osm__secret *secret = find(w, ns, uuid);
+    if (secret && secret != w->secrets.current)
+        forget(w, secret);
 }
 
 int osm__secrets_init(struct osm_webhook *w)

@@ -6,9 +6,12 @@
 #include <string.h>
 
 enum {
-    REVIEW_MAX_BYTES = 8 << 20, /* a pod is at most 1.5 MB in etcd; a review may hold it twice */
-    CONNECTIONS = 256,
-    RENEW_RETRY_MS = 60 * 1000,
+    REVIEW_MAX_BYTES = 4 << 20, /* a pod is at most 1.5 MB in etcd, packed */
+    CONNECTIONS = 1024,         /* the API server opens one for each review under way */
+    IDLE_MS = 120 * 1000, /* longer than the API server keeps a connection (90 s): it ends them */
+    LOOK_S = 10,          /* the clock may be set meanwhile */
+    SPREAD_MS = 2000,     /* until each replica of the API server has heard of a change */
+    GRACE_MS = 5000,
 };
 
 const char osm__webhook_metadata[] = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -16,8 +19,9 @@ const char osm__webhook_metadata[] = "application/json;as=PartialObjectMetadata;
 static void answer_health(void *ud, struct osm_http_request *request)
 {
     const struct osm_webhook *w = ud;
-    const char *failure = osm_webhook_failure(w);
-    osm_http_reply_text(request, failure ? 503 : 200, failure ? failure : "Health OK");
+    bool is_ready = osm_webhook_ready(w);
+    osm_http_reply_text(request, is_ready ? 200 : 503,
+                        is_ready ? "Health OK" : osm_webhook_failure(w));
 }
 
 static const struct osm_http_route routes[] = {
@@ -31,6 +35,22 @@ static const struct osm_http_route routes[] = {
 
 /* --- the server's certificate --- */
 
+/* Other roots come in this order, so that the API server can always verify what it is shown:
+ *
+ *   w->ca  --told to the API server, beside the root that has signed the leaf--> known_ca
+ *                          --some time for those of its replicas that hear of it later--> server_ca
+ */
+
+static const struct osm_ca *ref(const struct osm_ca *ca)
+{
+    return osm_ca_ref(ca);
+}
+
+static void unref(const struct osm_ca *ca)
+{
+    osm_ca_unref((struct osm_ca *)(uintptr_t)ca);
+}
+
 static int issue(struct osm_webhook *w, const struct osm_ca *ca, struct osm_leaf **out,
                  struct osm_err *err)
 {
@@ -43,15 +63,21 @@ static int issue(struct osm_webhook *w, const struct osm_ca *ca, struct osm_leaf
     return rc;
 }
 
+static void look_later(struct osm_webhook *w)
+{
+    int64_t due_s = osm_leaf_due_s(w->leaf, osm_wall_s());
+    due_s = due_s < 1 || due_s > LOOK_S ? LOOK_S : due_s;
+    osm_timer_start(w->renew, (uint64_t)due_s * 1000, 0);
+}
+
 static void take_leaf(struct osm_webhook *w, struct osm_leaf *leaf)
 {
     osm_leaf_unref(w->leaf);
     w->leaf = leaf;
-    osm_timer_start(w->renew, (uint64_t)(osm_leaf_not_after(leaf) - osm_wall_s()) * 1000 / 3 * 2,
-                    0);
+    look_later(w);
 }
 
-int osm_webhook_set_ca(struct osm_webhook *w, const struct osm_ca *ca, struct osm_err *err)
+static int present(struct osm_webhook *w, const struct osm_ca *ca, struct osm_err *err)
 {
     struct osm_leaf *leaf = NULL;
     int rc = issue(w, ca, &leaf, err);
@@ -62,24 +88,44 @@ int osm_webhook_set_ca(struct osm_webhook *w, const struct osm_ca *ca, struct os
         return rc;
     }
     take_leaf(w, leaf);
-    bool is_other = strcmp(osm_ca_roots_pem(ca), osm_ca_roots_pem(w->ca)) != 0;
-    const struct osm_ca *before = w->ca;
-    w->ca = osm_ca_ref(ca);
-    osm_ca_unref((struct osm_ca *)(uintptr_t)before);
-    if (is_other)
-        osm__registration_apply(w);
+    unref(w->server_ca);
+    w->server_ca = ref(ca);
     return 0;
 }
 
-static void renew(void *ud)
+static void look_at_leaf(void *ud)
 {
     struct osm_webhook *w = ud;
     struct osm_err err = {0};
-    if (!osm_webhook_set_ca(w, w->ca, &err))
+    const struct osm_ca *ca = w->known_ca ? w->known_ca : w->server_ca;
+    bool is_other = ca != w->server_ca;
+    if (!is_other && osm_leaf_due_s(w->leaf, osm_wall_s())) {
+        look_later(w);
+    } else if (present(w, ca, &err)) {
+        osm_log(OSM_LOG_CA, OSM_LOG_ERROR, "the webhook's certificate not renewed, trying again",
+                OSM_S("error", err.msg));
+        osm_timer_start(w->renew, LOOK_S * 1000, 0);
+    } else if (is_other) {
+        osm__registration_apply(w); /* what has signed the one before need not be trusted now */
+    }
+}
+
+void osm__webhook_registered(struct osm_webhook *w)
+{
+    if (w->known_ca == w->ca)
         return;
-    osm_log(OSM_LOG_CA, OSM_LOG_ERROR, "the webhook's certificate not renewed, trying again",
-            OSM_S("error", err.msg));
-    osm_timer_start(w->renew, RENEW_RETRY_MS, 0);
+    unref(w->known_ca);
+    w->known_ca = ref(w->ca);
+    if (w->known_ca != w->server_ca)
+        osm_timer_start(w->renew, SPREAD_MS, 0);
+}
+
+void osm_webhook_set_ca(struct osm_webhook *w, const struct osm_ca *ca)
+{
+    const struct osm_ca *before = w->ca;
+    w->ca = ref(ca);
+    unref(before);
+    osm__registration_apply(w);
 }
 
 /* --- what it says of itself --- */
@@ -90,6 +136,11 @@ const char *osm_webhook_failure(const struct osm_webhook *w)
     if (*r->failure)
         return r->failure;
     return r->done ? NULL : "starting: the webhook is not registered yet";
+}
+
+bool osm_webhook_ready(const struct osm_webhook *w)
+{
+    return w->registration.done;
 }
 
 json_t *osm_webhook_status(const struct osm_webhook *w)
@@ -104,6 +155,25 @@ json_t *osm_webhook_status(const struct osm_webhook *w)
 
 /* --- life --- */
 
+static void free_webhook(struct osm_webhook *w)
+{
+    osm__registration_clear(w);
+    osm__secrets_clear(w);
+    osm_timer_free(w->renew);
+    osm_timer_free(w->grace);
+    osm_leaf_unref(w->leaf);
+    unref(w->ca);
+    unref(w->server_ca);
+    unref(w->known_ca);
+    osm_free(w);
+}
+
+static void give_up_waiting(void *ud)
+{
+    struct osm_webhook *w = ud;
+    osm__webhook_end_calls(w);
+}
+
 int osm_webhook_start(struct osm_webhook **out, const struct osm_webhook_config *config,
                       const struct osm_ca *ca, struct osm_err *err)
 {
@@ -112,9 +182,12 @@ int osm_webhook_start(struct osm_webhook **out, const struct osm_webhook_config 
     if (!w)
         return osm_fail(err, OSM_ENOMEM, "webhook");
     w->config = *config;
-    w->ca = osm_ca_ref(ca);
-    w->renew = osm_timer_new(config->loop, renew, w);
-    int rc = w->renew && !osm__registration_init(w) && !osm__secrets_init(w)
+    w->ca = ref(ca);
+    w->server_ca = ref(ca);
+    w->behind = &w->waiting;
+    w->renew = osm_timer_new(config->loop, look_at_leaf, w);
+    w->grace = osm_timer_new(config->loop, give_up_waiting, w);
+    int rc = w->renew && w->grace && !osm__registration_init(w) && !osm__secrets_init(w)
                  ? issue(w, ca, &leaf, err)
                  : osm_fail(err, OSM_ENOMEM, "webhook");
     if (!rc) {
@@ -124,14 +197,14 @@ int osm_webhook_start(struct osm_webhook **out, const struct osm_webhook_config 
             .flag = "--injector-listen",
             .routes = routes,
             .ud = w,
-            .limits = {.connections = CONNECTIONS},
+            .limits = {.connections = CONNECTIONS, .idle_ms = IDLE_MS},
             .tls_chain_pem = osm_leaf_chain_pem(leaf),
             .tls_key_pem = osm_leaf_key_pem(leaf),
         };
         rc = osm_http_listen(&w->listener, config->http, &listen, err);
     }
     if (rc) {
-        osm_webhook_stop(w);
+        free_webhook(w);
         return rc;
     }
     osm__registration_apply(w);
@@ -139,16 +212,28 @@ int osm_webhook_start(struct osm_webhook **out, const struct osm_webhook_config 
     return 0;
 }
 
-void osm_webhook_stop(struct osm_webhook *w)
+void osm__webhook_end_if_done(struct osm_webhook *w)
 {
-    if (!w)
+    if (!w->stopping || !w->drained || w->calls)
         return;
-    osm__webhook_end_calls(w);
-    osm_http_close(w->listener);
-    osm__registration_clear(w);
-    osm__secrets_clear(w);
-    osm_timer_free(w->renew);
-    osm_leaf_unref(w->leaf);
-    osm_ca_unref((struct osm_ca *)(uintptr_t)w->ca);
-    osm_free(w);
+    osm_task_fn *stopped = w->stopped;
+    void *ud = w->stopped_ud;
+    free_webhook(w);
+    stopped(ud);
+}
+
+static void drained(void *ud)
+{
+    struct osm_webhook *w = ud;
+    w->drained = true;
+    osm__webhook_end_if_done(w);
+}
+
+void osm_webhook_stop(struct osm_webhook *w, osm_task_fn *done, void *ud)
+{
+    w->stopping = true;
+    w->stopped = done;
+    w->stopped_ud = ud;
+    osm_timer_start(w->grace, GRACE_MS, 0);
+    osm_http_drain(w->listener, drained, w);
 }

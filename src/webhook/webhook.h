@@ -37,14 +37,18 @@ struct osm_webhook_config {
 OSM_MUST_USE int osm_webhook_start(struct osm_webhook **out,
                                    const struct osm_webhook_config *config, const struct osm_ca *ca,
                                    struct osm_err *err);
-/** Other roots: another certificate, and the API server is told. Errors: those of osm_ca_issue; all
- * is as before then. */
-OSM_MUST_USE int osm_webhook_set_ca(struct osm_webhook *webhook, const struct osm_ca *ca,
-                                    struct osm_err *err);
-/** Ends what is under way: who has asked is answered that the daemon stops. NULL is accepted. */
-void osm_webhook_stop(struct osm_webhook *webhook);
-/** Why pods get no sidecar at present; NULL: they do. Borrowed until the next turn. */
+/** Other roots. They sign what pods get from now on; the server presents what they have signed once
+ * the API server knows them, and what it presented before until then. */
+void osm_webhook_set_ca(struct osm_webhook *webhook, const struct osm_ca *ca);
+/** Takes no more questions; those that are under way are answered, for some seconds at most. Then
+ * done(ud), not before it returns; the webhook is gone. */
+void osm_webhook_stop(struct osm_webhook *webhook, osm_task_fn *done, void *ud);
+/** What keeps the API server from knowing all of it; NULL: nothing. Borrowed until the next turn.
+ */
 const char *osm_webhook_failure(const struct osm_webhook *webhook);
+/** Whether it has been registered since its start. One that has is asked, and answers, whatever
+ * becomes of a later change. */
+bool osm_webhook_ready(const struct osm_webhook *webhook);
 /** {"address", "configuration", "failure", "injected", "allowed", "denied", "waiting": Secrets
  * without an owner yet}. NULL: no memory. */
 json_t *osm_webhook_status(const struct osm_webhook *webhook);

@@ -72,10 +72,21 @@ class Injected:
         run(*netns.command(0, "sh", "-ec", _MOUNT, "sh", str(aside), str(folder), "/etc/envoy"))
 
     def redirect(self, netns: Netns, address: str) -> None:
-        """Runs the init container."""
+        """Runs the init container, as its user and with its capabilities: of those that matter here a container has
+        none by itself."""
         init = named(self.pod["spec"].get("initContainers", []), "osm-init")
         assert init
-        run(*netns.command(0, "env", *self._environment(init, address), *init["command"], *init["args"]))
+        security = init.get("securityContext", {})
+        given = security.get("capabilities", {}).get("add", [])
+        without = ",".join(f"-{name.lower()}" for name in ("NET_ADMIN", "SYS_ADMIN") if name not in given)
+        drop = ["setpriv", f"--reuid={security['runAsUser']}", "--clear-groups", f"--bounding-set={without}"]
+        run(*netns.command(0, *drop, "env", *self._environment(init, address), *init["command"], *init["args"]))
+
+    @property
+    def envoy_uid(self) -> int:
+        """Whom Envoy runs as."""
+        assert self.envoy
+        return self.envoy["securityContext"]["runAsUser"]
 
     def envoy_arguments(self) -> list[str]:
         """Of Envoy, behind its name."""

@@ -127,7 +127,7 @@ class FakeKube:
                 with contextlib.suppress(ConnectionError):
                     fake.answer(Request(self))
 
-            do_POST = do_PATCH = do_GET  # for hooks: nothing else here takes a write
+            do_POST = do_PATCH = do_DELETE = do_GET  # for hooks: nothing else here takes a write
 
         self.closing = False
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler, bind_and_activate=False)

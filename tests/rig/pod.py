@@ -166,8 +166,9 @@ class Pod:
             self.give_files()
             arguments = self.envoy_arguments()
             start = ["env", *self.injected.envoy_environment(self.address)] if self.injected else []
+            uid = self.injected.envoy_uid if self.injected else ENVOY_UID
             self._sidecar = self._spawn(
-                ENVOY_UID, "envoy.log", *start, str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)
+                uid, "envoy.log", *start, str(self.world.site.envoy), *arguments, *self._own_arguments(arguments)
             )
         for i, helper in enumerate(self.injected.helpers(self.address) if self.injected else []):
             self._helpers.append(self._spawn(APP_UID, f"helper-{i}.log", *helper))
