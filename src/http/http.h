@@ -13,9 +13,9 @@
  * connection closed.
  *
  * Where all places are taken, one is freed for who comes: first by whoever has not said a whole
- * request yet, and takes longest for it (more than a second), then by whoever was served and idles
- * longest. Where nobody can go, because all are being answered, newcomers wait in the kernel's
- * queue, and who is answered meanwhile is not kept. Thread: loop. */
+ * request yet, and takes longest for it (more than two seconds), then by whoever was served and
+ * idles longest. Where nobody can go, because all are being answered, newcomers wait in the
+ * kernel's queue, and who is answered meanwhile is not kept. Thread: loop. */
 #pragma once
 
 #include "base/buf.h"

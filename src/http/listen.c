@@ -16,8 +16,9 @@ enum { ACCEPTS_PER_TURN = 16, SWEEP_MS = 1000 };
 enum {
     LINGERS_MS = 2000,
     LINGERS_MAX_MS = 15000,
-    SLOW_MS = 1000,    /* who has taken so long for a request gives way to others */
-    PARTING_MS = 1000, /* and has so long still when the listener drains */
+    PATIENCE_MS = 2000, /* with who has only just come, or begun to ask, where a place is wanted */
+    SLOW_MS = 1000,     /* a body under way for so long gives way to others */
+    PARTING_MS = 1000,  /* for whoever is asking when the listener drains */
 };
 
 static const struct osm_http_limits DEFAULTS = {
@@ -234,22 +235,35 @@ static uint64_t waits_since(const struct osm__http_conn *conn, int rank)
     return rank == ASKS ? conn->request->started_ms : conn->since_ms;
 }
 
-/* Who gives its place to another; NULL: nobody now. Who has only just come, or begun to ask, gets
- * some time first: in a burst all are such. */
+/* In a burst all have only just come, and cutting one would gain nothing; nor is it the peer that
+ * is slow while something of it waits to be read. */
+static bool has_had_time(const struct osm__http_conn *conn, int rank, uint64_t now_ms)
+{
+    uint64_t so_far_ms = now_ms - waits_since(conn, rank);
+    if (rank == TOLD || rank == IDLES)
+        return true;
+    return so_far_ms >= 3 * (uint64_t)PATIENCE_MS ||
+           (so_far_ms >= PATIENCE_MS && !osm__http_wire_unread(&conn->wire));
+}
+
+/* Who gives its place to another; NULL: nobody now, which may be for one who has not had its time,
+ * and goes before all others then. */
 static struct osm__http_conn *most_dispensable(const struct osm_http_listener *l)
 {
     struct osm__http_conn *found = NULL;
     int rank = STAYS;
+    uint64_t now_ms = osm_now_ms();
     for (struct osm__http_conn *conn = l->conns; conn; conn = conn->next) {
         int is = dispensable(conn);
-        if (is > rank ||
-            (is && is == rank && waits_since(conn, rank) <= waits_since(found, rank))) {
+        if (!is || is < rank)
+            continue;
+        if (!has_had_time(conn, is, now_ms))
+            found = is > rank ? NULL : found;
+        else if (is > rank || !found || waits_since(conn, is) <= waits_since(found, is))
             found = conn;
-            rank = is;
-        }
+        rank = is;
     }
-    bool is_asking = rank == STRANGER || rank == ASKS;
-    return is_asking && osm_now_ms() - waits_since(found, rank) < SLOW_MS ? NULL : found;
+    return found;
 }
 
 /* Its listener drains. */

@@ -18,12 +18,12 @@ static bool is_loopback(const struct sockaddr *address)
     return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 }
 
-/* "127.0.0.1:9091" or "[::1]:9091". */
-static int parse_address(const char *text, const char *flag, struct addrinfo **out,
-                         struct osm_err *err)
+/* "127.0.0.1:9091" or "[::1]:9091". NULL: OSM_EINVAL. */
+static struct addrinfo *parse_address(const char *text, const char *flag, struct osm_err *err)
 {
     const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
                                    .ai_socktype = SOCK_STREAM};
+    struct addrinfo *address;
     char host[OSM__HTTP_ADDRESS_SIZE];
     const char *colon = strrchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : 0;
@@ -33,12 +33,13 @@ static int parse_address(const char *text, const char *flag, struct addrinfo **o
         host[n - 2 * (size_t)bracketed] = '\0';
         if (bracketed == (strchr(host, ':') != NULL) &&
             strspn(colon + 1, "0123456789") == strlen(colon + 1) &&
-            strtoul(colon + 1, NULL, 10) <= 65535 && !getaddrinfo(host, colon + 1, &hints, out))
-            return 0;
+            strtoul(colon + 1, NULL, 10) <= 65535 &&
+            !getaddrinfo(host, colon + 1, &hints, &address))
+            return address;
     }
-    return osm_fail(err, OSM_EINVAL,
-                    "%s %s: expected ADDRESS:PORT, such as 127.0.0.1:9091 or [::]:9091", flag,
-                    text);
+    (void)osm_fail(err, OSM_EINVAL,
+                   "%s %s: expected ADDRESS:PORT, such as 127.0.0.1:9091 or [::]:9091", flag, text);
+    return NULL;
 }
 
 static int bind_socket(int fd, const struct addrinfo *address)
@@ -66,10 +67,10 @@ static void name_socket(int fd, char name[OSM__HTTP_ADDRESS_SIZE])
 int osm__http_socket_open(int *out, char name[OSM__HTTP_ADDRESS_SIZE],
                           const struct osm_http_listen *config, struct osm_err *err)
 {
-    struct addrinfo *address;
-    int rc = parse_address(config->address, config->flag, &address, err);
-    if (rc)
-        return rc;
+    struct addrinfo *address = parse_address(config->address, config->flag, err);
+    int rc = 0;
+    if (!address)
+        return OSM_EINVAL;
     if (config->loopback_only && !is_loopback(address->ai_addr)) {
         freeaddrinfo(address);
         return osm_fail(err, OSM_EACCES,
