@@ -305,8 +305,10 @@ static void read_on(struct osm__http_conn *conn)
             end(conn, false);
             return;
         }
-        conn->in_len += (size_t)n;
         conn->moved_ms = osm_now_ms();
+        if (!conn->in_len)
+            conn->begun_ms = conn->moved_ms;
+        conn->in_len += (size_t)n;
         take(conn);
     }
 }

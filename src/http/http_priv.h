@@ -124,6 +124,7 @@ struct osm__http_conn {
     uint64_t came_ms;
     uint64_t since_ms; /* it waits for a request, or has last read of the answer, since then */
     uint64_t moved_ms; /* something came from the peer */
+    uint64_t begun_ms; /* what is in `in` began to come */
     size_t in_len;
     char in[OSM__HTTP_READ_MAX]; /* that has come, and is not dealt with */
 };

@@ -205,7 +205,7 @@ void osm__http_leave(struct osm__http_conn *conn)
     free_if_done(l);
 }
 
-/* A request on a kept connection that the loop has not come to yet. */
+/* Of a kept connection: a request has begun to come. */
 static bool is_asked(const struct osm__http_conn *conn)
 {
     return conn->in_len || osm__http_wire_unread(&conn->wire);
@@ -223,16 +223,18 @@ static int dispensable(const struct osm__http_conn *conn)
         return TOLD;
     if (!conn->served)
         return STRANGER;
-    if (conn->stage == OSM__HTTP_HEAD)
-        return is_asked(conn) ? STAYS : IDLES;
-    return ASKS;
+    if (conn->stage != OSM__HTTP_HEAD || conn->in_len)
+        return ASKS;
+    return is_asked(conn) ? STAYS : IDLES; /* the loop has not come to it yet */
 }
 
 static uint64_t waits_since(const struct osm__http_conn *conn, int rank)
 {
     if (rank == STRANGER)
         return conn->came_ms;
-    return rank == ASKS ? conn->request->started_ms : conn->since_ms;
+    if (rank == ASKS)
+        return conn->request ? conn->request->started_ms : conn->begun_ms;
+    return conn->since_ms;
 }
 
 /* In a burst all have only just come, and cutting one would gain nothing; nor is it the peer that

@@ -225,12 +225,11 @@ static void test_who_has_just_come_is_given_time(void **state)
     close(third);
 }
 
-static void test_a_kept_one_with_a_slow_body_gives_way_last(void **state)
+static void give_way_last(struct fixture *f, const char *beginning)
 {
-    struct fixture *f = *state;
     listen_full(f, (struct osm_http_limits){.connections = 2});
     int slow = kept(f), idle = kept(f), third, fourth;
-    say(f, slow, "POST /post HTTP/1.1\r\nContent-Length: 3\r\n\r\nab");
+    say(f, slow, beginning);
     wait_ms(f, 20);
     third = client(f);
     ask(f, third);
@@ -247,6 +246,12 @@ static void test_a_kept_one_with_a_slow_body_gives_way_last(void **state)
     close(idle);
     close(third);
     close(fourth);
+}
+
+static void test_a_kept_one_that_is_slow_gives_way_last(void **state)
+{
+    give_way_last(*state, "POST /post HTTP/1.1\r\nContent-Length: 3\r\n\r\nab");
+    give_way_last(*state, "GET /hel");
 }
 
 static void test_silent_strangers_do_not_push_out_who_was_served_with_tls(void **state)
@@ -362,7 +367,7 @@ int main(void)
         TEST(test_strangers_give_way_before_who_was_served),
         TEST(test_who_only_says_what_is_refused_stays_a_stranger),
         TEST(test_who_has_just_come_is_given_time),
-        TEST(test_a_kept_one_with_a_slow_body_gives_way_last),
+        TEST(test_a_kept_one_that_is_slow_gives_way_last),
         TEST(test_silent_strangers_do_not_push_out_who_was_served_with_tls),
         TEST(test_a_request_in_the_last_moment_is_answered),
         TEST(test_without_descriptors_it_waits),
