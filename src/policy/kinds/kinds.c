@@ -191,7 +191,8 @@ void osm__thing_push(lua_State *L, struct osm_thing *t)
             label[0] = '\0';
         osm_buf_clear(&text);
         osm_value_push(L, t->body);
-        t->made = osm_json_hash(t->body); /* now that the processor has all of it at hand */
+        if (!e->proven)
+            t->made = osm_json_hash(t->body); /* now that the processor has all of it at hand */
         osm_identity_set(L, t->hash, label, t->object->origin);
         t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }

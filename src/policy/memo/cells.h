@@ -167,6 +167,6 @@ void osm_topics_clear(struct osm_engine *e);
 void osm_cells_collect(struct osm_engine *e);
 /** Enters the cell among those that tell something, or takes it out, as it now stands. */
 void osm_cells_note_telling(struct osm_engine *e, struct osm_cell *cell);
-/** Compares what was handed out in this run with its hash; a difference becomes `mutation` of the
- * rules that ran. */
+/** Not of an engine whose rules are proven. Compares what was handed out in this run with its hash;
+ * a difference becomes `mutation` of the rules that ran. */
 void osm_cells_check_mutations(struct osm_engine *e);
