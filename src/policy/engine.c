@@ -53,6 +53,7 @@ static int copy_config(struct osm_engine *e, const struct osm_engine_config *con
     e->began_ns = osm_now_ns();
     e->keys_scratch = (struct osm_buf)OSM_BUF_INIT(SCRATCH_MAX);
     e->encoded = (struct osm_buf)OSM_BUF_INIT(OSM_MESSAGE_MAX);
+    e->cells = (struct osm_map)OSM_MAP_INIT_BORROWS;
     e->run = 1;
     e->thorough = config->thorough;
     e->canceled = config->canceled;

@@ -336,7 +336,8 @@ struct osm_compose *osm_compose_new(osm_compose_header_fn *header, osm_compose_h
 {
     struct osm_compose *compose = osm_alloc(sizeof *compose);
     if (compose)
-        *compose = (struct osm_compose){.header = header, .gone = gone, .ud = ud};
+        *compose = (struct osm_compose){
+            .header = header, .gone = gone, .ud = ud, .items = OSM_MAP_INIT_BORROWS};
     return compose;
 }
 

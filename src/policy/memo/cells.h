@@ -96,7 +96,8 @@ struct osm_cell {
     struct osm_emission *emission;
     size_t telling_at; /* 1 + place in engine->telling; 0: not in it */
     size_t key_len;
-    unsigned char key[]; /* canonical; map key = id of the declaration and this */
+    unsigned char decl_id[sizeof(uint32_t)]; /* with the key right behind it, the map's key */
+    unsigned char key[];                     /* canonical */
 };
 
 static inline bool osm_cell_is_input(const struct osm_cell *cell)
