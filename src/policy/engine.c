@@ -388,8 +388,8 @@ static void doubt_unfinished(struct osm_engine *e)
     e->unfinished.len = 0;
 }
 
-int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
-                   struct osm_snapshot **out, struct osm_err *err)
+static int run(struct osm_engine *e, const struct osm_changes *changes, struct osm_snapshot **out,
+               struct osm_err *err)
 {
     uint64_t start_us = osm_now_us();
     *out = NULL;
@@ -448,6 +448,15 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
         osm_log(OSM_LOG_POLICY, OSM_LOG_WARN, "a run has taken long", OSM_U("run_us", e->run_us),
                 OSM_U("rules_run", e->rules_run));
     return osm_report_snapshot(e, proxies, proxies_len, errors, out, err);
+}
+
+int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
+                   struct osm_snapshot **out, struct osm_err *err)
+{
+    osm_mem_grows(!e->last); /* the first run makes everything */
+    int rc = run(e, changes, out, err);
+    osm_mem_grows(false);
+    return rc;
 }
 
 bool osm_engine_rest(struct osm_engine *e)
