@@ -121,6 +121,13 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
     return rc;
 }
 
+/* What the serving engine would have found is among its errors. */
+static bool proven(void *ud, const struct osm_policy_files *files)
+{
+    const struct asked *a = ud;
+    return files == a->in_force && json_array_size(a->served->errors) == 0;
+}
+
 static int append(const char *text, size_t len, void *buf)
 {
     return osm_buf_add(buf, text, len);
@@ -167,7 +174,7 @@ static void ask(struct osm_app *app, struct osm_control_request *request, const 
 {
     struct osm_err err = {0};
     struct asked *a = osm_alloc(sizeof *a);
-    const struct osm_scratch_task task = {ready, begin, work, asked->drop, end, wanted, a};
+    const struct osm_scratch_task task = {ready, begin, proven, work, asked->drop, end, wanted, a};
     if (!a || !asked->args || !app->scratch) {
         (void)(app->scratch ? osm_fail(&err, OSM_ENOMEM, "out of memory")
                             : osm_fail(&err, OSM_EBUSY, "the daemon is starting"));

@@ -30,6 +30,10 @@ char *osm_buf_reserve(struct osm_buf *buf, size_t extra)
                 memcpy(data, buf->data, buf->len);
             if (data)
                 osm_free_secret(buf->data, buf->cap);
+        } else if (buf->data == buf->lent) {
+            data = osm_realloc_array(NULL, cap, 1);
+            if (data && buf->data)
+                memcpy(data, buf->data, buf->len);
         } else {
             data = osm_realloc_array(buf->data, cap, 1);
         }
@@ -141,7 +145,7 @@ void osm_buf_clear(struct osm_buf *buf)
 {
     if (buf->secret)
         osm_free_secret(buf->data, buf->cap);
-    else
+    else if (buf->data != buf->lent)
         osm_free(buf->data);
     buf->data = NULL;
     buf->len = buf->cap = 0;
@@ -150,7 +154,9 @@ void osm_buf_clear(struct osm_buf *buf)
 
 char *osm_buf_take(struct osm_buf *buf)
 {
-    char *data = osm_buf_reserve(buf, 0) ? osm_take_ptr(&buf->data) : NULL;
+    char *data = !osm_buf_reserve(buf, 0) ? NULL
+                 : buf->data == buf->lent ? osm_strndup(buf->data, buf->len)
+                                          : osm_take_ptr(&buf->data);
     osm_buf_clear(buf);
     return data;
 }

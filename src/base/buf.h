@@ -8,22 +8,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { OSM_BUF_ROOM = 256 }; /* for a name with all that leads to it, mostly */
+
 struct osm_buf {
     char *data; /* NULL while empty */
     size_t len, cap;
     size_t max;  /* ceiling in bytes, without the NUL */
     int failed;  /* 0 or the first error code */
     bool secret; /* wiped when it grows or goes */
+    char *lent;  /* the caller's, which data may be; NULL: none */
 };
 
 #define OSM_BUF_INIT(max_bytes)                                                                    \
     {                                                                                              \
-        NULL, 0, 0, (max_bytes), 0, false                                                          \
+        NULL, 0, 0, (max_bytes), 0, false, NULL                                                    \
     }
 #define OSM_BUF_SECRET_INIT(max_bytes)                                                             \
     {                                                                                              \
-        NULL, 0, 0, (max_bytes), 0, true                                                           \
+        NULL, 0, 0, (max_bytes), 0, true, NULL                                                     \
     }
+
+/** One that allocates only for what does not fit @p room, which outlives it: for short texts on
+ * paths that run often. */
+static inline struct osm_buf osm_buf_on(char *room, size_t room_size, size_t max_bytes)
+{
+    room[0] = '\0';
+    return (struct osm_buf){.data = room, .cap = room_size, .max = max_bytes, .lent = room};
+}
 
 int osm_buf_add(struct osm_buf *buf, const void *data, size_t len);
 int osm_buf_add_str(struct osm_buf *buf, const char *text);
@@ -42,7 +53,8 @@ char *osm_buf_reserve(struct osm_buf *buf, size_t extra);
 void osm_buf_reset(struct osm_buf *buf);
 /** Frees; repeatable. */
 void osm_buf_clear(struct osm_buf *buf);
-/** Moves the text out (osm_free); NULL when the buffer failed. An empty buffer gives "". */
+/** Moves the text out (osm_free), of a lent room a copy; NULL when the buffer failed or there is no
+ * memory. An empty buffer gives "". */
 char *osm_buf_take(struct osm_buf *buf);
 /** Appends a whole file. Errors: OSM_ENOENT, OSM_ELIMIT, OSM_EIO with path and reason. */
 int osm_buf_read_file(struct osm_buf *buf, const char *path, struct osm_err *err);

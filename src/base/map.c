@@ -8,11 +8,11 @@
 
 void osm_map_clear(struct osm_map *map)
 {
-    for (size_t i = 0; i < map->entries_len; i++)
+    for (size_t i = 0; i < map->entries_len && !map->borrows; i++)
         osm_free(map->entries[i].key);
     osm_free(map->entries);
     osm_free(map->slots);
-    *map = (struct osm_map)OSM_MAP_INIT;
+    *map = (struct osm_map){.borrows = map->borrows};
 }
 
 /* The upper half of the hash in the slot spares a look at the entry, which is seldom in the
@@ -48,12 +48,12 @@ static size_t find_slot(const struct osm_map *map, const void *key, size_t key_l
 /* Rebuilds both tables without holes, with room for one more entry. */
 static int rebuild(struct osm_map *map)
 {
-    size_t cap = 16;
+    size_t cap = 4; /* many hold one or two */
     while (cap < (map->count + 1) * 2)
         cap *= 2;
     if (cap >= UINT32_MAX)
         return OSM_ELIMIT;
-    struct osm_map fresh = {.slots_cap = cap, .entries_cap = cap * 3 / 4};
+    struct osm_map fresh = {.slots_cap = cap, .entries_cap = cap * 3 / 4, .borrows = map->borrows};
     fresh.slots = osm_alloc_array(cap, sizeof *fresh.slots);
     fresh.entries = osm_alloc_array(fresh.entries_cap, sizeof *fresh.entries);
     if (!fresh.slots || !fresh.entries) {
@@ -76,18 +76,12 @@ static int rebuild(struct osm_map *map)
     return 0;
 }
 
-static struct osm_map_entry *find_hashed(const struct osm_map *map, const void *key, size_t key_len,
-                                         uint64_t hash)
+static struct osm_map_entry *find(const struct osm_map *map, const void *key, size_t key_len)
 {
     if (!map->slots_cap)
         return NULL;
-    uint64_t slot = map->slots[find_slot(map, key, key_len, hash)];
+    uint64_t slot = map->slots[find_slot(map, key, key_len, osm_hash_bytes(key, key_len).lo)];
     return slot ? entry_at(map, slot) : NULL;
-}
-
-static struct osm_map_entry *find(const struct osm_map *map, const void *key, size_t key_len)
-{
-    return find_hashed(map, key, key_len, osm_hash_bytes(key, key_len).lo);
 }
 
 void *osm_map_getn(const struct osm_map *map, const void *key, size_t key_len)
@@ -106,31 +100,41 @@ bool osm_map_has(const struct osm_map *map, const char *key)
     return find(map, key, strlen(key)) != NULL;
 }
 
+static void replace(const struct osm_map *map, struct osm_map_entry *e, const void *key,
+                    void *value, void **old)
+{
+    if (old)
+        *old = e->value;
+    e->value = value;
+    if (map->borrows)
+        e->key = (char *)(uintptr_t)key;
+}
+
 int osm_map_putn(struct osm_map *map, const void *key, size_t key_len, void *value, void **old)
 {
     if (old)
         *old = NULL;
     uint64_t hash = osm_hash_bytes(key, key_len).lo;
-    struct osm_map_entry *e = find_hashed(map, key, key_len, hash);
-    if (e) {
-        if (old)
-            *old = e->value;
-        e->value = value;
+    size_t at = map->slots_cap ? find_slot(map, key, key_len, hash) : 0;
+    if (map->slots_cap && map->slots[at]) {
+        replace(map, entry_at(map, map->slots[at]), key, value, old);
         return 0;
     }
-    char *copy = osm_strndup(key, key_len);
-    if (!copy)
+    char *kept = map->borrows ? (char *)(uintptr_t)key : osm_strndup(key, key_len);
+    if (!kept)
         return OSM_ENOMEM;
     if (map->entries_len >= map->entries_cap) {
         int rc = rebuild(map);
         if (rc) {
-            osm_free(copy);
+            if (!map->borrows)
+                osm_free(kept);
             return rc;
         }
+        at = find_slot(map, key, key_len, hash);
     }
     OSM_DCHECK(map->entries && map->entries_len < map->entries_cap);
-    map->entries[map->entries_len++] = (struct osm_map_entry){copy, key_len, value, hash};
-    map->slots[find_slot(map, key, key_len, hash)] = slot_of(hash, map->entries_len - 1);
+    map->entries[map->entries_len++] = (struct osm_map_entry){kept, key_len, value, hash};
+    map->slots[at] = slot_of(hash, map->entries_len - 1);
     map->count++;
     return 0;
 }
@@ -148,7 +152,8 @@ void *osm_map_deln(struct osm_map *map, const void *key, size_t key_len)
     /* The slot keeps pointing at the hole, so that probe chains stay whole until the next rebuild.
      */
     void *value = e->value;
-    osm_free(e->key);
+    if (!map->borrows)
+        osm_free(e->key);
     e->key = NULL;
     e->value = NULL;
     map->count--;

@@ -1,6 +1,6 @@
-/* A hash map from byte strings to pointers. Keys are copied in; values belong to the caller. One
- * thread. Order of iteration is insertion order (deletions leave it), so that nothing downstream
- * depends on a hash. */
+/* A hash map from byte strings to pointers. Keys are copied in, unless the map borrows them; values
+ * belong to the caller. One thread. Order of iteration is insertion order (deletions leave it), so
+ * that nothing downstream depends on a hash. */
 #pragma once
 
 #include "base/err.h"
@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 struct osm_map_entry {
-    char *key; /* NUL-terminated copy; NULL marks a deleted slot */
+    char *key; /* NUL-terminated copy, or the caller's as it is; NULL marks a deleted slot */
     size_t key_len;
     void *value;
     uint64_t hash;
@@ -20,11 +20,18 @@ struct osm_map {
     uint64_t *slots; /* open addressing: upper half of the hash, and index + 1 into entries */
     size_t slots_cap;
     size_t count;
+    bool borrows;
 };
 
 #define OSM_MAP_INIT                                                                               \
     {                                                                                              \
-        NULL, 0, 0, NULL, 0, 0                                                                     \
+        NULL, 0, 0, NULL, 0, 0, false                                                              \
+    }
+/* Of keys that lie in the values, mostly: each stays as it is until its entry is deleted or
+ * replaced, which puts the new key in its place, or the map is cleared. */
+#define OSM_MAP_INIT_BORROWS                                                                       \
+    {                                                                                              \
+        NULL, 0, 0, NULL, 0, 0, true                                                               \
     }
 
 /** Frees keys and tables, not values; repeatable. */

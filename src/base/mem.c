@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static atomic_long fail_at = -1;
@@ -49,8 +50,38 @@ size_t osm_mem_resident(void)
     return second ? (size_t)strtoull(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* The C library's arena of a thread that is not the first grows by a page at a time, each by a call
+ * of the system. A block in one piece, smaller than those that it maps on their own, makes it grow
+ * by that much, and once given back is room for many small ones. */
+enum { ROOM_BYTES = 120 * 1024, ROOM_USED_BYTES = 96 * 1024 };
+static _Thread_local bool grows;
+static _Thread_local size_t room_used;
+
+void osm_mem_grows(bool now)
+{
+    grows = now;
+    room_used = ROOM_USED_BYTES;
+}
+
+static void use_room(size_t size)
+{
+#ifndef __SANITIZE_ADDRESS__ /* it would keep each of them */
+    if (!grows || size >= ROOM_USED_BYTES)
+        return;
+    room_used += size + 16; /* with what the library needs for a block */
+    if (room_used < ROOM_USED_BYTES)
+        return;
+    room_used = 0;
+    void *volatile room = malloc(ROOM_BYTES); /* else the two would be left out */
+    free(room);
+#else
+    (void)size;
+#endif
+}
+
 static void *zeroed(size_t size)
 {
+    use_room(size);
     if (size > SMALL_BLOCK)
         return calloc(1, size);
     void *p = malloc(size ? size : 1);
@@ -78,6 +109,7 @@ void *osm_realloc_array(void *ptr, size_t count, size_t size)
     size_t total;
     if (__builtin_mul_overflow(count, size, &total) || must_fail())
         return NULL;
+    use_room(total);
     void *p = realloc(ptr, total ? total : 1);
     if (p && !ptr)
         atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
@@ -96,6 +128,25 @@ void osm_free_secret(void *ptr, size_t size)
     if (ptr)
         explicit_bzero(ptr, size);
     osm_free(ptr);
+}
+
+void *osm_pages_alloc(size_t size)
+{
+    if (must_fail())
+        return NULL;
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    return p;
+}
+
+void osm_pages_free(void *ptr, size_t size)
+{
+    if (!ptr)
+        return;
+    atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    (void)munmap(ptr, size);
 }
 
 char *osm_strndup(const char *text, size_t len)

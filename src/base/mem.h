@@ -19,6 +19,11 @@ OSM_MUST_USE void *osm_realloc_array(void *ptr, size_t count, size_t size);
 void osm_free(void *ptr);
 /** Overwrites with zeros (not optimised away), then frees: for keys and whatever held one. */
 void osm_free_secret(void *ptr, size_t size);
+/** Zeroed memory of its own pages, which go back to the system at once when it is given back:
+ * for large pieces that come and go with something that lives for a while. Owns: caller, by
+ * osm_pages_free with the same size. */
+OSM_MUST_USE void *osm_pages_alloc(size_t size);
+void osm_pages_free(void *ptr, size_t size);
 OSM_MUST_USE char *osm_strdup(const char *text);
 OSM_MUST_USE char *osm_strndup(const char *text, size_t len);
 /** printf into a new string. */
@@ -27,6 +32,10 @@ OSM_MUST_USE char *osm_strf(const char *fmt, ...) __attribute__((format(printf, 
 /** Moves a pointer out of its variable, which becomes NULL. */
 #define osm_take_ptr(pp) osm__take_ptr((void **)(pp))
 void *osm__take_ptr(void **pp);
+
+/** Until it is told otherwise, this thread makes much that stays: the C library is made to grow in
+ * larger steps. */
+void osm_mem_grows(bool grows);
 
 /** Tests only: the n-th allocation from now on fails, once (0 = the next). Negative: none does. Any
  * thread. */

@@ -60,6 +60,7 @@ static int space_of(struct osm_world *world, const char *name, struct osm__space
             osm_free(space);
             return OSM_ENOMEM;
         }
+        space->objects = (struct osm_map)OSM_MAP_INIT_BORROWS;
         space->name = world->spaces.entries[world->spaces.entries_len - 1].key;
     }
     *out = space;
@@ -200,7 +201,7 @@ static int make_facts(struct osm__space *space, struct osm__facts_changed *chang
 int osm_world_apply(struct osm_world *world, const struct osm_changes *changes,
                     osm_world_visible_fn *visible, void *ud)
 {
-    struct batch b = {world, changes, visible, ud, OSM_MAP_INIT, false};
+    struct batch b = {world, changes, visible, ud, OSM_MAP_INIT_BORROWS, false};
     int rc = prepare(&b);
     osm_map_each (&world->spaces, e) {
         struct osm__space *space = e->value;

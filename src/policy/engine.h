@@ -32,6 +32,8 @@ struct osm_engine_config {
                                  the first and one in 64 */
     /* For an engine that is thrown away. */
     bool notes_steps;            /* osm_engine_steps may be asked of it */
+    bool proven;                 /* another engine serves with the same rules, and none of them has
+                                    written into an answer: whether one does is not looked for */
     bool yields;                 /* its thread (policy/host.h) gives way to all others */
     const atomic_bool *canceled; /* set by another thread: what is under way ends as if its time
                                     were over, and the state is lost. NULL: never */

@@ -245,6 +245,7 @@ struct osm_engine {
     uint64_t deadline_ms;
     const atomic_bool *canceled, *stopping; /* NULL: never */
     bool notes_steps;                       /* what extensions do can be noted */
+    bool proven;                            /* nobody looks for writes into answers */
     struct osm_steps *steps;                /* where, emit/steps.c; NULL: nobody looks */
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */

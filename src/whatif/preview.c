@@ -57,7 +57,7 @@ static void add_change(struct osm_changes *changes, struct osm_object *now, stru
  * not change: what is the same object is the same. */
 static struct osm_changes *changes_to(struct kept *kept, const struct osm_changes *objects)
 {
-    struct osm_map now = OSM_MAP_INIT;
+    struct osm_map now = OSM_MAP_INIT_BORROWS;
     struct osm_changes *changes = osm_alloc(sizeof *changes);
     size_t max = objects->len + kept->objects.count;
     int rc = 0;

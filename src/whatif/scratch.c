@@ -9,6 +9,7 @@ struct room {
     struct osm_policy *policy;
     char digest[OSM_POLICY_DIGEST_SIZE]; /* of its policies */
     char *roots_pem;
+    bool proven;
     atomic_bool canceled; /* read by the engine's thread */
     void *kept;
     void (*drop)(void *kept);
@@ -139,6 +140,7 @@ static bool fits(const struct osm_scratch *s, const struct turn *turn,
                  const struct osm_policy_files *files)
 {
     return s->room && s->room->drop == turn->task.drop && !strcmp(s->room->digest, files->digest) &&
+           (!s->room->proven || turn->task.proven(turn->task.ud, files)) &&
            !strcmp(s->room->roots_pem, s->config.roots_pem(s->config.ud));
 }
 
@@ -153,11 +155,13 @@ static int enter_room(struct osm_scratch *s, struct osm_policy_files *files, str
     }
     room->roots_pem = roots_pem;
     room->drop = s->current->task.drop;
+    room->proven = s->current->task.proven(s->current->task.ud, files);
     memcpy(room->digest, files->digest, sizeof room->digest);
     atomic_init(&room->canceled, false);
     config.files = files;
     config.roots_pem = roots_pem;
     config.yields = true;
+    config.proven = room->proven;
     config.canceled = &room->canceled;
     int rc = osm_policy_start(&room->policy, s->config.loop, &config,
                               &(struct osm_policy_callbacks){s, loaded, done}, err);

@@ -26,6 +26,8 @@ struct osm_scratch_task {
     bool (*ready)(void *ud);
     /** Its turn has come: *files gets a reference to the policies of its engine. Errors end it. */
     int (*begin)(void *ud, struct osm_policy_files **files, struct osm_err *err);
+    /** Whether the rules of these policies, as of `begin`, are proven (policy/engine.h). */
+    bool (*proven)(void *ud, const struct osm_policy_files *files);
     /** On the engine's thread. @p canceled: true once there is no time left. @p kept: of a task
      * that keeps, what a former one has left with this engine, first NULL. */
     int (*work)(void *ud, struct osm_engine *engine, const atomic_bool *canceled, void **kept,

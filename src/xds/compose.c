@@ -156,8 +156,10 @@ static void term_free(struct osm__term *t)
 /* The fields of a term point into its key. */
 static struct osm__term *term_get(struct osm_compose *compose, const struct osm_term *wanted)
 {
-    struct osm_buf key = OSM_BUF_INIT(KEY_MAX);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf key = osm_buf_on(room, sizeof room, KEY_MAX);
     struct osm__term *t = NULL;
+    char *own = NULL;
     osm__term_key(&key, wanted->pod, wanted->service, wanted->account, wanted->ns);
     if (!osm_buf_reserve(&key, 0)) /* "everyone" is the empty key */
         goto out;
@@ -165,14 +167,15 @@ static struct osm__term *term_get(struct osm_compose *compose, const struct osm_
     if (t)
         goto out;
     t = osm_alloc(sizeof *t);
-    if (!t || osm_map_putn(&compose->terms, key.data, key.len, t, NULL)) {
+    own = osm_strndup(key.data, key.len);
+    if (!t || !own || osm_map_putn(&compose->terms, key.data, key.len, t, NULL)) {
         osm_free(t);
+        osm_free(own);
         t = NULL;
         goto out;
     }
     *t = (struct osm__term){
-        .key_len = key.len, .id = ++compose->next_term, .shape = shape_of(wanted)};
-    t->key = osm_buf_take(&key);
+        .key = own, .key_len = key.len, .id = ++compose->next_term, .shape = shape_of(wanted)};
     for (const char *at = t->key; at < t->key + t->key_len; at += strlen(at) + 1) {
         const char **field = *at == 'p'   ? &t->pod
                              : *at == 's' ? &t->service
@@ -336,7 +339,8 @@ struct osm_compose *osm_compose_new(osm_compose_header_fn *header, osm_compose_h
 {
     struct osm_compose *compose = osm_alloc(sizeof *compose);
     if (compose)
-        *compose = (struct osm_compose){.header = header, .gone = gone, .ud = ud};
+        *compose = (struct osm_compose){
+            .header = header, .gone = gone, .ud = ud, .items = OSM_MAP_INIT_BORROWS};
     return compose;
 }
 

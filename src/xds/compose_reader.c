@@ -80,7 +80,8 @@ static bool same(const struct osm__reader *r, const struct osm_reader *from)
 static int index_get(const struct osm_compose *compose, char tag, const char *name,
                      struct osm__ptrs **out)
 {
-    struct osm_buf key = OSM_BUF_INIT(KEY_MAX);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf key = osm_buf_on(room, sizeof room, KEY_MAX);
     (void)osm_buf_add_char(&key, tag);
     int rc = osm_buf_add_str(&key, name);
     *out = rc ? NULL : osm_map_get(&compose->index, key.data);
@@ -91,7 +92,8 @@ static int index_get(const struct osm_compose *compose, char tag, const char *na
 static int index_add(struct osm_compose *compose, char tag, const char *name,
                      struct osm__reader *reader)
 {
-    struct osm_buf key = OSM_BUF_INIT(KEY_MAX);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf key = osm_buf_on(room, sizeof room, KEY_MAX);
     struct osm__ptrs *list = NULL;
     (void)osm_buf_add_char(&key, tag);
     int rc = osm_buf_add_str(&key, name);
@@ -136,7 +138,8 @@ static int index_reader(struct osm_compose *compose, struct osm__reader *reader)
 /* Where there is no memory for the key the empty list stays; it does no harm. */
 static void index_remove(struct osm_compose *compose, char tag, const char *name)
 {
-    struct osm_buf key = OSM_BUF_INIT(KEY_MAX);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf key = osm_buf_on(room, sizeof room, KEY_MAX);
     (void)osm_buf_add_char(&key, tag);
     if (!osm_buf_add_str(&key, name)) {
         struct osm__ptrs *list = osm_map_del(&compose->index, key.data);
@@ -305,7 +308,8 @@ static int add_term(struct osm_compose *compose, struct osm_buf *key, const stru
 static int terms_of(struct osm_compose *compose, const struct osm__reader *r,
                     struct osm__ptrs *terms)
 {
-    struct osm_buf key = OSM_BUF_INIT(KEY_MAX);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf key = osm_buf_on(room, sizeof room, KEY_MAX);
     int rc = 0;
     terms->len = 0;
     for (unsigned shape = 0; shape < OSM__SHAPES && !rc; shape++) {
@@ -373,7 +377,8 @@ fail:
 static struct osm__group *group_get(struct osm_compose *compose, const struct osm__ptrs *terms,
                                     struct osm__ptrs *groups)
 {
-    struct osm_buf key = OSM_BUF_INIT(1u << 20);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf key = osm_buf_on(room, sizeof room, 1u << 20);
     struct osm__group *group = NULL;
     for (size_t i = 0; i < terms->len; i++) {
         (void)osm_buf_add_int(&key, (int64_t)((struct osm__term *)terms->list[i])->id);

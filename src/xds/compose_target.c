@@ -17,7 +17,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { RESOURCE_MAX = 64 << 20 };
+enum { RESOURCE_MAX = 64 << 20, ELEMENT_HEAD_MAX = 16 /* its tag and length */ };
 
 const char *osm__type_word(enum osm_xds_type type)
 {
@@ -457,6 +457,7 @@ static int compose_parts(struct osm_compose *compose, struct osm__composed *c,
     size_t n = len - headed;
     struct osm_buf out = OSM_BUF_INIT(RESOURCE_MAX);
     struct osm_bytes *header = NULL, *body = NULL;
+    size_t size = 0;
     uint32_t field = osm__element_field(c->target->type, NULL);
     int rc = drop_duplicates(c, elements, &n);
     drop_withdrawn(elements, &n);
@@ -471,6 +472,11 @@ static int compose_parts(struct osm_compose *compose, struct osm__composed *c,
                          "left out: the tags of its elements are too many for its header rule");
     if (rc || !header)
         goto out;
+    for (size_t i = 0; i < n; i++)
+        size += osm_bytes_len(elements[i].entry->item->body) + ELEMENT_HEAD_MAX;
+    size += osm_bytes_len(header);
+    if (size <= RESOURCE_MAX) /* else it may still fit, having grown */
+        (void)osm_buf_reserve(&out, size);
     (void)osm_buf_add(&out, osm_bytes_data(header), osm_bytes_len(header));
     for (size_t i = 0; i < n; i++) {
         const struct osm_bytes *element = elements[i].entry->item->body;

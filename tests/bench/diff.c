@@ -41,7 +41,7 @@ struct mesh {
     struct osm_engine *live;
 };
 
-static struct osm_engine *engine_of(const char *const *dirs)
+static struct osm_engine *engine_of(const char *const *dirs, bool proven)
 {
     struct osm_err err = {0};
     struct osm_engine *engine = NULL;
@@ -50,7 +50,8 @@ static struct osm_engine *engine_of(const char *const *dirs)
                                        .osm_namespace = "osm-system",
                                        .trust_domain = "cluster.local",
                                        .roots_pem = "roots",
-                                       .memory_max_bytes = (size_t)16 << 30};
+                                       .memory_max_bytes = (size_t)16 << 30,
+                                       .proven = proven};
     if (osm_engine_new(&engine, &config, &err))
         give_up("policies", err.msg);
     return engine;
@@ -81,7 +82,7 @@ static void serve(struct mesh *m)
 {
     struct osm_err err = {0};
     struct osm_changes *all = osm_store_all(m->store);
-    m->live = engine_of(shipped);
+    m->live = engine_of(shipped, false);
     if (!all || osm_engine_run(m->live, all, &m->served, &err))
         give_up("run", err.msg);
     osm_changes_free(all);
@@ -142,7 +143,7 @@ static void ask(const struct mesh *m, const char *const *dirs, const json_t *man
     double cpu = cpu_ms();
     uint64_t start = osm_now_us();
     if (!room->engine)
-        room->engine = engine_of(dirs);
+        room->engine = engine_of(dirs, dirs == shipped);
     t->load = (double)(osm_now_us() - start) / 1000.0;
     if (!preview.objects || osm_preview_run(&preview, room->engine, &diff, &err))
         give_up("preview", err.msg);

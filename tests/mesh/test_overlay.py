@@ -71,3 +71,6 @@ def test_a_rule_that_writes_into_an_object_is_told_at_once(tmp_path: Path) -> No
         world.apply(TARGET)
         world.wait()
         assert "was changed by one of its readers; what mesh answers is read-only" in world.daemon.osm("status")
+        (tmp_path / "target.yaml").write_text(TARGET)
+        preview = json.loads(world.daemon.osm("diff", "-f", str(tmp_path / "target.yaml"), "-o", "json"))
+        assert (preview["errors"], preview["fixed"]) == ([], [])  # a preview finds what the daemon has found

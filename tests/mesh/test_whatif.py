@@ -25,6 +25,13 @@ return { api = 1, extends = { cluster = { run = function(_, cluster, at)
   if at.direction == "outbound" then cluster.connect_timeout = "7s" end
 end } } }
 """
+WRITES = """
+return { api = 1, wraps = { callers = function(mesh, original, ...)
+  for _, split in ipairs(mesh.splits_of("blue", "apex")) do split.spec.service = "other" end
+  return original(...)
+end } }
+"""
+WEIGHTS = split("blue", "apex", "apex", v1=50, v2=50)
 LOOP = "function() while true do end end"
 # Rules that are asked for each Service: none of them ends, so each takes its whole budget.
 ENDLESS = f"""return {{ api = 1, wraps = {{ reachers = {LOOP}, hosts_at = {LOOP}, endpoint_groups = {LOOP},
@@ -158,6 +165,15 @@ def test_rules_in_error_are_told_with_their_lines(world: World, tmp_path: Path) 
     assert any("red/caller loses all its listeners" in guard for guard in diff["guards"])
     text = run(world, "policy", "diff", SHIPPED, overlay).stdout
     assert "error: acme/bad.lua:1: ouch (" in text
+
+
+def test_other_rules_that_write_into_an_answer_are_told(world: World, tmp_path: Path) -> None:
+    """Though the rules in force are known not to, and the question before was about those."""
+    assert told(world, "diff", "-f", "-", exit=NOTHING, text=yaml.safe_dump(WEIGHTS))["errors"] == []
+    overlay = write(tmp_path, writes=WRITES)
+    for _ in range(2):
+        diff = told(world, "policy", "diff", SHIPPED, overlay, exit=ERROR)
+        assert "was changed by one of its readers" in diff["errors"][0]["message"]
 
 
 def test_rules_are_laid_over_the_shipped_ones(world: World, tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ static void add_key_text(struct osm_buf *out, const struct osm_scalar *s)
 /* "envoy/clusters.clusters(shop,cart,80)#CDS:shop/cart|80" */
 static char *item_key(const struct osm_cell *c, const struct osm_item *item)
 {
-    struct osm_buf out = OSM_BUF_INIT(KEY_MAX_BYTES);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf out = osm_buf_on(room, sizeof room, KEY_MAX_BYTES);
     struct osm_key key;
     osm_key_decode(c->key, c->key_len, &key);
     (void)osm_buf_add_strs(&out, c->decl->name, "(", NULL);

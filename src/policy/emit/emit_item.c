@@ -170,7 +170,8 @@ static void add_ref(void *ud, enum osm_ref_kind kind, const char *name)
 {
     struct refs *r = ud;
     struct osm_item *item = r->item;
-    struct osm_buf key = OSM_BUF_INIT(1 << 20);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf key = osm_buf_on(room, sizeof room, 1 << 20);
     (void)osm_buf_add_char(&key, (char)('0' + (int)kind));
     int rc = osm_buf_add_str(&key, name);
     bool seen = !rc && osm_map_getn(&r->seen, key.data, key.len);

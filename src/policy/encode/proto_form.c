@@ -14,7 +14,8 @@ int osm__proto_encode_any(struct osm__proto_encoder *e, struct osm__proto_node *
     size_t base = e->entries_len;
     struct osm__proto_value type = {.type_name = "nothing"}, content = type;
     const ProtobufCMessageDescriptor *message = NULL;
-    struct osm_buf url = OSM_BUF_INIT(1024);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf url = osm_buf_on(room, sizeof room, 1024);
     int rc = osm__proto_read_entries(e, node, v);
     if (rc || e->entries_len == base) /* {} is the empty Any */
         goto out;

@@ -184,14 +184,11 @@ void osm__thing_push(lua_State *L, struct osm_thing *t)
     struct osm_engine *e = osm_engine_of(L);
     if (t->ref == LUA_NOREF) {
         char label[LABEL_MAX_BYTES];
-        struct osm_buf text = OSM_BUF_INIT(LABEL_MAX_BYTES - 1);
+        struct osm_buf text = osm_buf_on(label, sizeof label, LABEL_MAX_BYTES - 1);
         label_of(t->object, &text);
-        memcpy(label, text.data ? text.data : "", text.len + (text.data != NULL));
-        if (!text.data)
-            label[0] = '\0';
-        osm_buf_clear(&text);
         osm_value_push(L, t->body);
-        t->made = osm_json_hash(t->body); /* now that the processor has all of it at hand */
+        if (!e->proven)
+            t->made = osm_json_hash(t->body); /* now that the processor has all of it at hand */
         osm_identity_set(L, t->hash, label, t->object->origin);
         t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
@@ -495,7 +492,8 @@ static void remove_thing(struct osm_engine *e, struct osm_decl *kind, const unsi
 int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_object *now)
 {
     const struct osm_object *any = now ? now : old;
-    struct osm_buf type = OSM_BUF_INIT(TYPE_MAX_BYTES);
+    char room[OSM_BUF_ROOM];
+    struct osm_buf type = osm_buf_on(room, sizeof room, TYPE_MAX_BYTES);
     (void)osm_buf_add_strs(&type, any->group, "/", any->kind, NULL);
     int failed = type.failed; /* too long: no kind of ours */
     struct osm_decl *kind = failed ? NULL : osm_map_get(&e->kinds_by_type, type.data);

@@ -96,7 +96,8 @@ struct osm_cell {
     struct osm_emission *emission;
     size_t telling_at; /* 1 + place in engine->telling; 0: not in it */
     size_t key_len;
-    unsigned char key[]; /* canonical; map key = id of the declaration and this */
+    unsigned char decl_id[sizeof(uint32_t)]; /* with the key right behind it, the map's key */
+    unsigned char key[];                     /* canonical */
 };
 
 static inline bool osm_cell_is_input(const struct osm_cell *cell)
@@ -167,6 +168,6 @@ void osm_topics_clear(struct osm_engine *e);
 void osm_cells_collect(struct osm_engine *e);
 /** Enters the cell among those that tell something, or takes it out, as it now stands. */
 void osm_cells_note_telling(struct osm_engine *e, struct osm_cell *cell);
-/** Compares what was handed out in this run with its hash; a difference becomes `mutation` of the
- * rules that ran. */
+/** Not of an engine whose rules are proven. Compares what was handed out in this run with its hash;
+ * a difference becomes `mutation` of the rules that ran. */
 void osm_cells_check_mutations(struct osm_engine *e);

@@ -18,15 +18,26 @@ static void put_back(struct osm_pool *pool, void *block, size_t class)
     pool->free[class] = block;
 }
 
-/* The first block of a slab chains the slabs; the others are free. */
+static char *take_slab(struct osm_pool *pool)
+{
+    if (!pool->chunks || pool->slabs == OSM_POOL_CHUNK / OSM_POOL_SLAB) {
+        char *chunk = osm_pages_alloc(OSM_POOL_CHUNK);
+        if (!chunk)
+            return NULL;
+        memcpy(chunk, &pool->chunks, sizeof(void *));
+        pool->chunks = chunk;
+        pool->slabs = 0;
+    }
+    return (char *)pool->chunks + OSM_POOL_SLAB * pool->slabs++;
+}
+
+/* The first block of a slab is left out: in the first slab of a chunk it chains the chunks. */
 static bool add_slab(struct osm_pool *pool, size_t class)
 {
     size_t size = (class + 1) * OSM_POOL_STEP;
-    char *slab = osm_realloc_array(NULL, 1, OSM_POOL_SLAB);
+    char *slab = take_slab(pool);
     if (!slab)
         return false;
-    memcpy(slab, &pool->slabs, sizeof(void *));
-    pool->slabs = slab;
     for (size_t at = OSM_POOL_SLAB / size; at > 1; at--)
         put_back(pool, slab + (at - 1) * size, class);
     return true;
@@ -72,10 +83,10 @@ void *osm_pool_resize(struct osm_pool *pool, void *ptr, size_t old_size, size_t 
 
 void osm_pool_clear(struct osm_pool *pool)
 {
-    while (pool->slabs) {
-        void *slab = pool->slabs;
-        memcpy(&pool->slabs, slab, sizeof(void *));
-        osm_free(slab);
+    while (pool->chunks) {
+        void *chunk = pool->chunks;
+        memcpy(&pool->chunks, chunk, sizeof(void *));
+        osm_pages_free(chunk, OSM_POOL_CHUNK);
     }
     *pool = (struct osm_pool){.plain = pool->plain};
 }

@@ -2,11 +2,13 @@
  * size of what it frees, so a block needs no head, and freeing joins nothing: a run makes and drops
  * millions of blocks of a few sizes.
  *
+ *   chunk [ slab | slab | slab | ... ]
  *   slab  [ 48 | 48 | 48 | ... ]     a slab holds blocks of one size
  *           |    ^    |
  *   free ---'    '----'              what is free is chained through its own first bytes
  *
- * Slabs are given back with the pool only: what a state needed once it may need again. A plain pool
+ * Chunks are pages of their own and given back with the pool only: what a state needed once it may
+ * need again, and when it goes nothing else keeps them from the system. A plain pool
  * leaves every block to malloc, so that a sanitizer and the tests that make allocations fail see
  * each; the engine of a debug build has one. */
 #pragma once
@@ -15,12 +17,18 @@
 
 #include <stdbool.h>
 
-enum { OSM_POOL_STEP = 16, OSM_POOL_MAX = 512, OSM_POOL_SLAB = 32 * 1024 };
+enum {
+    OSM_POOL_STEP = 16,
+    OSM_POOL_MAX = 512,
+    OSM_POOL_SLAB = 32 * 1024,
+    OSM_POOL_CHUNK = 1 << 20
+};
 
 struct osm_pool {
     void *free[OSM_POOL_MAX / OSM_POOL_STEP];
-    void *slabs; /* chained through their first bytes */
-    bool plain;  /* every block is one of malloc's */
+    void *chunks; /* chained through their first bytes */
+    size_t slabs; /* cut from the first of them */
+    bool plain;   /* every block is one of malloc's */
 };
 
 /** As lua_Alloc: @p size 0 frees; NULL: no memory, and the old block is as it was. @p ptr NULL:

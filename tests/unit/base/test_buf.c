@@ -36,6 +36,33 @@ static void test_the_ceiling_is_exact_and_remembered(void **state)
     assert_null(buf.data);
 }
 
+static void test_a_lent_room_is_used_while_it_is_enough(void **state)
+{
+    (void)state;
+    char room[8];
+    long live = osm_mem_live();
+    struct osm_buf buf = osm_buf_on(room, sizeof room, 100);
+    assert_string_equal(buf.data, "");
+    assert_int_equal(osm_buf_add_str(&buf, "1234567"), 0);
+    assert_ptr_equal(buf.data, room);
+    assert_int_equal(osm_mem_live(), live);
+    osm_mem_fail_at(0);
+    assert_int_equal(osm_buf_add_char(&buf, '8'), OSM_ENOMEM);
+    assert_string_equal(buf.data, "1234567");
+    osm_buf_reset(&buf);
+    assert_int_equal(osm_buf_add_str(&buf, "12345678"), 0);
+    assert_string_equal(buf.data, "12345678");
+    assert_ptr_not_equal(buf.data, room);
+    osm_buf_clear(&buf);
+    osm_buf_clear(&buf);
+    buf = osm_buf_on(room, sizeof room, 100);
+    assert_int_equal(osm_buf_add_str(&buf, "own"), 0);
+    char *text = osm_buf_take(&buf); /* outlives the room */
+    assert_ptr_not_equal(text, room);
+    assert_string_equal(text, "own");
+    osm_free(text);
+}
+
 static void test_take_moves_the_text_out(void **state)
 {
     (void)state;
@@ -134,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_grows_and_stays_terminated),
         cmocka_unit_test(test_the_ceiling_is_exact_and_remembered),
+        cmocka_unit_test(test_a_lent_room_is_used_while_it_is_enough),
         cmocka_unit_test(test_take_moves_the_text_out),
         cmocka_unit_test(test_no_memory_is_remembered),
         cmocka_unit_test(test_texts_and_numbers_in_a_row),

@@ -2,6 +2,8 @@
 
 #include "base/check_left.h"
 
+#include <stdio.h>
+
 static void *number(uintptr_t n)
 {
     return (void *)n;
@@ -28,6 +30,29 @@ static void test_puts_gets_and_replaces(void **state)
     osm_map_clear(&map);
     osm_map_clear(&map);
     assert_int_equal(map.count, 0);
+}
+
+static void test_borrowed_keys_stay_where_they_are(void **state)
+{
+    (void)state;
+    char keys[40][8];
+    struct osm_map map = OSM_MAP_INIT_BORROWS;
+    for (size_t i = 0; i < 40; i++) {
+        (void)snprintf(keys[i], sizeof keys[i], "k%zu", i % 20);
+        assert_int_equal(osm_map_put(&map, keys[i], number(i + 1), NULL), 0);
+    }
+    assert_int_equal(map.count, 20);
+    size_t n = 20;
+    osm_map_each (&map, e)
+        assert_ptr_equal(e->key, keys[n++]); /* the value that is there now came with it */
+    keys[3][0] = 'x';                        /* the replaced one's is nobody's any more */
+    assert_ptr_equal(osm_map_get(&map, "k3"), number(24));
+    assert_ptr_equal(osm_map_del(&map, keys[23]), number(24));
+    assert_false(osm_map_has(&map, "k3"));
+    osm_map_clear(&map);
+    assert_int_equal(osm_map_put(&map, keys[5], number(1), NULL), 0);
+    assert_ptr_equal(map.entries[0].key, keys[5]); /* still */
+    osm_map_clear(&map);
 }
 
 static void test_keys_may_hold_any_bytes(void **state)
@@ -129,6 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_puts_gets_and_replaces),
+        cmocka_unit_test(test_borrowed_keys_stay_where_they_are),
         cmocka_unit_test(test_keys_may_hold_any_bytes),
         cmocka_unit_test(test_iterates_in_order_of_insertion_and_may_delete),
         cmocka_unit_test(test_behaves_like_an_array),

@@ -65,6 +65,45 @@ static void test_the_nth_allocation_fails_once(void **state)
     osm_free(c);
 }
 
+static void test_pages_are_zeroed_counted_and_can_fail(void **state)
+{
+    (void)state;
+    enum { SIZE = 1 << 20 };
+    osm_mem_fail_at(0);
+    assert_null(osm_pages_alloc(SIZE));
+    unsigned char *pages = osm_pages_alloc(SIZE);
+    assert_non_null(pages);
+    assert_int_equal(osm_mem_live(), 1);
+    for (size_t i = 0; i < SIZE; i++)
+        assert_int_equal(pages[i], 0);
+    pages[SIZE - 1] = 1;
+    osm_pages_free(pages, SIZE);
+    osm_pages_free(NULL, SIZE);
+    assert_int_equal(osm_mem_live(), 0);
+}
+
+/* In which steps memory grows changes nothing of what is allocated meanwhile. */
+static void test_blocks_of_a_thread_that_grows_keep_their_bytes(void **state)
+{
+    enum { BLOCKS = 8000 };
+    static char *blocks[BLOCKS];
+    (void)state;
+    osm_mem_grows(true);
+    for (int i = 0; i < BLOCKS; i++) {
+        blocks[i] = osm_strf("the text of block %d", i);
+        assert_non_null(blocks[i]);
+    }
+    osm_mem_grows(false);
+    assert_int_equal(osm_mem_live(), BLOCKS);
+    for (int i = 0; i < BLOCKS; i++) {
+        char *want = osm_strf("the text of block %d", i);
+        assert_string_equal(blocks[i], want);
+        osm_free(want);
+        osm_free(blocks[i]);
+    }
+    assert_int_equal(osm_mem_live(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -73,6 +112,8 @@ int main(void)
         cmocka_unit_test(test_nothing_is_something),
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_the_nth_allocation_fails_once),
+        cmocka_unit_test(test_pages_are_zeroed_counted_and_can_fail),
+        cmocka_unit_test(test_blocks_of_a_thread_that_grows_keep_their_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, nothing_is_left);
 }

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-enum { BLOCKS = 3000 };
+enum { BLOCKS = 3000, CHUNK_SLABS = OSM_POOL_CHUNK / OSM_POOL_SLAB };
 
 static void fill(unsigned char *block, size_t size, size_t seed)
 {
@@ -90,6 +90,9 @@ static void test_a_block_that_cannot_grow_stays_as_it_was(void **state)
     fill(block, 40, 3);
     osm_mem_fail_at(0);
     assert_null(osm_pool_resize(&pool, block, 40, 4000));
+    for (size_t i = 0; i < CHUNK_SLABS - 1; i++) /* the rest of the chunk */
+        for (size_t k = 0; k < OSM_POOL_SLAB / OSM_POOL_MAX - 1; k++)
+            assert_non_null(osm_pool_resize(&pool, NULL, 0, OSM_POOL_MAX));
     osm_mem_fail_at(0);
     assert_null(osm_pool_resize(&pool, block, 40, 400));
     osm_mem_fail_at(-1);

@@ -33,7 +33,7 @@ struct asking {
     struct rig *rig;
     const char *dir;      /* NULL: begin fails */
     const char *question; /* a rule */
-    bool unready, unwanted, waits, keeps;
+    bool unready, unwanted, waits, keeps, proven;
     size_t finds; /* so many before it used its engine */
     int ends, rc;
     size_t place; /* in the order of the ends, from 1 */
@@ -77,6 +77,13 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
         return osm_fail(err, OSM_EBUSY, "nothing is served");
     (void)snprintf(dir, sizeof dir, "%s/%s", a->rig->root, a->dir);
     return osm_policy_files_read(files, dirs, err);
+}
+
+static bool proven(void *ud, const struct osm_policy_files *files)
+{
+    const struct asking *a = ud;
+    assert_non_null(files);
+    return a->proven;
 }
 
 static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled, void **kept,
@@ -124,7 +131,7 @@ static struct asking *ask(struct rig *rig, const char *dir, const char *question
 
 static int submit(struct asking *a)
 {
-    const struct osm_scratch_task task = {ready, begin,  work, a->keeps ? drop : NULL,
+    const struct osm_scratch_task task = {ready, begin,  proven, work, a->keeps ? drop : NULL,
                                           end,   wanted, a};
     struct osm_err err = {0};
     return osm_scratch_ask(a->rig->scratch, &task, &err);
@@ -410,6 +417,25 @@ static void test_an_engine_is_kept(void **state)
     remove_bundle(rig, "other");
 }
 
+/* One that does not look for writes into answers is for none but questions about proven rules. */
+static void test_an_engine_of_proven_rules_is_not_kept_for_others(void **state)
+{
+    static const struct {
+        bool proven;
+        size_t finds;
+    } rows[] = {{true, 0}, {true, 1}, {false, 0}, {false, 1}, {true, 2}};
+    struct rig *rig = *state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct asking *a = ask(rig, "good", "one");
+        a->keeps = true;
+        a->proven = rows[i].proven;
+        assert_int_equal(submit(a), 0);
+        turn(rig, all_ended);
+        expect(a, 0, "");
+        assert_int_equal(a->finds, rows[i].finds);
+    }
+}
+
 static bool is_dropped(struct rig *rig)
 {
     (void)rig;
@@ -438,6 +464,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_is_not_ready_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_freed_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_engine_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_an_engine_of_proven_rules_is_not_kept_for_others,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_not_kept_for_ever, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
