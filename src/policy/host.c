@@ -30,7 +30,7 @@ enum { STACK_BYTES = 32 << 20, YIELDING = 10 /* as of nice(1) */ };
 struct outcome {
     struct osm_policy
         *policy; /* loop thread; NULL: nobody waits any more, whoever delivers it frees it */
-    bool posted; /* policy thread, and the loop after the join */
+    bool posted; /* whoever has it: the policy thread from a submit to its post */
     bool of_load;
     struct osm_snapshot *snapshot;
     int rc;
@@ -98,12 +98,14 @@ static void post(struct osm_policy *p, struct outcome *o)
     /* A loop that never heard of the outcome would wait for ever: out of memory passes, or the
      * process ends. */
     static const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    o->posted = true; /* before: the loop may have it, and submit again, at once */
     int rc = osm_loop_post(p->loop, deliver, o);
     while (rc == OSM_ENOMEM && !is_stopping(p)) {
         (void)nanosleep(&pause, NULL);
         rc = osm_loop_post(p->loop, deliver, o);
     }
-    o->posted = rc == 0;
+    if (rc)
+        o->posted = false;
 }
 
 static void run_batch(struct osm_policy *p, struct osm_changes *batch, struct outcome *o)
