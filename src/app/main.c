@@ -1,22 +1,11 @@
 /* osm-controller: parses flags, runs the daemon. */
 #include "app/app.h"
 
+#include "base/file.h"
 #include "base/log.h"
 
 #include <signal.h>
 #include <stdio.h>
-#include <sys/resource.h>
-
-/* Each proxy and each pod that is admitted has a connection; the usual soft limit, 1,024, is for
- * programs that use select(). */
-static void allow_files(void)
-{
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files))
-        return;
-    files.rlim_cur = files.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &files);
-}
 
 int main(int argc, char **argv)
 {
@@ -35,7 +24,7 @@ int main(int argc, char **argv)
         return 0;
     }
     (void)signal(SIGPIPE, SIG_IGN);
-    allow_files();
+    osm_files_allow();
     json_set_alloc_funcs(osm_alloc, osm_free);
     osm_log_set_level(OSM_LOG_TOPIC_COUNT,
                       (enum osm_log_level)osm_log_level_parse(config.verbosity));

@@ -1,4 +1,5 @@
 /* osm-healthcheck: answers the probes of one pod that were tcpSocket ones. */
+#include "base/file.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "healthcheck/healthcheck.h"
@@ -28,6 +29,8 @@ static void stopped(void *ud)
 static void terminate(void *ud)
 {
     struct program *p = ud;
+    if (p->stopping)
+        return;
     p->stopping = true;
     osm_http_stop(osm_take_ptr(&p->http), stopped, p->check.loop);
     osm_healthcheck_stop(&p->check);
@@ -107,6 +110,7 @@ int main(int argc, char **argv)
         return 0;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    osm_files_allow();
     json_set_alloc_funcs(osm_alloc, osm_free);
     osm_log_set_level(OSM_LOG_TOPIC_COUNT,
                       (enum osm_log_level)osm_log_level_parse(config.verbosity));

@@ -84,6 +84,8 @@ ssize_t osm__http_wire_write(struct osm__http_wire *wire, const char *from, size
 /** Has read from the socket what it has not given out yet: the socket need not become readable. */
 bool osm__http_wire_holds(const struct osm__http_wire *wire);
 /** Something has come that has not been read. */
+bool osm__http_wire_readable(const struct osm__http_wire *wire);
+/** The same, or a part of a record: of which the rest may never come. */
 bool osm__http_wire_unread(const struct osm__http_wire *wire);
 /** Tells the peer that this side has said all. */
 void osm__http_wire_shut(struct osm__http_wire *wire);

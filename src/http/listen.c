@@ -225,7 +225,9 @@ static int dispensable(const struct osm__http_conn *conn)
         return STRANGER;
     if (conn->stage != OSM__HTTP_HEAD || conn->in_len)
         return ASKS;
-    return is_asked(conn) ? STAYS : IDLES; /* the loop has not come to it yet */
+    if (osm__http_wire_readable(&conn->wire))
+        return STAYS; /* the loop has not come to it yet */
+    return osm__http_wire_holds(&conn->wire) ? ASKS : IDLES;
 }
 
 static uint64_t waits_since(const struct osm__http_conn *conn, int rank)
@@ -233,7 +235,9 @@ static uint64_t waits_since(const struct osm__http_conn *conn, int rank)
     if (rank == STRANGER)
         return conn->came_ms;
     if (rank == ASKS)
-        return conn->request ? conn->request->started_ms : conn->begun_ms;
+        return conn->request  ? conn->request->started_ms
+               : conn->in_len ? conn->begun_ms
+                              : conn->since_ms;
     return conn->since_ms;
 }
 
@@ -370,20 +374,6 @@ static void pause_polling(struct osm_http_listener *l, const char *why)
         osm_timer_start(l->http->sweep, SWEEP_MS, SWEEP_MS);
 }
 
-/* False: nothing more comes in this turn. */
-static bool take(struct osm_http_listener *l)
-{
-    int yes = 1, fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) {
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-        osm__http_adopt(l, fd, l->tls);
-        return true;
-    }
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-        pause_polling(l, strerror(errno));
-    return errno == EINTR || errno == ECONNABORTED;
-}
-
 static bool is_full(const struct osm_http_listener *l)
 {
     return l->places_len >= l->limits.connections;
@@ -398,6 +388,23 @@ static bool make_place(const struct osm_http_listener *l)
     return yields != NULL;
 }
 
+/* False: nothing more comes in this turn. */
+static bool take(struct osm_http_listener *l)
+{
+    int yes = 1, fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        l->crowded = false;
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        osm__http_adopt(l, fd, l->tls);
+        return true;
+    }
+    int why = errno;
+    bool is_out = why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM;
+    if (is_out && !make_place(l))
+        pause_polling(l, strerror(why));
+    return why == EINTR || why == ECONNABORTED;
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     struct osm_http_listener *l = poll->data;
@@ -407,7 +414,6 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         pause_polling(l, "no place is free");
         return;
     }
-    l->crowded = false;
     for (int i = 0; goes_on && i < ACCEPTS_PER_TURN && !is_full(l); i++)
         goes_on = take(l);
 }

@@ -53,6 +53,8 @@ static bool set_up(SSL_CTX *tls)
                                        SSL_OP_CIPHER_SERVER_PREFERENCE);
     (void)SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE |
                                     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    /* Else one read would work through all records without a byte for us that a peer has sent. */
+    (void)SSL_CTX_clear_mode(tls, SSL_MODE_AUTO_RETRY);
     (void)SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_alpn_select_cb(tls, choose_protocol, NULL);
     return SSL_CTX_set_num_tickets(tls, 0) == 1 &&

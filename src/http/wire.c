@@ -78,10 +78,16 @@ bool osm__http_wire_holds(const struct osm__http_wire *wire)
     return wire->ssl && SSL_has_pending(wire->ssl);
 }
 
-bool osm__http_wire_unread(const struct osm__http_wire *wire)
+bool osm__http_wire_readable(const struct osm__http_wire *wire)
 {
     int unread = 0;
-    return osm__http_wire_holds(wire) || (!ioctl(wire->fd, FIONREAD, &unread) && unread > 0);
+    return (wire->ssl && SSL_pending(wire->ssl) > 0) ||
+           (!ioctl(wire->fd, FIONREAD, &unread) && unread > 0);
+}
+
+bool osm__http_wire_unread(const struct osm__http_wire *wire)
+{
+    return osm__http_wire_holds(wire) || osm__http_wire_readable(wire);
 }
 
 static void say_goodbye(struct osm__http_wire *wire)

@@ -44,6 +44,7 @@ struct osm__admission_call {
     json_t *ns, *mesh_config; /* what they say; NULL: there is none */
     struct osm_kube_call *reading[2], *writing;
     int awaited;                       /* of the two that are read */
+    bool is_refused;                   /* one of them may not be */
     bool failed_now;                   /* one of them could not be, at present */
     int64_t retry_after_s;             /* the longest that was asked for; -1 none */
     char problem[OSM__WEBHOOK_REASON]; /* what is tried again, for when there is no time left */
@@ -267,8 +268,10 @@ static void signed_back(void *ud)
                                    osm_leaf_chain_pem(call->leaf), osm_leaf_key_pem(call->leaf),
                                    osm_ca_roots_pem(call->ca), &call->secret, &call->err)
             : call->err.code;
-    if (rc)
+    if (rc == OSM_EINVAL) /* the MeshConfig is wrong */
         deny(call, call->err.msg);
+    else if (rc)
+        deny_now(call, call->err.msg);
     else if (!call->secret) /* a dry run */
         answer(call);
     else if (osm_http_alive(call->request))
@@ -310,8 +313,10 @@ static void read_ended(struct osm__admission_call *call)
     if (!call->failed_now && !call->err.code) {
         call->failures = 0;
         decide(call);
-    } else if (call->err.code) {
+    } else if (call->err.code && call->is_refused) {
         deny(call, call->err.msg);
+    } else if (call->err.code) {
+        deny_now(call, call->err.msg);
     } else if (!try_again(call, call->retry_after_s, read_from_server)) {
         deny_now(call, call->problem);
     }
@@ -321,14 +326,16 @@ static void take(struct osm__admission_call *call, const struct osm_kube_answer 
 {
     if (a->rc == OSM_ECANCELED)
         return;
-    bool is_failure = a->rc || (*a->why && a->status != 404);
-    if (is_failure && is_of_the_moment(a)) {
+    bool is_empty = !a->rc && !*a->why && !a->object; /* no answer to what was asked */
+    bool is_failure = a->rc || is_empty || (*a->why && a->status != 404);
+    if (is_failure && (is_empty || is_of_the_moment(a))) {
         call->failed_now = true;
         if (a->retry_after_s > call->retry_after_s)
             call->retry_after_s = a->retry_after_s;
         (void)snprintf(call->problem, sizeof call->problem, "cannot decide about a sidecar: %.400s",
-                       a->why);
+                       is_empty ? "the API server's answer is empty" : a->why);
     } else if (is_failure) {
+        call->is_refused = true;
         (void)osm_fail(&call->err, OSM_EIO, "cannot decide about a sidecar: %.400s", a->why);
     } else if (a->object) {
         json_decref(*out);
@@ -396,36 +403,54 @@ static void begin(struct osm__admission_call *call)
     if (call->next)
         call->next->prev = &call->next;
     w->calls = call;
-    if (osm_admission_read(&call->admission, body, len, &call->err)) {
+    osm_timer_start(call->limit, call->until_ms > now_ms ? call->until_ms - now_ms : 0, 0);
+    if (osm_admission_read(&call->admission, body, len, &call->err))
         deny_now(call, call->err.msg);
-    } else if (call->admission.outcome == OSM_ADMISSION_DENY || !call->admission.pod) {
+    else if (call->admission.outcome == OSM_ADMISSION_DENY || !call->admission.pod)
         answer(call); /* a review that is none, or not about a pod */
-    } else if (now_ms >= call->until_ms || w->stopping) {
-        deny_now(call, w->stopping ? "this injector is stopping" : "too many pods at once");
-    } else {
-        osm_timer_start(call->limit, call->until_ms - now_ms, 0);
+    else
         read_from_server(call);
+}
+
+static struct osm__admission_call *take_waiting(struct osm_webhook *w)
+{
+    struct osm__admission_call *call = w->waiting;
+    w->waiting = call->next;
+    if (!w->waiting)
+        w->behind = &w->waiting;
+    call->next = NULL;
+    return call;
+}
+
+/* Unread, since reading takes time: the asker counts that as a failure. */
+static void turn_away(struct osm__admission_call *call, const char *why)
+{
+    osm_http_reply_text(call->request, 503, why);
+    call_free(call);
+}
+
+void osm__webhook_start_one(void *ud)
+{
+    struct osm_webhook *w = ud;
+    if (!w->waiting || w->running >= SLOTS)
+        return;
+    struct osm__admission_call *call = take_waiting(w);
+    if (w->waiting && w->running + 1 < SLOTS)
+        osm_turns_ask(w->turns);
+    if (!osm_http_alive(call->request) || osm_now_ms() >= call->until_ms) {
+        turn_away(call, "too many pods at once");
+        start_next(w);
+        osm__webhook_end_if_done(w);
+    } else {
+        begin(call);
     }
 }
 
-/* Whose asker has gone meanwhile takes no place. */
+/* One in each turn: others of the loop have theirs. */
 static void start_next(struct osm_webhook *w)
 {
-    while (w->waiting && w->running < SLOTS && !w->starting) {
-        struct osm__admission_call *call = w->waiting;
-        w->waiting = call->next;
-        if (!w->waiting)
-            w->behind = &w->waiting;
-        call->next = NULL;
-        if (osm_http_alive(call->request)) {
-            w->starting = true; /* one that is answered at once is no reason to go deeper */
-            begin(call);
-            w->starting = false;
-        } else {
-            osm_http_reply_text(call->request, 503, "nobody waits");
-            call_free(call);
-        }
-    }
+    if (w->waiting && w->running < SLOTS)
+        osm_turns_ask(w->turns);
 }
 
 static struct osm__admission_call *new_call(struct osm_webhook *w, struct osm_http_request *request)
@@ -471,13 +496,12 @@ void osm__webhook_admit(void *ud, struct osm_http_request *request)
 
 void osm__webhook_end_calls(struct osm_webhook *w)
 {
-    while (w->waiting) {
-        struct osm__admission_call *call = w->waiting;
-        w->waiting = call->next;
-        osm_http_reply_text(call->request, 503, "this injector is stopping");
-        call_free(call);
+    while (w->waiting)
+        turn_away(take_waiting(w), "this injector is stopping");
+    if (!w->calls) {
+        osm__webhook_end_if_done(w);
+        return;
     }
-    w->behind = &w->waiting;
     for (struct osm__admission_call *call = w->calls, *next; call; call = next) {
         next = call->next;
         if (!call->ended)

@@ -165,7 +165,9 @@ static void written(struct osm_webhook *w, const struct osm_kube_answer *a, cons
 {
     struct osm__secret *secret = osm_take_ptr(&w->secrets.current);
     bool is_gone = a->status == 404 || a->status == 409; /* or another's of that name */
-    if (!is_gone && has_failed(w, secret, a, failed)) {
+    if (is_gone) {                                       /* it works, and has answered */
+        w->secrets.failures = 0;
+    } else if (has_failed(w, secret, a, failed)) {
         schedule(w);
         return;
     }

@@ -97,7 +97,8 @@ static void look_at_leaf(void *ud)
 {
     struct osm_webhook *w = ud;
     struct osm_err err = {0};
-    const struct osm_ca *ca = w->known_ca ? w->known_ca : w->server_ca;
+    bool is_known = w->known_ca == w->ca && !w->registration.call; /* not only what was before */
+    const struct osm_ca *ca = is_known ? w->known_ca : w->server_ca;
     bool is_other = ca != w->server_ca;
     if (!is_other && osm_leaf_due_s(w->leaf, osm_wall_s())) {
         look_later(w);
@@ -112,7 +113,7 @@ static void look_at_leaf(void *ud)
 
 void osm__webhook_registered(struct osm_webhook *w)
 {
-    if (w->known_ca == w->ca)
+    if (w->known_ca == w->ca || w->stopping)
         return;
     unref(w->known_ca);
     w->known_ca = ref(w->ca);
@@ -147,10 +148,10 @@ json_t *osm_webhook_status(const struct osm_webhook *w)
 {
     const char *failure = osm_webhook_failure(w);
     return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "address",
-                     osm_http_address(w->listener), "configuration", w->config.name, "failure",
-                     failure ? failure : "", "injected", (json_int_t)w->injected, "allowed",
-                     (json_int_t)w->allowed, "denied", (json_int_t)w->denied, "waiting",
-                     (json_int_t)w->secrets.waiting.count);
+                     w->listener ? osm_http_address(w->listener) : "", "configuration",
+                     w->config.name, "failure", failure ? failure : "", "injected",
+                     (json_int_t)w->injected, "allowed", (json_int_t)w->allowed, "denied",
+                     (json_int_t)w->denied, "waiting", (json_int_t)w->secrets.waiting.count);
 }
 
 /* --- life --- */
@@ -161,6 +162,7 @@ static void free_webhook(struct osm_webhook *w)
     osm__secrets_clear(w);
     osm_timer_free(w->renew);
     osm_timer_free(w->grace);
+    osm_turns_free(w->turns);
     osm_leaf_unref(w->leaf);
     unref(w->ca);
     unref(w->server_ca);
@@ -187,7 +189,8 @@ int osm_webhook_start(struct osm_webhook **out, const struct osm_webhook_config 
     w->behind = &w->waiting;
     w->renew = osm_timer_new(config->loop, look_at_leaf, w);
     w->grace = osm_timer_new(config->loop, give_up_waiting, w);
-    int rc = w->renew && w->grace && !osm__registration_init(w) && !osm__secrets_init(w)
+    w->turns = osm_turns_new(config->loop, osm__webhook_start_one, w);
+    int rc = w->renew && w->grace && w->turns && !osm__registration_init(w) && !osm__secrets_init(w)
                  ? issue(w, ca, &leaf, err)
                  : osm_fail(err, OSM_ENOMEM, "webhook");
     if (!rc) {
@@ -214,7 +217,7 @@ int osm_webhook_start(struct osm_webhook **out, const struct osm_webhook_config 
 
 void osm__webhook_end_if_done(struct osm_webhook *w)
 {
-    if (!w->stopping || !w->drained || w->calls)
+    if (!w->stopping || !w->drained || w->calls || w->waiting)
         return;
     osm_task_fn *stopped = w->stopped;
     void *ud = w->stopped_ud;
@@ -226,12 +229,14 @@ static void drained(void *ud)
 {
     struct osm_webhook *w = ud;
     w->drained = true;
+    w->listener = NULL;
     osm__webhook_end_if_done(w);
 }
 
 void osm_webhook_stop(struct osm_webhook *w, osm_task_fn *done, void *ud)
 {
     w->stopping = true;
+    osm_timer_stop(w->renew);
     w->stopped = done;
     w->stopped_ud = ud;
     osm_timer_start(w->grace, GRACE_MS, 0);

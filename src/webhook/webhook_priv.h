@@ -43,9 +43,9 @@ struct osm_webhook {
     struct osm__secrets secrets;
     struct osm__admission_call *calls; /* under way */
     struct osm__admission_call *waiting,
-        **behind;     /* for their turn; where the next one is hung on */
-    unsigned running; /* of calls */
-    bool starting;    /* one of those that waited */
+        **behind;            /* for their turn; where the next one is hung on */
+    unsigned running;        /* of calls */
+    struct osm_turns *turns; /* each begins one */
     uint64_t injected, allowed, denied;
     /* its end */
     bool stopping, drained; /* drained: the listener has gone */
@@ -61,6 +61,8 @@ void osm__webhook_end_if_done(struct osm_webhook *w);
 
 /* --- admit.c --- */
 void osm__webhook_admit(void *webhook, struct osm_http_request *request);
+/** Begins one of those that wait. */
+void osm__webhook_start_one(void *webhook);
 /** Answers all that is under way or waits: not now. */
 void osm__webhook_end_calls(struct osm_webhook *w);
 

@@ -553,6 +553,7 @@ def test_kube_injector_follows_its_roots(server: Kube) -> None:
     options["flags"] = [f"--ca-bundle-secret-name={ROOTS}"]
     with tracked(KubeWorld(server, server.kubelet, injects=True, real=False, **options)) as world:
         world.namespace("turning")
+        world.wait()
         kept = server.api.get("v1", "Secret", "osm-turns", ROOTS)
         assert kept
         old = base64.b64decode(kept["data"]["ca.crt"])

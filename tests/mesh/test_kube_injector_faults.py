@@ -320,6 +320,7 @@ def paper(run_folder: Path) -> Iterator[KubeWorld]:
         options: dict[str, Any] = {"rights": ("controller", "roots"), "flags": [f"--ca-bundle-secret-name={ROOTS}"]}
         with tracked(KubeWorld(kube, kube.kubelet, injects=True, real=False, **options)) as world:
             world.namespace("red")
+            world.wait()  # roots do not change before there are policies
             yield world
 
 

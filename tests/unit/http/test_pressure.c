@@ -357,6 +357,26 @@ static void test_where_none_is_slow_the_largest_gives_way(void **state)
     close(honest);
 }
 
+/* Kept with TLS, and begins a record whose end never comes. */
+static void test_who_says_part_of_a_record_gives_way(void **state)
+{
+    struct fixture *f = *state;
+    tls_listen(f, &pair, (struct osm_http_limits){.connections = 2});
+    struct peer a = tls_client(f), b = tls_client(f);
+    tls_ask(f, &a);
+    tls_ask(f, &b);
+    assert_int_equal(send(a.fd, "\x17", 1, MSG_NOSIGNAL), 1);
+    assert_int_equal(send(b.fd, "\x17", 1, MSG_NOSIGNAL), 1);
+    struct peer newcomer = tls_peer(f, NULL, NULL, 0);
+    int rc = SSL_do_handshake(newcomer.ssl);
+    while (rc != 1 && tls_wait(f, &newcomer, rc) > 0)
+        rc = SSL_do_handshake(newcomer.ssl);
+    assert_int_equal(rc, 1);
+    tls_close(&a);
+    tls_close(&b);
+    tls_close(&newcomer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +390,7 @@ int main(void)
         TEST(test_a_kept_one_that_is_slow_gives_way_last),
         TEST(test_silent_strangers_do_not_push_out_who_was_served_with_tls),
         TEST(test_a_request_in_the_last_moment_is_answered),
+        TEST(test_who_says_part_of_a_record_gives_way),
         TEST(test_without_descriptors_it_waits),
         TEST(test_slow_bodies_give_way),
         TEST(test_where_none_is_slow_the_largest_gives_way),
