@@ -173,7 +173,7 @@ def test_A_INJ_05_kube_dry_run_makes_no_secret(mesh: KubeWorld) -> None:
 
 
 def test_A_INJ_03_kube_what_is_wrong_is_said_to_who_made_it(mesh: KubeWorld) -> None:
-    """kubectl shows the reason."""
+    """kubectl shows the reason, for a port of a list too (A-ANN-02)."""
     wrong = paper("red", "odd", metadata={"annotations": {INJECTION: "maybe"}})
     with pytest.raises(RuntimeError, match=rf"{INJECTION}.*maybe"):
         mesh.kube.kubectl("create", "-f", "-", stdin=json.dumps(wrong))
