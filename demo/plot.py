@@ -70,7 +70,7 @@ class Store(abc.ABC):
         """What the last step's commands have said."""
         return []
 
-    def _ask(self, application: str) -> dict[str, int]:
+    def _ask(self, application: str) -> dict[str, Any]:
         found = self.pod(application)
         return found.ask(PORT, "/raw") if found and found.started else {}
 
@@ -99,6 +99,19 @@ class Store(abc.ABC):
         until(lambda: enough(self.counters() - start), what, timeout)
         return self.counters() - start, time.monotonic() - begin
 
+    def settle(self, *applications: str) -> None:
+        """Returns when what these buyers had under way is over: each of their clients has ended a try that it began
+        after this call. A try that was on its way to nowhere takes seconds to fail."""
+        before = {name: self._ask(name)["rounds"] for name in applications}
+        for name, rounds in before.items():
+            until(
+                lambda name=name, rounds=rounds: all(
+                    now >= then + 2 for now, then in zip(self._ask(name)["rounds"], rounds, strict=True)
+                ),
+                f"each client of {name} has tried twice",
+                60.0,
+            )
+
 
 @dataclasses.dataclass
 class Step:
@@ -120,16 +133,14 @@ def nobody(store: Store) -> tuple[bool, str]:
 
 
 def shut(store: Store) -> tuple[bool, str]:
-    """What was under way has come back when each has failed once."""
-    store.watch(lambda c: c.bought_failed > 0 and c.stolen_failed > 0, "both are refused")
+    """Neither buys any more."""
+    store.settle("bookbuyer", "bookthief")
     return nobody(store)
 
 
 def only_buyer(store: Store) -> tuple[bool, str]:
     """bookbuyer buys without a failure, bookthief never."""
-    store.watch(lambda c: c.bought > 0, "bookbuyer buys")
-    # What the thief had under way when it was shut out has come back by its next failure.
-    store.watch(lambda c: c.stolen_failed > 0, "bookthief is refused")
+    store.settle("bookbuyer", "bookthief")
     seen, took = store.watch(
         lambda c: c.bought >= 200 and c.stolen_failed >= 50, "200 bought, the thief refused 50 times"
     )
@@ -142,8 +153,7 @@ def only_buyer(store: Store) -> tuple[bool, str]:
 
 def thief_too(store: Store) -> tuple[bool, str]:
     """Both buy without a failure."""
-    # What its other clients had under way when the first got in is over when ten have been.
-    store.watch(lambda c: c.stolen >= 10, "bookthief gets in")
+    store.settle("bookbuyer", "bookthief")
     seen, took = store.watch(lambda c: c.stolen >= 200 and c.bought >= 200, "200 each")
     good = seen.stolen_failed == 0 and seen.bought_failed == 0
     failed = "" if good else f"; {seen.stolen_failed} and {seen.bought_failed} failed"
@@ -155,8 +165,7 @@ def shares(v1: int) -> Callable[[Store], tuple[bool, str]]:
     wanted = v1 / 100
 
     def check(store: Store) -> tuple[bool, str]:
-        # What was under way when the weights changed is over when ten more have been sold.
-        store.watch(lambda c: c.bought >= 10, "purchases go on")
+        store.settle("bookbuyer")
         seen, took = store.watch(lambda c: c.sold_v1 + c.sold_v2 >= ENOUGH, f"{ENOUGH} sold")
         total = seen.sold_v1 + seen.sold_v2
         share = seen.sold_v1 / total
@@ -184,7 +193,7 @@ def not_stored(store: Store) -> tuple[bool, str]:
 
 def testers(store: Store) -> tuple[bool, str]:
     """Who says to be a tester buys from v2 only, and nobody else does."""
-    store.watch(lambda c: c.tested_v2 > 0, "a tester gets v2")
+    store.settle("bookbuyer", "bookbuyer-2")
     seen, _ = store.watch(lambda c: c.tested_v2 >= 100 and c.bought >= 100, "100 bought by each")
     good = seen.tested_v1 == 0 and seen.sold_v2 <= seen.tested_v2 + 8 and not seen.tested_failed + seen.bought_failed
     return good, (

@@ -219,6 +219,7 @@ class Buyer(HttpRole):
         self.by_version: collections.Counter[str] = collections.Counter()
         self.failed = 0
         self.last = ""
+        self.rounds = [0] * int(os.environ.get("CLIENTS", "1"))  # of each client: tries that are over
 
     def serve(self, request: Request) -> Response:
         """Answers a request."""
@@ -236,6 +237,7 @@ class Buyer(HttpRole):
                     name + "V2": self.by_version["v2"],
                     "failed": self.failed,
                     "last": self.last,
+                    "rounds": self.rounds,
                 }
             )
         if request.path == "/reset":
@@ -246,9 +248,9 @@ class Buyer(HttpRole):
 
     async def run(self) -> None:
         """Buys for ever."""
-        await asyncio.gather(*(self._buy() for _ in range(int(os.environ.get("CLIENTS", "1")))))
+        await asyncio.gather(*map(self._buy, range(len(self.rounds))))
 
-    async def _buy(self) -> None:
+    async def _buy(self, client_number: int) -> None:
         pause = float(os.environ.get("LOOP_S", "1"))
         place = _place("BOOKSTORE")
         assert place, "BOOKSTORE is not set"
@@ -270,4 +272,5 @@ class Buyer(HttpRole):
             except (TimeoutError, OSError) as error:
                 self.failed += 1
                 self.last = type(error).__name__
+            self.rounds[client_number] += 1
             await asyncio.sleep(pause)

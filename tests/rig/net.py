@@ -138,9 +138,7 @@ class Network:
     ports, so that it would change as pods come and go, under neighbours that have learnt the old one."""
 
     def __init__(self) -> None:
-        Path("/proc/sys/net/ipv4/ip_forward").write_text(
-            "1"
-        )  # of this namespace: an unreachable address says so at once
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")  # of this namespace
         run(
             "ip",
             "-batch",
@@ -157,7 +155,9 @@ route add unreachable {SERVICE_NETWORK}
 
     def plug(self, netns: Netns, address: str) -> None:
         """Connects a pod's namespace to the bridge under an address. Its MAC address follows from it: an address
-        that is used again must not be looked for at its last owner's."""
+        that is used again must not be looked for at its last owner's. Nobody answers at a Service's address, and an
+        Envoy that connects to one is told so at once: what a router answers can come while connect() still holds the
+        socket, and counts only with the next SYN then, a second later."""
         mac = "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
         name = f"veth{next(self._numbers)}"
         run(
@@ -173,5 +173,6 @@ link set {name} master {BRIDGE} up
 addr add {address}/{POD_NETWORK.prefixlen} dev eth0
 link set eth0 up
 route add default via {GATEWAY}
+rule add to {SERVICE_NETWORK} uidrange {ENVOY_UID}-{ENVOY_UID} type unreachable
 """
         run(*netns.command(0, "ip", "-batch", "-"), stdin=inside)
