@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    OPTIONS = 40,
+    OPTIONS = 41,
     RSA_BITS = 2048,
     ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
     DRAIN_TIME_MAX_S = 3600
@@ -79,6 +79,10 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
         {"policy-memory", 0, "SIZE",
          "what the policies may hold, such as 2Gi; 64Mi to 1Ti (default 512Mi)", &at->policy_memory,
          NULL, false},
+        {"preview-memory", 0, "SIZE",
+         "an engine is kept ready for `osm diff` and `osm policy diff` while the policies in force "
+         "take no more than this, as it takes as much again; 0: never (default 256Mi)",
+         &at->preview_memory, NULL, false},
         {"policy-guard", 0, "SHARE",
          "changed policies that take away more of what is served wait for `osm policy activate` "
          "(default 30%)",
@@ -406,6 +410,7 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         .osm_namespace = "osm-system",
         .trust_domain = "cluster.local",
         .policy_memory = "512Mi",
+        .preview_memory = "256Mi",
         .policy_guard = "30%",
         .policy_watch = "30s",
         .policy_soak = "30s",
@@ -446,6 +451,9 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
             rc = check_domain(config.trust_domain, err);
         if (!rc)
             rc = parse_memory("policy-memory", config.policy_memory, &config.policy_memory_bytes,
+                              err);
+        if (!rc && strcmp(config.preview_memory, "0") != 0)
+            rc = parse_memory("preview-memory", config.preview_memory, &config.preview_memory_bytes,
                               err);
         if (!rc && config.memory_limit)
             rc = parse_memory("memory-limit", config.memory_limit, &config.memory_limit_bytes, err);

@@ -36,6 +36,8 @@ struct osm_app_config {
     const char *state_dir, *ads_listen, *mesh_name, *osm_namespace, *trust_domain;
     const char *policy_memory; /* "512Mi" */
     size_t policy_memory_bytes;
+    const char *preview_memory; /* "256Mi", "0" */
+    size_t preview_memory_bytes;
     const char *policy_guard, *policy_watch, *policy_canary_text, *policy_soak;
     unsigned policy_guard_percent;
     int64_t policy_watch_s;

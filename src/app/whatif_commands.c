@@ -1,6 +1,7 @@
 #include "app/whatif_commands.h"
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "debug/registry.h"
 #include "whatif/field_why.h"
 #include "whatif/preview.h"
@@ -11,13 +12,15 @@
 
 enum { ANSWER_MAX_BYTES = 64 << 20 };
 
-/* --- engines to throw away --- */
+/* --- engines beside the live one --- */
 
 static const char *roots_pem(void *ud)
 {
     const struct osm_app *app = ud;
     return osm_ca_roots_pem(app->ca);
 }
+
+static bool make_ready(void *ud, struct osm_scratch_task *task);
 
 int osm_whatif_start(struct osm_app *app, struct osm_err *err)
 {
@@ -30,6 +33,7 @@ int osm_whatif_start(struct osm_app *app, struct osm_err *err)
                    .memory_max_bytes = config->policy_memory_bytes,
                    .notes_steps = true},
         .roots_pem = roots_pem,
+        .make_ready = config->preview_memory_bytes ? make_ready : NULL,
         .ud = app,
     };
     app->scratch = osm_scratch_new(&scratch);
@@ -57,8 +61,9 @@ struct asked {
     struct osm_changes *objects;
     struct osm_outside *outside;
     struct osm_snapshot *served;
-    struct osm_policy_files *in_force;
+    bool others; /* it is about other policies than those in force */
     bool behind;
+    json_t *layers;        /* the directories of the policies in force */
     bool bare;             /* the rules are not laid over those that are shipped */
     struct osm_buf answer; /* JSON text, made on the engine's thread */
     /* of a field */
@@ -93,6 +98,14 @@ static bool has_no_file_of(const struct osm_policy_files *files,
     return below > 0;
 }
 
+static json_t *layers_of(const struct osm_policy_files *files)
+{
+    json_t *out = json_array();
+    for (size_t i = 0; out && files->dirs[i]; i++)
+        (void)json_array_append_new(out, json_string(files->dirs[i]));
+    return out;
+}
+
 static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
 {
     struct asked *a = ud;
@@ -106,9 +119,9 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
     a->objects = osm_store_all(app->store);
     a->outside = osm_source_outside(app->source);
     a->served = osm_snapshot_ref(app->snapshot);
-    a->in_force = osm_policy_files_ref(in_force);
+    a->layers = layers_of(in_force);
     a->behind = !osm_app_settled(app);
-    if (!a->objects || !a->outside)
+    if (!a->objects || !a->outside || !a->layers)
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     if (!policies) {
         *files = osm_policy_files_ref(in_force);
@@ -118,6 +131,7 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
     if (rc)
         osm_err_prepend(err, "policies: ");
     a->bare = !rc && has_no_file_of(*files, in_force, 0);
+    a->others = !rc && strcmp((*files)->digest, in_force->digest) != 0;
     return rc;
 }
 
@@ -125,7 +139,8 @@ static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
 static bool proven(void *ud, const struct osm_policy_files *files)
 {
     const struct asked *a = ud;
-    return files == a->in_force && json_array_size(a->served->errors) == 0;
+    (void)files;
+    return !a->others && json_array_size(a->served->errors) == 0;
 }
 
 static int append(const char *text, size_t len, void *buf)
@@ -152,7 +167,7 @@ static void asked_free(struct asked *a)
     osm_changes_free(a->objects);
     osm_outside_free(a->outside);
     osm_snapshot_unref(a->served);
-    osm_policy_files_unref(a->in_force);
+    json_decref(a->layers);
     osm_resource_unref(a->resource);
     osm_buf_clear(&a->answer);
     osm_free(a);
@@ -195,14 +210,6 @@ static void ask(struct osm_app *app, struct osm_control_request *request, const 
 
 /* --- diff --- */
 
-static json_t *layers_of(const struct osm_policy_files *files)
-{
-    json_t *out = json_array();
-    for (size_t i = 0; out && files->dirs[i]; i++)
-        (void)json_array_append_new(out, json_string(files->dirs[i]));
-    return out;
-}
-
 static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
                 void **kept, json_t **out, struct osm_err *err)
 {
@@ -215,14 +222,14 @@ static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *c
                                         .osm_namespace = config->osm_namespace,
                                         .outside = a->outside,
                                         .whole = !strncmp(config->source, "dir:", 4),
+                                        .in_force = !a->others,
                                         .guard_percent = config->policy_guard_percent,
                                         .canceled = canceled,
                                         .kept = kept};
     int rc = osm_preview_run(&preview, engine, out, err);
-    json_t *more =
-        rc ? NULL
-           : json_pack("{s:I, s:b, s:b, s:o}", "snapshot", (json_int_t)a->served->number, "behind",
-                       a->behind, "bare", a->bare, "layers", layers_of(a->in_force));
+    json_t *more = rc ? NULL
+                      : json_pack("{s:I, s:b, s:b, s:O}", "snapshot", (json_int_t)a->served->number,
+                                  "behind", a->behind, "bare", a->bare, "layers", a->layers);
     if (!rc && (!more || json_object_update(*out, more)))
         rc = osm_fail(err, OSM_ENOMEM, "out of memory");
     json_decref(more);
@@ -234,6 +241,56 @@ static void diff_command(void *ud, struct osm_control_request *request, const js
     const struct asked asked = {
         .work = diff, .drop = osm_preview_drop, .args = json_incref((json_t *)(uintptr_t)args)};
     ask(ud, request, &asked);
+}
+
+/* --- ready before anybody asks --- */
+
+static int prepare(void *ud, struct osm_engine *engine, const atomic_bool *canceled, void **kept,
+                   struct osm_err *err)
+{
+    const struct asked *a = ud;
+    const struct osm_preview preview = {
+        .objects = a->objects, .in_force = true, .canceled = canceled, .kept = kept};
+    return osm_preview_prepare(&preview, engine, err);
+}
+
+static void prepared(void *ud, int rc, const struct osm_err *err)
+{
+    if (rc)
+        osm_log(OSM_LOG_POLICY, OSM_LOG_DEBUG, "no engine is ready for previews",
+                OSM_S("error", err->msg));
+    asked_free(ud);
+}
+
+static bool always(void *ud)
+{
+    (void)ud;
+    return true;
+}
+
+/* What an engine takes, from what it says of itself: what is not Lua's goes by the cells (with
+ * their reads, items and resources; tests/bench/run, engine and diff). */
+static size_t engine_bytes(const struct osm_snapshot *snapshot)
+{
+    enum { CELL_BYTES = 2500 };
+    json_int_t lua = json_integer_value(json_object_get(snapshot->policy, "lua_bytes")),
+               cells = json_integer_value(json_object_get(snapshot->policy, "cells"));
+    return (size_t)lua + (size_t)cells * CELL_BYTES;
+}
+
+/* It takes as much again as the live one. */
+static bool make_ready(void *ud, struct osm_scratch_task *task)
+{
+    struct osm_app *app = ud;
+    if (!app->snapshot || engine_bytes(app->snapshot) > app->config.preview_memory_bytes)
+        return false;
+    struct asked *a = osm_alloc(sizeof *a);
+    if (!a)
+        return false;
+    a->app = app;
+    *task = (struct osm_scratch_task){ready,    begin,  proven, prepare, osm_preview_drop,
+                                      prepared, always, a};
+    return true;
 }
 
 /* --- why: one field --- */

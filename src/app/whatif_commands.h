@@ -1,4 +1,4 @@
-/* What the control socket answers with the help of engines that are thrown away: `diff`,
+/* What the control socket answers with the help of engines beside the live one: `diff`,
  * `policy.why_not`, and of `policy.why` who has given a field its value. */
 #pragma once
 

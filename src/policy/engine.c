@@ -38,6 +38,18 @@ static int l_make_tables(lua_State *L)
     return 0;
 }
 
+int osm__engine_load(struct osm_engine *e, struct osm_err *err)
+{
+    int rc = osm_facts_declare(e, err);
+    if (!rc)
+        rc = osm_bundle_load(e, err);
+    if (!rc)
+        rc = osm_lua_run(e, l_make_tables, NULL, err);
+    if (!rc)
+        rc = osm_purity_take(e, &e->pure, err);
+    return rc;
+}
+
 static int make_header(void *ud, const struct osm_item *header, const char *const *tags,
                        size_t tags_len, struct osm_bytes **out, void **token);
 static void drop_header(void *ud, void *token);
@@ -89,13 +101,7 @@ int osm_engine_new(struct osm_engine **out, const struct osm_engine_config *conf
     if (!rc)
         rc = osm_sandbox_open(e, err);
     if (!rc)
-        rc = osm_facts_declare(e, err);
-    if (!rc)
-        rc = osm_bundle_load(e, err);
-    if (!rc)
-        rc = osm_lua_run(e, l_make_tables, NULL, err);
-    if (!rc)
-        rc = osm_purity_take(e, &e->pure, err);
+        rc = osm__engine_load(e, err);
     if (!rc)
         *out = osm_take_ptr(&e);
 out:
@@ -117,6 +123,7 @@ void osm_engine_free(struct osm_engine *e)
     json_decref(e->impure);
     osm_bundle_free(e);
     osm_console_free(e->console);
+    osm_kinds_again_clear(e);
     osm_sandbox_close(e);
     osm_world_free(e->world);
     osm_snapshot_unref(e->last);
@@ -237,7 +244,8 @@ static int make_header(void *ud, const struct osm_item *header, const char *cons
     if (q.bytes) {
         osm_bytes_unref(q.cell->header);
         q.cell->header = osm_bytes_ref(q.bytes);
-    } else if (q.cell->header) { /* a header grants nothing, so its last good form serves */
+    } else if (q.cell->header &&
+               !e->anew) { /* a header grants nothing, so its last good form serves */
         q.bytes = osm_bytes_ref(q.cell->header);
     }
     *out = q.bytes;
@@ -343,7 +351,7 @@ int osm_engine_check_pure(struct osm_engine *e, struct osm_err *err)
 
 int osm_engine_take_in(struct osm_engine *e, const struct osm_changes *changes, struct osm_err *err)
 {
-    struct intake in = {.e = e};
+    struct intake in = {.e = e, .rc = osm_kinds_take_again(e)};
     int rc = osm_world_apply(e->world, changes, on_visible, &in);
     if (rc || in.rc || e->abort)
         return rc == OSM_ENOMEM || in.rc == OSM_ENOMEM ? osm_fail(err, OSM_ENOMEM, "out of memory")
@@ -456,7 +464,29 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     osm_mem_grows(!e->last); /* the first run makes everything */
     int rc = run(e, changes, out, err);
     osm_mem_grows(false);
+    e->anew = false;
     return rc;
+}
+
+void osm_engine_begin_anew(struct osm_engine *e)
+{
+    bool kept = false;
+    e->anew = true;
+    osm_emit_forget_kept(e);
+    for (size_t i = 0; i < e->headers.len; i++)
+        kept = kept || e->headers.list[i]->header_error || e->headers.list[i]->failed;
+    if (kept)
+        osm_compose_forget_headers(e->compose);
+}
+
+const char *osm_engine_digest(const struct osm_engine *e)
+{
+    return e->files->digest;
+}
+
+bool osm_engine_lost(const struct osm_engine *e)
+{
+    return e->abort != OSM_ABORT_NONE;
 }
 
 bool osm_engine_rest(struct osm_engine *e)

@@ -58,6 +58,20 @@ OSM_MUST_USE int osm_engine_watch_status(const struct osm_engine *engine,
  * OSM_ENOMEM, OSM_ELUA (state lost; the engine must be thrown away). */
 OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_changes *changes,
                                 struct osm_snapshot **out, struct osm_err *err);
+/** The next run keeps nothing of what fails in it or has failed before, as if it were the first one
+ * (of a rule that fails, what grants nothing is served on else). */
+void osm_engine_begin_anew(struct osm_engine *engine);
+/** Gives an engine that has run another bundle: the next run, which begins anew, evaluates what the
+ * difference concerns, and nothing else. *done false: the difference needs an engine of its own
+ * (there is a kind that was not read before), and this one is as it was.
+ * @p proven: as in the config. Errors: OSM_ELUA the bundle does not load; the engine is as it was,
+ * where osm_engine_lost does not say otherwise. OSM_ENOMEM: it must be thrown away. */
+OSM_MUST_USE int osm_engine_rebind(struct osm_engine *engine, struct osm_policy_files *files,
+                                   bool proven, bool *done, struct osm_err *err);
+/** Of the bundle that it runs, as of its files. */
+const char *osm_engine_digest(const struct osm_engine *engine);
+/** Whether the state is lost: the engine must be thrown away. */
+bool osm_engine_lost(const struct osm_engine *engine);
 /** Takes in a batch (not taken), evaluates nothing: of an engine that is only asked, and thrown
  * away then, what is not asked for costs nothing. Errors: as osm_engine_run. */
 OSM_MUST_USE int osm_engine_take(struct osm_engine *engine, const struct osm_changes *changes,

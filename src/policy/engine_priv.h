@@ -10,6 +10,7 @@
  *   console/    lines of Lua on an engine that nobody is served from
  *   mesh_api.c  the `mesh` table
  *   report.c    rejects, errors, the snapshot
+ *   rebind.c    another bundle for an engine that has run
  *
  * Lua is entered in one place, osm_lua_call, and each evaluation runs on a coroutine of its own.
  * That gives each its own stack limit, instruction count and depth of C calls, so that what a rule
@@ -74,6 +75,12 @@ struct osm_key {
     struct osm_scalar at[OSM_KEYS_MAX];
 };
 
+/* bundle/signature.h; not known: the same as nothing. */
+struct osm_signature {
+    bool known;
+    struct osm_hash hash;
+};
+
 /* A module file. */
 struct osm_module {
     char *name; /* "smi/split" */
@@ -84,6 +91,7 @@ struct osm_module {
     enum { OSM_MODULE_NEW, OSM_MODULE_LOADING, OSM_MODULE_LOADED } state;
     uint64_t loading; /* serial of the beginning of its load: the later, the further in */
     int ref;          /* what it returned */
+    struct osm_signature signature;
 };
 
 /* Of all evaluations of a rule or an emitter since the engine began; profile.c. */
@@ -99,19 +107,28 @@ typedef json_t *osm_fact_fn(struct osm_engine *engine, const struct osm_key *key
 /* One name that can be asked for, or an emitter. */
 struct osm_decl {
     enum osm_decl_type type;
-    uint32_t id; /* position in engine->decls */
+    uint32_t id; /* position in engine->decls; in an engine that has been given another bundle
+                    (rebind.c) that of the first declaration that it stands for */
     char *name;
     const struct osm_module *module; /* NULL: a fact of the host */
     int line;                        /* of the function, 0 unknown */
     int fn;                          /* reference: rule, keys of an index, run of an emitter */
     struct osm_cost cost;
-    const char *signature; /* fact: "ssi": string, string, integer */
+    const char *params; /* fact: "ssi": string, string, integer */
     osm_fact_fn *fact;
+    struct osm_signature signature; /* kind, index: of its functions */
+    /* rebind.c, while the bundle is replaced */
+    struct osm_decl *next; /* what stands for it in the next one; NULL: */
+    bool gone;             /* nothing does */
+    bool other;            /* what does may answer otherwise */
+    bool renamed;          /* who asks for its name asks somebody else */
+    bool retaken;          /* kind: its objects are taken in again */
 
     /* kind */
     char *group;
     char **versions;             /* NULL-terminated, preferred first */
     struct osm_schema **schemas; /* by version, entries may be NULL */
+    struct osm_hash schema_hash; /* of their source */
     int *from;                   /* references by version, LUA_NOREF none */
     int accept;                  /* reference or LUA_NOREF */
     bool status;                 /* rules see the status, and it counts as content */
@@ -153,6 +170,7 @@ struct osm_join {
     const struct osm_module *module;
     int line;
     int run, vary;                      /* references */
+    struct osm_signature signature;     /* of these */
     char **after, **before, **requires; /* names of modules, NULL-terminated or NULL */
     unsigned waits;                     /* while they are sorted: joins that go before */
 };
@@ -185,6 +203,11 @@ struct osm_cells {
 
 struct osm_things {
     struct osm_thing **list;
+    size_t len, cap;
+};
+
+struct osm_objects {
+    struct osm_object **list;
     size_t len, cap;
 };
 
@@ -246,7 +269,9 @@ struct osm_engine {
     const atomic_bool *canceled, *stopping; /* NULL: never */
     bool notes_steps;                       /* what extensions do can be noted */
     bool proven;                            /* nobody looks for writes into answers */
-    struct osm_steps *steps;                /* where, emit/steps.c; NULL: nobody looks */
+    bool anew;                   /* what fails in this run keeps nothing of what it said before */
+    bool asked_unknown;          /* a rule has asked mesh for a name that nobody declares */
+    struct osm_steps *steps;     /* where, emit/steps.c; NULL: nobody looks */
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */
     uint64_t serial;
@@ -266,6 +291,8 @@ struct osm_engine {
     json_t *warnings; /* of the load; entries as those of a snapshot's errors */
     struct osm_decl **decls;
     size_t decls_len, decls_cap;
+    uint32_t next_decl_id;
+    bool signatures;              /* have been taken */
     struct osm_purity *pure;      /* what its functions reached after the load */
     json_t *impure;               /* what has changed since; NULL: nothing that was seen */
     bool looked;                  /* for changes, after rules have run */
@@ -294,6 +321,7 @@ struct osm_engine {
     struct osm_cells telling; /* with rejects, an error, or the like */
     struct osm_thing *handed_things;  /* as handed, for objects */
     struct osm_things telling_things; /* as telling */
+    struct osm_objects again;         /* to be taken in by the next run; a reference each */
     struct osm_map topics;            /* a Service or account -> struct osm_topic */
     size_t too_deep;                  /* cells that are OSM_CELL_TOO_DEEP */
     bool reports_changed; /* what cells and objects report may differ from the last time */
@@ -312,6 +340,8 @@ struct osm_engine {
 };
 
 /* engine.c, for other questions than a run. */
+/** Loads engine->files into the state, up to where a run can begin. Errors: as osm_engine_new. */
+OSM_MUST_USE int osm__engine_load(struct osm_engine *e, struct osm_err *err);
 /** Why the state is lost, as an error. */
 int osm__engine_lost(struct osm_engine *e, struct osm_err *err);
 

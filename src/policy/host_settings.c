@@ -52,5 +52,6 @@ void osm_host_settings_clear(struct osm_engine *e)
 {
     json_decref(e->host_settings);
     e->host_settings = NULL;
+    e->host_seen = (struct osm_hash){0, 0};
     e->host_cell = NULL;
 }

@@ -105,6 +105,7 @@ void osm_mesh_api_push_ask(lua_State *L, struct osm_decl *decl)
 static int l_unknown(lua_State *L)
 {
     struct osm_engine *e = osm_engine_of(L);
+    e->asked_unknown = true;
     const char *name =
         lua_pushfstring(L, "%s%s", lua_tostring(L, lua_upvalueindex(1)), osm_sandbox_name(L, 2));
     const char *near = osm_nearest_in(&e->names, name);

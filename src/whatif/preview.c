@@ -30,11 +30,12 @@ static int too_late(const struct osm_engine *engine, struct osm_err *err)
     return rc;
 }
 
-/* --- an engine that has evaluated before --- */
+/* --- an engine that is kept --- */
 
 struct kept {
     struct osm_map objects; /* key -> osm_object: what the engine knows */
     struct osm_snapshot *snapshot;
+    bool as_it_is; /* the last run was of the mesh as it was, under rules that are in force */
 };
 
 void osm_preview_drop(void *ud)
@@ -88,37 +89,48 @@ static struct osm_changes *changes_to(struct kept *kept, const struct osm_change
     return changes;
 }
 
-/* The engine has a snapshot for what is other than before only. */
-static int evaluate_changes(const struct osm_preview *p, struct osm_engine *engine,
-                            struct osm_snapshot **out, struct osm_err *err)
+static struct kept *kept_of(const struct osm_preview *p)
 {
-    struct kept *kept = *p->kept ? *p->kept : (*p->kept = osm_alloc(sizeof *kept));
-    struct osm_changes *changes = kept ? changes_to(kept, p->objects) : NULL;
-    int rc = changes ? osm_engine_run(engine, changes, out, err)
+    if (!*p->kept)
+        *p->kept = osm_alloc(sizeof(struct kept));
+    return *p->kept;
+}
+
+/* Where nothing is to be done that is seen soon. */
+static int evaluate(const struct osm_preview *p, struct osm_engine *engine, struct kept *kept,
+                    struct osm_err *err)
+{
+    struct osm_snapshot *made = NULL;
+    struct osm_changes *changes = changes_to(kept, p->objects);
+    int rc = changes ? osm_engine_run(engine, changes, &made, err)
                      : osm_fail(err, OSM_ENOMEM, "out of memory");
     osm_changes_free(changes);
     if (rc)
-        return rc;
-    if (*out) {
+        return is_late((void *)(uintptr_t)p) ? too_late(engine, err) : rc;
+    if (made) {
         osm_snapshot_unref(kept->snapshot);
-        kept->snapshot = osm_snapshot_ref(*out);
-    } else if (kept->snapshot) {
-        *out = osm_snapshot_ref(kept->snapshot);
+        kept->snapshot = made;
     }
     return 0;
 }
 
-/* Nothing differs from nothing: a mesh without objects is a snapshot too. */
-static int evaluate(const struct osm_preview *p, struct osm_engine *engine,
-                    struct osm_snapshot **out, struct osm_err *err)
+/* The mesh as it is, under the engine's rules. */
+static int evaluate_as_it_is(const struct osm_preview *p, struct osm_engine *engine,
+                             struct kept *kept, struct osm_err *err)
 {
-    int rc = p->kept ? evaluate_changes(p, engine, out, err)
-                     : osm_engine_run(engine, p->objects, out, err);
-    if (rc && is_late((void *)(uintptr_t)p))
-        return too_late(engine, err);
-    if (!rc && !*out)
-        return osm_fail(err, OSM_EINVAL, "the engine has run before");
+    if (kept->snapshot && !kept->as_it_is)
+        osm_engine_begin_anew(engine);
+    kept->as_it_is = false;
+    int rc = evaluate(p, engine, kept, err);
+    kept->as_it_is = !rc;
     return rc;
+}
+
+int osm_preview_prepare(const struct osm_preview *p, struct osm_engine *engine, struct osm_err *err)
+{
+    struct kept *kept = kept_of(p);
+    return kept ? evaluate_as_it_is(p, engine, kept, err)
+                : osm_fail(err, OSM_ENOMEM, "out of memory");
 }
 
 /* --- the whole --- */
@@ -132,6 +144,36 @@ static json_t *applied_json(const struct osm_applied *applied)
                      (json_int_t)applied->unaddressed);
 }
 
+/* @p apply: changes p->objects; NULL: they are what is asked about. *applied_us: when it was done.
+ */
+static int play(const struct osm_preview *p, struct osm_engine *engine,
+                const struct osm_apply *apply, struct kept *kept, struct osm_applied *applied,
+                uint64_t *apply_us, struct osm_err *err)
+{
+    int rc = p->in_force ? evaluate_as_it_is(p, engine, kept, err) : 0;
+    uint64_t start_us = osm_now_us();
+    if (!rc && apply)
+        rc = osm_apply(apply, p->manifests, p->deletes, applied, err);
+    *apply_us = osm_now_us() - start_us;
+    if (rc || (p->in_force && !apply))
+        return rc;
+    kept->as_it_is = false;
+    if (!p->in_force && kept->snapshot)
+        osm_engine_begin_anew(engine);
+    return evaluate(p, engine, kept, err);
+}
+
+/* What is said of the rules beside the difference. */
+static json_t *about_rules(const struct osm_engine *engine)
+{
+    json_t *figures = osm_engine_figures(engine),
+           *out = figures ? json_pack("{s:O?, s:O?}", "digest", json_object_get(figures, "digest"),
+                                      "warnings", json_object_get(figures, "warnings"))
+                          : NULL;
+    json_decref(figures);
+    return out;
+}
+
 int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json_t **out,
                     struct osm_err *err)
 {
@@ -143,30 +185,27 @@ int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json
     const struct osm_resources_limits limits = {FIELDS_MAX, BYTES_MAX, is_late,
                                                 (void *)(uintptr_t)p};
     struct osm_applied applied = {0};
-    struct osm_snapshot *next = NULL;
+    struct kept *kept = kept_of(p);
     json_t *diff = NULL;
     bool objects = json_array_size(p->manifests) || json_array_size(p->deletes);
-    uint64_t start_us = osm_now_us();
-    int rc = objects ? osm_apply(&apply, p->manifests, p->deletes, &applied, err) : 0;
-    uint64_t applied_us = osm_now_us();
-    if (!rc)
-        rc = evaluate(p, engine, &next, err);
+    uint64_t start_us = osm_now_us(), apply_us = 0;
+    int rc = kept ? play(p, engine, objects ? &apply : NULL, kept, &applied, &apply_us, err)
+                  : osm_fail(err, OSM_ENOMEM, "out of memory");
     uint64_t evaluated_us = osm_now_us();
     if (!rc)
-        rc = osm_snapshots_diff(p->served, next, &limits, p->guard_percent, &diff, err);
+        rc = osm_snapshots_diff(p->served, kept->snapshot, &limits, p->guard_percent, &diff, err);
     if (!rc) {
-        json_t *more = json_pack("{s:O?, s:O?, s:o, s:{s:I, s:I, s:I}}", "digest",
-                                 json_object_get(next->policy, "digest"), "warnings",
-                                 json_object_get(next->policy, "warnings"), "objects",
+        json_t *rules = about_rules(engine),
+               *more = json_pack("{s:o, s:{s:I, s:I, s:I}}", "objects",
                                  objects ? applied_json(&applied) : json_null(), "times_us",
-                                 "apply", (json_int_t)(applied_us - start_us), "evaluate",
-                                 (json_int_t)(evaluated_us - applied_us), "compare",
+                                 "apply", (json_int_t)apply_us, "evaluate",
+                                 (json_int_t)(evaluated_us - start_us - apply_us), "compare",
                                  (json_int_t)(osm_now_us() - evaluated_us));
-        if (!more || json_object_update(diff, more))
+        if (!more || !rules || json_object_update(diff, more) || json_object_update(diff, rules))
             rc = osm_fail(err, OSM_ENOMEM, "out of memory");
         json_decref(more);
+        json_decref(rules);
     }
-    osm_snapshot_unref(next);
     if (rc)
         json_decref(diff);
     else

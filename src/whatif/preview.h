@@ -1,6 +1,10 @@
 /* What would be served if the policies, the objects or both were others: evaluated by an engine
- * that is thrown away, compared with what is served. Nothing live takes part. Thread: the engine's.
- */
+ * beside the live one, compared with what is served. Nothing live takes part. Thread: the engine's.
+ *
+ * An engine that is kept has evaluated the mesh as it is, and is asked for what differs:
+ *
+ *   other objects   as the live engine would meet them: first those that there are, then the others
+ *   other rules     as a new generation would begin: nothing of what fails is kept */
 #pragma once
 
 #include "policy/engine.h"
@@ -13,11 +17,11 @@ struct osm_preview {
     const char *mesh_name, *osm_namespace;
     const struct osm_outside *outside; /* as of osm_apply */
     bool whole;                        /* as of osm_apply */
+    bool in_force;                     /* the engine's rules are those that are served */
     unsigned guard_percent;            /* as of osm_comparison_reasons */
     /* True from the moment when it has taken too long; also the engine's. NULL: never. */
     const atomic_bool *canceled;
-    /* What the last preview by this engine has left; NULL for the first of them. Then only what is
-     * other than in that one is evaluated. NULL: the engine is used once. */
+    /* What the last preview by this engine has left; NULL for the first of them. */
     void **kept;
 };
 
@@ -28,4 +32,8 @@ struct osm_preview {
  * osm_snapshots_diff. After an error the engine must not be used again. */
 OSM_MUST_USE int osm_preview_run(const struct osm_preview *preview, struct osm_engine *engine,
                                  json_t **out, struct osm_err *err);
+/** Has the engine evaluate what there is, so that the next preview by it is a quick one. Uses
+ * `objects`, `canceled` and `kept`. Errors: as osm_preview_run. */
+OSM_MUST_USE int osm_preview_prepare(const struct osm_preview *preview, struct osm_engine *engine,
+                                     struct osm_err *err);
 void osm_preview_drop(void *kept);

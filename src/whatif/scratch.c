@@ -1,18 +1,13 @@
-#include "whatif/scratch.h"
+#include "whatif/room.h"
 
 #include <string.h>
 
-enum { BUDGET_MS = 10 * 1000, READY_MS = 1000, KEEP_MS = 60 * 1000 };
-
-/* An engine on its thread. */
-struct room {
-    struct osm_policy *policy;
-    char digest[OSM_POLICY_DIGEST_SIZE]; /* of its policies */
-    char *roots_pem;
-    bool proven;
-    atomic_bool canceled; /* read by the engine's thread */
-    void *kept;
-    void (*drop)(void *kept);
+enum {
+    BUDGET_MS = 10 * 1000,
+    PATIENCE_MS = 1000,
+    KEEP_MS = 60 * 1000,
+    READY_MS = 2000,
+    READY_MAX_MS = 10 * 60 * 1000 /* between two tries to make an engine ready */
 };
 
 /* One who waits for a turn, then has it. */
@@ -20,9 +15,13 @@ struct turn {
     struct turn *next;
     struct osm_scratch_task task;
     struct osm_scratch *scratch; /* NULL: it has been freed meanwhile */
-    struct room *room;           /* its engine's, while it has its turn */
-    bool asked;                  /* `worked` will come, and frees it */
-    int rc;                      /* of the work */
+    struct osm__room *room;      /* its engine's, while it has its turn; NULL: none yet */
+    struct osm__room_terms terms;
+    bool settles; /* its engine has been there before, and may have other terms */
+    bool fits;    /* it has its own */
+    bool asked;   /* `worked` will come, and frees it */
+    bool makes_ready;
+    int rc; /* of the work */
     struct osm_err err;
 };
 
@@ -30,78 +29,121 @@ struct osm_scratch {
     struct osm_scratch_config config;
     struct turn *first, *last; /* who waits, the oldest first */
     size_t waiting;
-    struct turn *current; /* NULL: nobody has a turn */
-    struct room *room;    /* of the current turn, or kept; NULL: none */
-    struct osm_timer *deadline, *next, *patience, *forget;
+    struct turn *current;   /* NULL: nobody has a turn */
+    struct osm__room *kept; /* NULL: none */
+    struct osm_timer *deadline, *next, *patience, *forget, *idle;
     bool waits, impatient; /* the first, to be ready; it has waited long enough */
+    bool stale;        /* other policies may be in force than those of the engine that is kept */
+    uint64_t ready_ms; /* how long to wait before the next one is made ready */
 };
+
+static uint64_t or_default(uint64_t given, uint64_t usual)
+{
+    return given ? given : usual;
+}
 
 static void look_for_next(struct osm_scratch *s)
 {
     osm_timer_start(s->next, 0, 0); /* not in the callback of the engine that ends */
 }
 
-static void room_free(struct room *room)
+static void turn_free(struct turn *turn)
 {
-    if (room->kept)
-        room->drop(room->kept);
-    osm_free(room->roots_pem);
-    osm_free(room);
+    osm_policy_files_unref(turn->terms.files);
+    osm_free(turn->terms.roots_pem);
+    osm_free(turn);
 }
 
+/* --- the engine of a turn --- */
+
 /* No work is under way in it. */
-static void leave_room(struct osm_scratch *s)
+static void leave_room(struct osm_scratch *s, struct osm__room *room)
 {
-    struct room *room = osm_take_ptr(&s->room);
-    if (!room)
-        return;
-    osm_policy_discard(room->policy);
-    room_free(room);
+    if (s->kept == room)
+        s->kept = NULL;
+    osm__room_discard(room);
 }
 
 static void forget(void *ud)
 {
-    leave_room(ud);
+    struct osm_scratch *s = ud;
+    leave_room(s, s->kept);
+}
+
+static void be_idle(struct osm_scratch *s)
+{
+    if (!s->config.make_ready)
+        osm_timer_start(s->forget, or_default(s->config.keep_ms, KEEP_MS), 0);
+    else if (!s->kept || s->stale)
+        osm_timer_start(s->idle, s->ready_ms, 0);
 }
 
 static void end(struct osm_scratch *s, int rc, const struct osm_err *err)
 {
     struct turn *turn = osm_take_ptr(&s->current);
     osm_timer_stop(s->deadline);
-    if (rc || !turn->task.drop)
-        leave_room(s);
-    else
-        osm_timer_start(s->forget, s->config.keep_ms ? s->config.keep_ms : KEEP_MS, 0);
+    if (turn->room && (!turn->task.drop || turn->room->spoiled))
+        leave_room(s, turn->room);
+    turn->room = NULL;
+    if (turn->makes_ready) {
+        s->stale = false;
+        s->ready_ms = rc && s->ready_ms < READY_MAX_MS / 2
+                          ? s->ready_ms * 2
+                          : or_default(s->config.ready_ms, READY_MS);
+    }
     turn->task.end(turn->task.ud, rc, err);
     if (!turn->asked)
-        osm_free(turn);
+        turn_free(turn);
+    be_idle(s);
     look_for_next(s);
 }
+
+/* --- on the engine's thread, and back --- */
 
 static void work(void *ud, struct osm_engine *engine)
 {
     struct turn *turn = ud;
-    struct room *room = turn->room;
-    turn->rc =
-        atomic_load(&room->canceled)
-            ? osm_fail(&turn->err, OSM_ETIMEDOUT, "has taken too long and was ended")
-            : turn->task.work(turn->task.ud, engine, &room->canceled, &room->kept, &turn->err);
+    struct osm__room *room = turn->room;
+    turn->fits = true;
+    if (atomic_load(&room->canceled))
+        turn->rc = osm_fail(&turn->err, OSM_ETIMEDOUT, "has taken too long and was ended");
+    else if (turn->settles)
+        turn->rc = osm__room_settle(room, engine, &turn->terms, &turn->fits, &turn->err);
+    if (!turn->rc && turn->fits)
+        turn->rc = turn->task.work(turn->task.ud, engine, &room->canceled, &room->kept, &turn->err);
+    room->spoiled =
+        osm_engine_lost(engine) || atomic_load(&room->canceled) || turn->rc == OSM_ENOMEM;
 }
+
+static int enter_room(struct osm_scratch *s, struct turn *turn, struct osm_err *err);
 
 static void worked(void *ud)
 {
     struct turn *turn = ud;
-    if (turn->scratch)
-        end(turn->scratch, turn->rc, &turn->err);
-    osm_free(turn);
+    struct osm_scratch *s = turn->scratch;
+    if (!s) {
+        turn_free(turn);
+        return;
+    }
+    if (turn->rc || turn->fits) {
+        end(s, turn->rc, &turn->err);
+        turn_free(turn);
+        return;
+    }
+    /* Rules of a kind that needs an engine of its own. */
+    struct osm_err err = {0};
+    leave_room(s, osm_take_ptr(&turn->room));
+    turn->asked = false;
+    int rc = enter_room(s, turn, &err);
+    if (rc)
+        end(s, rc, &err);
 }
 
 static void ask_engine(struct osm_scratch *s)
 {
     struct turn *turn = s->current;
     struct osm_err err = {0};
-    turn->room = s->room;
-    turn->asked = osm_policy_ask(s->room->policy, work, worked, turn) == 0;
+    turn->asked = osm_policy_ask(turn->room->policy, work, worked, turn) == 0;
     if (!turn->asked)
         end(s, osm_fail(&err, OSM_ENOMEM, "out of memory"), &err);
 }
@@ -111,7 +153,9 @@ static void loaded(void *ud, const char *error)
     struct osm_scratch *s = ud;
     struct osm_err err = {0};
     if (error) {
-        bool late = atomic_load(&s->room->canceled);
+        struct osm__room *room = s->current->room;
+        bool late = atomic_load(&room->canceled);
+        room->spoiled = true;
         int rc = osm_fail(&err, late ? OSM_ETIMEDOUT : OSM_ELUA, "%s%s",
                           late ? "loading has taken too long: " : "", error);
         end(s, rc, &err);
@@ -132,65 +176,57 @@ static void cancel(void *ud)
 {
     struct osm_scratch *s = ud;
     if (s->current)
-        atomic_store(&s->room->canceled, true);
+        atomic_store(&s->current->room->canceled, true);
 }
 
-/* Whether the engine that was kept is the one that the turn needs. */
-static bool fits(const struct osm_scratch *s, const struct turn *turn,
-                 const struct osm_policy_files *files)
-{
-    return s->room && s->room->drop == turn->task.drop && !strcmp(s->room->digest, files->digest) &&
-           (!s->room->proven || turn->task.proven(turn->task.ud, files)) &&
-           !strcmp(s->room->roots_pem, s->config.roots_pem(s->config.ud));
-}
+/* --- turns --- */
 
-static int enter_room(struct osm_scratch *s, struct osm_policy_files *files, struct osm_err *err)
+/* A new engine. */
+static int enter_room(struct osm_scratch *s, struct turn *turn, struct osm_err *err)
 {
-    struct osm_engine_config config = s->config.engine;
-    struct room *room = osm_alloc(sizeof *room);
-    char *roots_pem = room ? osm_strdup(s->config.roots_pem(s->config.ud)) : NULL;
-    if (!roots_pem) {
-        osm_free(room);
-        return osm_fail(err, OSM_ENOMEM, "out of memory");
-    }
-    room->roots_pem = roots_pem;
-    room->drop = s->current->task.drop;
-    room->proven = s->current->task.proven(s->current->task.ud, files);
-    memcpy(room->digest, files->digest, sizeof room->digest);
-    atomic_init(&room->canceled, false);
-    config.files = files;
-    config.roots_pem = roots_pem;
-    config.yields = true;
-    config.proven = room->proven;
-    config.canceled = &room->canceled;
-    int rc = osm_policy_start(&room->policy, s->config.loop, &config,
-                              &(struct osm_policy_callbacks){s, loaded, done}, err);
-    if (rc)
-        room_free(room);
-    else
-        s->room = room;
+    bool keeps = turn->task.drop != NULL;
+    if (keeps)
+        leave_room(s, s->kept);
+    turn->settles = false;
+    int rc = osm__room_new(&turn->room, &s->config, turn->terms.files, turn->terms.proven,
+                           turn->task.drop, &(struct osm_policy_callbacks){s, loaded, done}, err);
+    if (!rc && keeps)
+        s->kept = turn->room;
     return rc;
+}
+
+/* The engine that is kept; false: it is none for this task. */
+static bool enter_kept(struct osm_scratch *s, struct turn *turn)
+{
+    if (!s->kept || s->kept->drop != turn->task.drop)
+        return false;
+    turn->room = s->kept;
+    turn->settles = true;
+    atomic_store(&turn->room->canceled, false);
+    return true;
 }
 
 static void begin(struct osm_scratch *s)
 {
     struct osm_err err = {0};
     struct turn *turn = s->current;
-    struct osm_policy_files *files = NULL;
-    int rc = turn->task.begin(turn->task.ud, &files, &err);
-    bool there = !rc && fits(s, turn, files);
     osm_timer_stop(s->forget);
-    if (!there)
-        leave_room(s);
+    osm_timer_stop(s->idle);
+    int rc = turn->task.begin(turn->task.ud, &turn->terms.files, &err);
+    if (!rc) {
+        turn->terms.proven = turn->task.proven(turn->task.ud, turn->terms.files);
+        turn->terms.roots_pem = osm_strdup(s->config.roots_pem(s->config.ud));
+        if (!turn->terms.roots_pem)
+            rc = osm_fail(&err, OSM_ENOMEM, "out of memory");
+    }
+    bool there = !rc && enter_kept(s, turn);
     if (!rc && !there)
-        rc = enter_room(s, files, &err);
-    osm_policy_files_unref(files);
+        rc = enter_room(s, turn, &err);
     if (rc) {
         end(s, rc, &err);
         return;
     }
-    osm_timer_start(s->deadline, s->config.budget_ms ? s->config.budget_ms : BUDGET_MS, 0);
-    atomic_store(&s->room->canceled, false);
+    osm_timer_start(s->deadline, or_default(s->config.budget_ms, BUDGET_MS), 0);
     if (there)
         ask_engine(s);
 }
@@ -211,7 +247,7 @@ static bool may_begin(struct osm_scratch *s, const struct turn *turn)
     if (s->impatient || !turn->task.wanted(turn->task.ud) || turn->task.ready(turn->task.ud))
         return true;
     if (!s->waits)
-        osm_timer_start(s->patience, READY_MS, 0);
+        osm_timer_start(s->patience, PATIENCE_MS, 0);
     s->waits = true;
     return false;
 }
@@ -231,7 +267,7 @@ static void take_turn(void *ud)
         } else {
             int rc = osm_fail(&err, OSM_ECANCELED, "nobody waits for it");
             turn->task.end(turn->task.ud, rc, &err);
-            osm_free(turn);
+            turn_free(turn);
         }
     }
 }
@@ -245,9 +281,52 @@ static void lose_patience(void *ud)
 
 void osm_scratch_wake(struct osm_scratch *s)
 {
+    s->stale = true;
     if (s->first && !s->current)
         look_for_next(s);
+    else if (!s->current)
+        be_idle(s);
 }
+
+static int enqueue(struct osm_scratch *s, const struct osm_scratch_task *task, bool makes_ready,
+                   struct osm_err *err)
+{
+    struct turn *turn = osm_alloc(sizeof *turn);
+    if (!turn)
+        return osm_fail(err, OSM_ENOMEM, "out of memory");
+    turn->task = *task;
+    turn->scratch = s;
+    turn->makes_ready = makes_ready;
+    if (s->last)
+        s->last->next = turn;
+    else
+        s->first = turn;
+    s->last = turn;
+    s->waiting++;
+    look_for_next(s);
+    return 0;
+}
+
+static void make_ready(void *ud)
+{
+    struct osm_scratch *s = ud;
+    struct osm_scratch_task task;
+    struct osm_err err = {0};
+    if (s->current || s->first || !s->config.make_ready(s->config.ud, &task))
+        return;
+    if (enqueue(s, &task, true, &err))
+        task.end(task.ud, err.code, &err);
+}
+
+int osm_scratch_ask(struct osm_scratch *s, const struct osm_scratch_task *task, struct osm_err *err)
+{
+    if (s->waiting >= OSM_SCRATCH_WAITING_MAX)
+        return osm_fail(err, OSM_EBUSY, "%d others wait already; one is answered at a time",
+                        OSM_SCRATCH_WAITING_MAX);
+    return enqueue(s, task, false, err);
+}
+
+/* --- life --- */
 
 struct osm_scratch *osm_scratch_new(const struct osm_scratch_config *config)
 {
@@ -255,11 +334,13 @@ struct osm_scratch *osm_scratch_new(const struct osm_scratch_config *config)
     if (!s)
         return NULL;
     s->config = *config;
+    s->ready_ms = or_default(config->ready_ms, READY_MS);
     s->deadline = osm_timer_new(config->loop, cancel, s);
     s->next = osm_timer_new(config->loop, take_turn, s);
     s->patience = osm_timer_new(config->loop, lose_patience, s);
     s->forget = osm_timer_new(config->loop, forget, s);
-    if (s->deadline && s->next && s->patience && s->forget)
+    s->idle = osm_timer_new(config->loop, make_ready, s);
+    if (s->deadline && s->next && s->patience && s->forget && s->idle)
         return s;
     osm_scratch_free(s);
     return NULL;
@@ -274,43 +355,23 @@ void osm_scratch_free(struct osm_scratch *s)
     struct turn *turn = osm_take_ptr(&s->current);
     struct osm_scratch_task task = turn ? turn->task : (struct osm_scratch_task){0};
     struct turn *waiting = turn && !turn->asked ? turn : NULL; /* else it goes with the engine */
+    struct osm__room *own = turn && turn->room != s->kept ? turn->room : NULL;
     if (turn)
         turn->scratch = NULL;
-    if (s->room) {
-        atomic_store(&s->room->canceled, true);
-        osm_policy_stop(s->room->policy);
-        room_free(s->room);
-    }
-    if (turn)
+    osm__room_stop(own);
+    osm__room_stop(s->kept);
+    if (task.end)
         task.end(task.ud, rc, &err);
-    osm_free(waiting);
+    if (waiting)
+        turn_free(waiting);
     while ((turn = take_first(s))) {
         turn->task.end(turn->task.ud, rc, &err);
-        osm_free(turn);
+        turn_free(turn);
     }
     osm_timer_free(s->deadline);
     osm_timer_free(s->next);
     osm_timer_free(s->patience);
     osm_timer_free(s->forget);
+    osm_timer_free(s->idle);
     osm_free(s);
-}
-
-int osm_scratch_ask(struct osm_scratch *s, const struct osm_scratch_task *task, struct osm_err *err)
-{
-    if (s->waiting >= OSM_SCRATCH_WAITING_MAX)
-        return osm_fail(err, OSM_EBUSY, "%d others wait already; one is answered at a time",
-                        OSM_SCRATCH_WAITING_MAX);
-    struct turn *turn = osm_alloc(sizeof *turn);
-    if (!turn)
-        return osm_fail(err, OSM_ENOMEM, "out of memory");
-    turn->task = *task;
-    turn->scratch = s;
-    if (s->last)
-        s->last->next = turn;
-    else
-        s->first = turn;
-    s->last = turn;
-    s->waiting++;
-    look_for_next(s);
-    return 0;
 }

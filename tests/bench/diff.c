@@ -2,9 +2,11 @@
  * of them proxies, and what it takes to say what would change. Usage: diff_bench [SERVICES...],
  * from the repository's root; default 100 1000.
  *
- * Each time is of one whole question, as the daemon answers it: a fresh engine, its bundle loaded,
- * all objects evaluated, the snapshots compared, the answer written as text; or the engine that the
- * question before has left. What is not in it: the socket and the command's own start. */
+ * Each time is of one whole question, as the daemon answers it: by the engine that was made ready
+ * before anybody asked, by the one that the question before has left, or by a fresh one, which
+ * loads its bundle and evaluates all objects first (--preview-memory=0, or no time to make one
+ * ready). The snapshots are compared, the answer is written as text. What is not in it: the socket
+ * and the command's own start. */
 #include "engine_world.h"
 
 #include "base/buf.h"
@@ -14,6 +16,8 @@
 #include "policy/host.h"
 #include "whatif/preview.h"
 
+#include <errno.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +31,16 @@ static const char TIMEOUT[] =
     "return { api = 1, extends = { cluster = { run = function(_, cluster, at)\n"
     "  if at.direction == 'outbound' then cluster.connect_timeout = '7s' end\n"
     "end } } }\n";
+
+static const char WEIGHTS[] = "return { api = 1, wraps = { backends = function(_, original, ...)\n"
+                              "  local out = {}\n"
+                              "  for at, backend in ipairs(original(...)) do\n"
+                              "    out[at] = {}\n"
+                              "    for name, value in pairs(backend) do out[at][name] = value end\n"
+                              "    out[at].weight = backend.weight + 1\n"
+                              "  end\n"
+                              "  return out\n"
+                              "end } }\n";
 
 static _Noreturn void give_up(const char *what, const char *why)
 {
@@ -126,6 +140,40 @@ static void leave(struct room *room)
     *room = (struct room){0};
 }
 
+static struct osm_policy_files *files_of(const char *const *dirs)
+{
+    struct osm_err err = {0};
+    struct osm_policy_files *files = NULL;
+    if (osm_policy_files_read(&files, dirs, &err))
+        give_up("policies", err.msg);
+    return files;
+}
+
+/* As whatif/room.c does. */
+static void settle(struct room *room, const char *const *dirs)
+{
+    struct osm_err err = {0};
+    struct osm_policy_files *files = files_of(dirs);
+    bool done = !strcmp(osm_engine_digest(room->engine), files->digest);
+    if (!done && (osm_engine_rebind(room->engine, files, dirs == shipped, &done, &err) || !done))
+        give_up("other policies", err.msg);
+    osm_policy_files_unref(files);
+}
+
+/* Before anybody asks. */
+static void prepare(const struct mesh *m, struct room *room)
+{
+    struct osm_err err = {0};
+    const struct osm_preview preview = {
+        .objects = osm_store_all(m->store), .in_force = true, .kept = &room->kept};
+    room->engine = engine_of(shipped, true);
+    if (!preview.objects || osm_preview_prepare(&preview, room->engine, &err))
+        give_up("preparation", err.msg);
+    osm_changes_free(preview.objects);
+    while (osm_engine_rest(room->engine)) {
+    }
+}
+
 static void ask(const struct mesh *m, const char *const *dirs, const json_t *manifests,
                 struct room *room, struct times *t, char *about, size_t about_len)
 {
@@ -137,12 +185,15 @@ static void ask(const struct mesh *m, const char *const *dirs, const json_t *man
                                   .mesh_name = "osm",
                                   .osm_namespace = "osm-system",
                                   .whole = true,
+                                  .in_force = dirs == shipped,
                                   .guard_percent = 30,
                                   .kept = &room->kept};
     struct osm_buf text = OSM_BUF_INIT(ANSWER_MAX_BYTES);
     double cpu = cpu_ms();
     uint64_t start = osm_now_us();
-    if (!room->engine)
+    if (room->engine)
+        settle(room, dirs);
+    else
         room->engine = engine_of(dirs, dirs == shipped);
     t->load = (double)(osm_now_us() - start) / 1000.0;
     if (!preview.objects || osm_preview_run(&preview, room->engine, &diff, &err))
@@ -170,18 +221,23 @@ static int by_all(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* @p again: manifests of a question before it, of the same engine; NULL: a fresh engine. */
+/* By whom a question is answered. */
+enum by { BY_FRESH, BY_READY, BY_LAST };
+
+/* @p before: BY_LAST, the manifests of the question before it. */
 static void measure(const struct mesh *m, const char *what, const char *const *dirs,
-                    const json_t *manifests, const json_t *again)
+                    const json_t *manifests, enum by by, const json_t *before)
 {
     struct times times[RUNS];
     struct room room = {0};
     char about[128];
     for (size_t i = 0; i < RUNS; i++) {
-        if (again)
-            ask(m, dirs, again, &room, &times[i], about, sizeof about);
+        if (by == BY_READY)
+            prepare(m, &room);
+        if (by == BY_LAST)
+            ask(m, dirs, before, &room, &times[i], about, sizeof about);
         ask(m, dirs, manifests, &room, &times[i], about, sizeof about);
-        if (!again)
+        if (by != BY_LAST)
             leave(&room);
     }
     leave(&room);
@@ -194,8 +250,6 @@ static void measure(const struct mesh *m, const char *what, const char *const *d
     (void)fflush(stdout);
 }
 
-/* --- one size --- */
-
 static json_t *manifests_of(struct osm_object *object)
 {
     char *text = json_dumps(object->body, JSON_COMPACT);
@@ -207,53 +261,84 @@ static json_t *manifests_of(struct osm_object *object)
     return out;
 }
 
-static void write_overlay(char *dir)
+/* One file below a directory. */
+static void write_file(const char *dir, const char *name, const char *first, const char *text)
 {
-    char path[128];
-    if (!mkdtemp(dir))
-        give_up(dir, "cannot be made");
-    (void)snprintf(path, sizeof path, "%s/acme", dir);
-    if (mkdir(path, 0700))
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    *strrchr(path, '/') = '\0';
+    if (mkdir(path, 0700) && errno != EEXIST)
         give_up(path, "cannot be made");
-    (void)snprintf(path, sizeof path, "%s/acme/timeout.lua", dir);
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *file = fopen(path, "w");
-    if (!file || fputs(TIMEOUT, file) < 0 || fclose(file))
+    if (!file || fputs(first, file) < 0 || fputs(text, file) < 0 || fclose(file))
         give_up(path, "cannot be written");
 }
 
-static void remove_overlay(const char *dir)
+/* Every shipped module, one line further down: no function is where it was. */
+static void write_all(const char *dir)
 {
-    char path[128];
-    (void)snprintf(path, sizeof path, "%s/acme/timeout.lua", dir);
-    (void)unlink(path);
-    (void)snprintf(path, sizeof path, "%s/acme", dir);
-    (void)rmdir(path);
-    (void)rmdir(dir);
+    struct osm_policy_files *files = files_of(shipped);
+    for (size_t i = 0; i < files->len; i++)
+        if (strstr(files->list[i].path, ".lua"))
+            write_file(dir, files->list[i].path, "\n", files->list[i].text);
+    osm_policy_files_unref(files);
 }
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+/* --- one size --- */
 
 static void measure_size(void *ud)
 {
     struct mesh m = {.n = *(const size_t *)ud, .store = osm_store_new()};
-    char overlay[] = "/tmp/osm-bench-XXXXXX";
+    char root[] = "/tmp/osm-bench-XXXXXX", dirs[3][64];
     if (!m.store)
         give_up("store", "out of memory");
     furnish(&m);
     serve(&m);
-    write_overlay(overlay);
+    if (!mkdtemp(root))
+        give_up(root, "cannot be made");
+    for (size_t i = 0; i < 3; i++) {
+        (void)snprintf(dirs[i], sizeof dirs[i], "%s/%zu", root, i);
+        if (mkdir(dirs[i], 0700))
+            give_up(dirs[i], "cannot be made");
+    }
+    write_file(dirs[0], "acme/timeout.lua", TIMEOUT, "");
+    write_file(dirs[1], "acme/weights.lua", WEIGHTS, "");
+    write_all(dirs[2]);
     (void)printf("%zu services, %zu targets, %zu proxies:\n", m.n, m.n * BENCH_TARGETS,
                  m.served->proxies_len);
-    const char *const changed[] = {"policies", overlay, NULL};
+    const char *const timeout[] = {"policies", dirs[0], NULL},
+                      *const weights[] = {"policies", dirs[1], NULL},
+                      *const all[] = {"policies", dirs[2], NULL};
     json_t *split = manifests_of(bench_split(0, 50)), *target = NULL;
     target = manifests_of(bench_target(1, 2, 7 % m.n, NULL, 1));
-    measure(&m, "the same rules", shipped, NULL, NULL);
-    measure(&m, "rules: a timeout for all clusters", changed, NULL, NULL);
-    measure(&m, "objects: one split, other weights", shipped, split, NULL);
-    measure(&m, "objects: one target, other source", shipped, target, NULL);
-    measure(&m, "the split, right after the target", shipped, split, target);
-    measure(&m, "the target, right after the split", shipped, target, split);
+    const struct {
+        const char *name;
+        enum by by;
+    } answers[] = {{"ready", BY_READY}, {"fresh", BY_FRESH}};
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        (void)printf(" by %s engine:\n", answers[i].by == BY_READY ? "the ready" : "a fresh");
+        measure(&m, "the same rules", shipped, NULL, answers[i].by, NULL);
+        measure(&m, "rules: a timeout for all clusters", timeout, NULL, answers[i].by, NULL);
+        measure(&m, "rules: a wrap of all backends", weights, NULL, answers[i].by, NULL);
+        measure(&m, "rules: a line more in all modules", all, NULL, answers[i].by, NULL);
+        measure(&m, "objects: one split, other weights", shipped, split, answers[i].by, NULL);
+        measure(&m, "objects: one target, other source", shipped, target, answers[i].by, NULL);
+    }
+    (void)printf(" by the engine of the question before:\n");
+    measure(&m, "the split, right after the target", shipped, split, BY_LAST, target);
+    measure(&m, "the target, right after the split", shipped, target, BY_LAST, split);
     json_decref(split);
     json_decref(target);
-    remove_overlay(overlay);
+    (void)nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     osm_snapshot_unref(m.served);
     osm_engine_free(m.live);
     osm_store_free(m.store);

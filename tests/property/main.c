@@ -41,6 +41,7 @@ static const struct property properties[] = {
     {"order_does_not_matter", order_does_not_matter},
     {"breaking_grants_nothing", breaking_grants_nothing},
     {"processes_agree", processes_agree},
+    {"changed_rules_equal_scratch", changed_rules_equal_scratch},
     {"a_lost_change_is_found_and_shrunk", a_lost_change_is_found_and_shrunk},
     {"an_open_bundle_is_found_and_shrunk", an_open_bundle_is_found_and_shrunk},
 };

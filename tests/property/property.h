@@ -5,7 +5,8 @@
  *   replay.c   an engine that lives through it, and a fresh one that sees only the outcome
  *   compare.c  what two snapshots say, to the byte       allowed.c  who may what, from served bytes
  *   mutate.c   one part of an object removed or broken   shrink.c   the least history that fails
- *   walks.c, order.c, closed.c, processes.c, self.c      the properties; main.c runs them
+ *   rules.c    random changes of the rules, and an engine that is given each of them
+ *   walks.c, order.c, closed.c, processes.c, self.c      the other properties; main.c runs them
  *
  * A history is a list of operations that do not depend on each other, so that any part of it is a
  * history too: that is what lets it be shrunk. Where memory is out, tests end (OSM_REQUIRE). */
@@ -118,6 +119,8 @@ bool replay_equals_fresh(const struct replay *p, struct osm_buf *why);
 struct osm_snapshot *fresh_snapshot(struct osm_store *store, enum bundle bundle, size_t *cells,
                                     struct osm_buf *why);
 size_t engine_cells(const struct osm_engine *engine);
+/** Then which cells are in the memo depends on who asked first. */
+bool engine_has_cut_chain(const struct osm_engine *engine);
 
 /* --- compare.c --- */
 /** Resources byte for byte, who is served which, rejects, errors. @p kept: resources that @p grown
@@ -180,6 +183,7 @@ bool incremental_equals_scratch(const struct task *task);
 bool order_does_not_matter(const struct task *task);
 bool breaking_grants_nothing(const struct task *task);
 bool processes_agree(const struct task *task);
+bool changed_rules_equal_scratch(const struct task *task);
 bool a_lost_change_is_found_and_shrunk(const struct task *task);
 bool an_open_bundle_is_found_and_shrunk(const struct task *task);
 /** For processes_agree: prints the digest of a walk. */

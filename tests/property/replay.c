@@ -31,7 +31,7 @@ static struct osm_engine *engine_open(enum bundle bundle)
 
 /* A chain of rules that is deeper than there are frames is cut, and which of its cells are in the
  * memo then depends on who asked first; what it says does not. */
-static bool has_cut_chain(const struct osm_engine *engine)
+bool engine_has_cut_chain(const struct osm_engine *engine)
 {
     osm_map_each (&engine->cells, e)
         if (((const struct osm_cell *)e->value)->cut)
@@ -66,7 +66,7 @@ struct osm_snapshot *fresh_snapshot(struct osm_store *store, enum bundle bundle,
     OSM_REQUIRE(reader);
     (void)run(engine, reader, &snapshot, why);
     osm_store_reader_free(reader);
-    *cells = has_cut_chain(engine) ? SIZE_MAX : engine_cells(engine);
+    *cells = engine_has_cut_chain(engine) ? SIZE_MAX : engine_cells(engine);
     osm_engine_free(engine);
     return snapshot;
 }

@@ -172,7 +172,7 @@ struct osm_decl *osm_bundle_add(struct osm_engine *e, enum osm_decl_type type, c
     d->type = type;
     d->module = module;
     d->fn = d->accept = LUA_NOREF;
-    d->id = (uint32_t)e->decls_len;
+    d->id = e->next_decl_id++;
     e->decls[e->decls_len++] = d;
     return d;
 }

@@ -259,6 +259,8 @@ static void read_schema(lua_State *L, struct osm__reading *r)
                  : osm_fail(&err, OSM_EINVAL, "must be a table or the path of a YAML file");
     if (!rc)
         rc = make_schemas(r->decl, source, &err);
+    if (!rc)
+        r->decl->schema_hash = osm_json_hash(source);
     json_decref(source);
     if (rc)
         osm__declare_fail(L, r, "schema", lua_pushfstring(L, "%s: schema: %s", r->what, err.msg));
@@ -500,7 +502,7 @@ int osm_bundle_link(struct osm_engine *e, struct osm_err *err)
         d->each = osm_map_get(&e->names, d->each_name);
         if (!d->each)
             rc = unknown_name(e, d, "each", err);
-        else if (d->each->type == OSM_DECL_FACT && d->each->signature[0])
+        else if (d->each->type == OSM_DECL_FACT && d->each->params[0])
             rc = osm_fail(err, OSM_ELUA, "%s:%d: %s: each = \"%s\": this fact takes a key",
                           d->module->path, d->line, d->name, d->each_name);
     }

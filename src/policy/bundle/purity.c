@@ -1,10 +1,10 @@
 #include "policy/bundle/purity.h"
 
+#include "policy/bundle/walk.h"
 #include "policy/memo/value.h"
 #include "policy/sandbox/sandbox.h"
 
 #include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { ENTRIES_MAX = 200000, STEP_MAX_BYTES = 60, PATH_MAX_BYTES = 400 };
@@ -69,41 +69,6 @@ static size_t add_entry(lua_State *L, struct walk *w, const struct entry *made)
     return p->len++;
 }
 
-static struct osm_hash number_hash(char tag, uint64_t number)
-{
-    uint64_t both[2] = {(uint64_t)(unsigned char)tag, number};
-    return osm_hash_bytes(both, sizeof both);
-}
-
-static bool is_reference(lua_State *L, int index)
-{
-    int type = lua_type(L, index);
-    return type == LUA_TTABLE || type == LUA_TFUNCTION || type == LUA_TUSERDATA;
-}
-
-static struct osm_hash scalar_hash(lua_State *L, int index)
-{
-    size_t len = 0;
-    lua_Number number;
-    uint64_t bits;
-    switch (lua_type(L, index)) {
-    case LUA_TSTRING: {
-        const char *text = lua_tolstring(L, index, &len);
-        return osm_hash_fold(number_hash('s', len), osm_hash_bytes(text, len));
-    }
-    case LUA_TNUMBER:
-        if (lua_isinteger(L, index))
-            return number_hash('i', (uint64_t)lua_tointeger(L, index));
-        number = lua_tonumber(L, index);
-        memcpy(&bits, &number, sizeof bits);
-        return number_hash('f', bits);
-    case LUA_TBOOLEAN:
-        return number_hash('b', (uint64_t)lua_toboolean(L, index));
-    default: /* nil, light userdata */
-        return number_hash('p', (uint64_t)(uintptr_t)lua_touserdata(L, index));
-    }
-}
-
 /* The place where the thing on top has been met; SIZE_MAX: not yet. [-0, +0, m] */
 static size_t place_of(lua_State *L)
 {
@@ -129,15 +94,15 @@ static struct osm_hash mark(lua_State *L, struct walk *w, size_t parent, const c
 {
     struct osm_hash hash;
     size_t at;
-    if (!is_reference(L, -1)) {
-        hash = scalar_hash(L, -1);
+    if (!osm__walk_is_reference(L, -1)) {
+        hash = osm__walk_scalar_hash(L, -1);
     } else if ((at = place_of(L)) != SIZE_MAX) {
         hash = w->to->list[at].path;
     } else {
         struct entry made = {.parent = parent, .step = (char *)(uintptr_t)step};
         at = add_entry(L, w, &made);
         put_off(L, at);
-        hash = number_hash('r', 0);
+        hash = osm__walk_number_hash('r', 0);
     }
     lua_pop(L, 1);
     return hash;
@@ -150,85 +115,27 @@ static void fold(struct walk *w, size_t at, struct osm_hash more)
 
 /* --- tables --- */
 
-struct key {
-    int rank; /* booleans, numbers, texts */
-    lua_Number number;
-    lua_Integer integer;
-    const char *text; /* the table keeps it alive */
-    size_t len;
-};
-
-static int by_key(const void *a, const void *b)
-{
-    const struct key *x = a, *y = b;
-    if (x->rank != y->rank)
-        return x->rank < y->rank ? -1 : 1;
-    if (x->rank == 2) {
-        size_t least = x->len < y->len ? x->len : y->len;
-        int order = memcmp(x->text, y->text, least);
-        return order ? order : (x->len > y->len) - (x->len < y->len);
-    }
-    if (x->number < y->number || x->number > y->number)
-        return x->number < y->number ? -1 : 1;
-    return (x->integer > y->integer) - (x->integer < y->integer);
-}
-
 /* Pairs whose key is itself a thing: told apart by address, which is good for one process. */
-static void fold_odd_pair(lua_State *L, struct osm_hash *sum, lua_Integer *n)
+static void fold_odd_pair(lua_State *L, struct osm_hash *sum)
 {
-    uint64_t value = is_reference(L, -1) ? (uint64_t)(uintptr_t)lua_topointer(L, -1) : 0;
+    uint64_t value = osm__walk_is_reference(L, -1) ? (uint64_t)(uintptr_t)lua_topointer(L, -1) : 0;
     struct osm_hash pair =
-        osm_hash_fold(number_hash('k', (uint64_t)(uintptr_t)lua_topointer(L, -2)),
-                      value ? number_hash('v', value) : scalar_hash(L, -1));
+        osm_hash_fold(osm__walk_number_hash('k', (uint64_t)(uintptr_t)lua_topointer(L, -2)),
+                      value ? osm__walk_number_hash('v', value) : osm__walk_scalar_hash(L, -1));
     sum->hi += pair.hi;
     sum->lo += pair.lo;
-    ++*n;
-}
-
-static void push_key(lua_State *L, const struct key *key)
-{
-    if (key->rank == 2)
-        lua_pushlstring(L, key->text, key->len);
-    else if (key->rank == 0)
-        lua_pushboolean(L, (int)key->integer);
-    else if ((lua_Number)key->integer == key->number)
-        lua_pushinteger(L, key->integer);
-    else
-        lua_pushnumber(L, key->number);
 }
 
 static void look_into_table(lua_State *L, struct walk *w, size_t at)
 {
     int table = lua_gettop(L);
-    size_t n = 0, room = 0;
+    size_t n, others;
     struct osm_hash odd = {0, 0};
-    lua_Integer odd_n = 0;
-    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
-        room++;
-    struct key *keys = lua_newuserdatauv(L, (room + 1) * sizeof *keys, 0);
-    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
-        struct key *key = &keys[n];
-        *key = (struct key){0};
-        if (lua_type(L, -2) == LUA_TSTRING) {
-            key->rank = 2;
-            key->text = lua_tolstring(L, -2, &key->len);
-        } else if (lua_type(L, -2) == LUA_TNUMBER) {
-            key->rank = 1;
-            key->number = lua_tonumber(L, -2);
-            key->integer = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
-        } else if (lua_type(L, -2) == LUA_TBOOLEAN) {
-            key->integer = lua_toboolean(L, -2);
-        } else {
-            fold_odd_pair(L, &odd, &odd_n);
-            continue;
-        }
-        n++;
-    }
-    qsort(keys, n, sizeof *keys, by_key);
-    fold(w, at, number_hash('t', n));
+    const struct osm__walk_key *keys = osm__walk_keys(L, table, &n, &others);
+    fold(w, at, osm__walk_number_hash('t', n));
     for (size_t i = 0; i < n; i++) {
-        push_key(L, &keys[i]);
-        fold(w, at, scalar_hash(L, -1));
+        osm__walk_push_key(L, &keys[i]);
+        fold(w, at, osm__walk_scalar_hash(L, -1));
         const char *step = keys[i].rank == 2 ? lua_pushstring(L, keys[i].text)
                            : keys[i].rank == 1
                                ? lua_pushfstring(L, "[%f]", keys[i].number)
@@ -238,8 +145,11 @@ static void look_into_table(lua_State *L, struct walk *w, size_t at)
         fold(w, at, mark(L, w, at, step));
         lua_pop(L, 1);
     }
-    if (odd_n) {
-        fold(w, at, number_hash('o', (uint64_t)odd_n));
+    if (others) {
+        for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
+            if (osm__walk_is_reference(L, -2) || lua_isthread(L, -2) || lua_islightuserdata(L, -2))
+                fold_odd_pair(L, &odd);
+        fold(w, at, osm__walk_number_hash('o', others));
         fold(w, at, odd);
     }
     if (lua_getmetatable(L, table))
@@ -275,15 +185,15 @@ static void look_at_variable(lua_State *L, struct walk *w, size_t at, void *id, 
     place = add_entry(L, w, &made);
     lua_pushinteger(L, (lua_Integer)place);
     lua_rawset(L, SEEN);
-    if (!is_reference(L, -1)) {
-        fold(w, place, scalar_hash(L, -1));
+    if (!osm__walk_is_reference(L, -1)) {
+        fold(w, place, osm__walk_scalar_hash(L, -1));
     } else if (place_of(L) != SIZE_MAX) {
         fold(w, place, w->to->list[place_of(L)].path);
     } else {
         put_off(L, place);
     }
     lua_pop(L, 1);
-    fold(w, at, number_hash('u', 0));
+    fold(w, at, osm__walk_number_hash('u', 0));
 }
 
 static void look_into_function(lua_State *L, struct walk *w, size_t at)
@@ -293,13 +203,13 @@ static void look_into_function(lua_State *L, struct walk *w, size_t at)
     const struct osm_module *module = NULL;
     lua_CFunction native = lua_tocfunction(L, function);
     if (native) {
-        fold(w, at, number_hash('c', (uint64_t)(uintptr_t)native));
+        fold(w, at, osm__walk_number_hash('c', (uint64_t)(uintptr_t)native));
     } else {
         lua_pushvalue(L, function);
         if (lua_getinfo(L, ">S", &ar)) {
             module = module_of(w->e, ar.source);
             fold(w, at, osm_hash_bytes(ar.source, ar.srclen));
-            fold(w, at, number_hash('l', (uint64_t)ar.linedefined));
+            fold(w, at, osm__walk_number_hash('l', (uint64_t)ar.linedefined));
         }
     }
     const char *name;
@@ -328,7 +238,7 @@ static void add_root(lua_State *L, struct walk *w, int ref, const char *step,
     if (ref == LUA_NOREF)
         return;
     lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
-    if (is_reference(L, -1) && place_of(L) == SIZE_MAX) {
+    if (osm__walk_is_reference(L, -1) && place_of(L) == SIZE_MAX) {
         struct entry made = {
             .parent = w->to->len, .step = (char *)(uintptr_t)step, .module = module};
         put_off(L, add_entry(L, w, &made));

@@ -234,10 +234,34 @@ static int replace(struct osm_engine *e, struct osm_emission *old, struct osm_em
     return rc;
 }
 
+void osm_emit_drop_cells(struct osm_engine *e, struct osm_decl *d)
+{
+    for (size_t i = 0; i < d->emit_cells_len; i++) {
+        osm_emit_withdraw(e, d->emit_cells[i]);
+        osm_cells_release(e, d->emit_cells[i]);
+    }
+    d->emit_cells_len = 0;
+}
+
+void osm_emit_forget_kept(struct osm_engine *e)
+{
+    for (size_t i = 0; i < e->decls_len; i++) {
+        struct osm_decl *d = e->decls[i];
+        if (d->each_failed)
+            osm_emit_drop_cells(e, d);
+        for (size_t k = 0; k < d->emit_cells_len; k++)
+            if (d->emit_cells[k]->failed)
+                osm_emit_withdraw(e, d->emit_cells[k]);
+    }
+}
+
 void osm_emit_commit(struct osm_engine *e, struct osm_cell *c, struct osm_frame *f)
 {
     if (c->failed) {
-        osm_emit_withdraw_grants(e, c);
+        if (e->anew)
+            osm_emit_withdraw(e, c);
+        else
+            osm_emit_withdraw_grants(e, c);
         return;
     }
     struct osm_emission *now = f->emission, *old = c->emission;
@@ -366,6 +390,8 @@ static int set_cells(struct osm_engine *e, struct osm_decl *d)
 static void each_fails(struct osm_engine *e, struct osm_decl *d)
 {
     d->each_failed = true;
+    if (e->anew)
+        osm_emit_drop_cells(e, d);
     for (size_t i = 0; i < d->emit_cells_len; i++) {
         osm_emit_withdraw_grants(e, d->emit_cells[i]);
         osm_cells_doubt(e, d->emit_cells[i]); /* so that the grants come back with the keys */

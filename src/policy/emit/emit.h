@@ -32,6 +32,7 @@ struct osm_emission {
     struct osm_emitted *list; /* sorted by key once committed */
     size_t len, cap;
     size_t bytes;                /* of all messages so far */
+    unsigned forms;              /* bits of osm_emit_form: of those that were said */
     struct osm_emitted building; /* leftovers of a call that raised */
 };
 
@@ -51,7 +52,14 @@ void osm_emit_withdraw_grants(struct osm_engine *e, struct osm_cell *cell);
  */
 OSM_MUST_USE int osm_emit_run_all(struct osm_engine *e);
 
+/** Takes all cells of an emitter away, with their items. */
+void osm_emit_drop_cells(struct osm_engine *e, struct osm_decl *emitter);
+/** Takes out of the composition what emitters that fail have kept. */
+void osm_emit_forget_kept(struct osm_engine *e);
+
 /* emit_out.c */
+/** The bit of out.<name>; 0: there is none. */
+unsigned osm_emit_form(const char *name);
 void osm_emitted_clear(struct osm_emitted *emitted);
 /** What `out` offers: [{"name", "text", "message": full name or null, "fields": [names]}]. Caller:
  * json_decref; NULL: no memory. */

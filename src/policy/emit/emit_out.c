@@ -233,7 +233,7 @@ static int l_say(lua_State *L)
 static int l_out(lua_State *L)
 {
     const struct osm__form *form = lua_touserdata(L, lua_upvalueindex(1));
-    (void)emission_of(L, form);
+    emission_of(L, form)->forms |= 1U << (form - forms);
     check_fields(L, form);
     lua_settop(L, 1);
     int at = lua_getfield(L, 1, "at");
@@ -263,6 +263,14 @@ static int l_out(lua_State *L)
         lua_call(L, 2, 0);
         osm_steps_said(L, (size_t)i - 1);
     }
+    return 0;
+}
+
+unsigned osm_emit_form(const char *name)
+{
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (!strcmp(forms[i].name, name))
+            return 1U << i;
     return 0;
 }
 

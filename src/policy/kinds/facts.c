@@ -91,7 +91,7 @@ int osm_facts_declare(struct osm_engine *e, struct osm_err *err)
         struct osm_decl *d = osm_bundle_declare(e, OSM_DECL_FACT, facts[i].name, NULL, err);
         if (!d)
             return OSM_ENOMEM;
-        d->signature = facts[i].signature;
+        d->params = facts[i].signature;
         d->fact = facts[i].fn;
     }
     return 0;
@@ -107,11 +107,11 @@ const char *osm_fact_check(const struct osm_decl *fact, const struct osm_key *ke
         {"ss", "takes a namespace and a name"},
         {"ssi", "takes a namespace, a service and a port number"},
     };
-    bool fits = key->n == strlen(fact->signature);
+    bool fits = key->n == strlen(fact->params);
     for (size_t i = 0; fits && i < key->n; i++)
-        fits = key->at[i].type == (fact->signature[i] == 's' ? OSM_SCALAR_STR : OSM_SCALAR_INT);
+        fits = key->at[i].type == (fact->params[i] == 's' ? OSM_SCALAR_STR : OSM_SCALAR_INT);
     for (size_t i = 0; !fits && i < sizeof forms / sizeof *forms; i++)
-        if (!strcmp(forms[i].signature, fact->signature))
+        if (!strcmp(forms[i].signature, fact->params))
             return forms[i].text;
     return NULL;
 }

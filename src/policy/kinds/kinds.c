@@ -179,6 +179,20 @@ static void lift(lua_State *L, struct intake *in)
     in->by = t->kind->module;
 }
 
+void osm__thing_handed(struct osm_engine *e, struct osm_thing *t)
+{
+    if (e->proven)
+        return;
+    if (!t->hashed)
+        t->made = osm_json_hash(t->body); /* now that the processor has all of it at hand */
+    t->hashed = true;
+    if (t->handed == e->run)
+        return;
+    t->handed = e->run;
+    t->next_handed = e->handed_things;
+    e->handed_things = t;
+}
+
 void osm__thing_push(lua_State *L, struct osm_thing *t)
 {
     struct osm_engine *e = osm_engine_of(L);
@@ -187,24 +201,20 @@ void osm__thing_push(lua_State *L, struct osm_thing *t)
         struct osm_buf text = osm_buf_on(label, sizeof label, LABEL_MAX_BYTES - 1);
         label_of(t->object, &text);
         osm_value_push(L, t->body);
-        if (!e->proven)
-            t->made = osm_json_hash(t->body); /* now that the processor has all of it at hand */
+        t->hashed = false;
         osm_identity_set(L, t->hash, label, t->object->origin);
         t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    if (t->handed != e->run) {
-        t->handed = e->run;
-        t->next_handed = e->handed_things;
-        e->handed_things = t;
-    }
+    osm__thing_handed(e, t);
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->ref);
 }
 
-/* The keys that one index gives the object, appended to the scratch as (index id, length, bytes).
- */
-static void collect_keys(lua_State *L, struct intake *in, struct osm_decl *index)
+/* The keys that one index of the kind gives the object, appended to the scratch as (its place,
+ * length, bytes). */
+static void collect_keys(lua_State *L, struct intake *in, uint32_t at)
 {
     struct osm_engine *e = in->e;
+    const struct osm_decl *index = in->thing->kind->indexes[at];
     in->stage = "keys";
     in->by = index->module;
     lua_rawgeti(L, LUA_REGISTRYINDEX, index->fn);
@@ -226,7 +236,7 @@ static void collect_keys(lua_State *L, struct intake *in, struct osm_decl *index
         if (!len)
             luaL_error(L, "index %s: key %d: %s", index->name, (int)i,
                        why ? why : "is longer than 1,000 bytes");
-        (void)osm_buf_add(&e->keys_scratch, &index->id, sizeof index->id);
+        (void)osm_buf_add(&e->keys_scratch, &at, sizeof at);
         (void)osm_buf_add(&e->keys_scratch, &len, sizeof len);
         if (osm_buf_add(&e->keys_scratch, bytes, len)) {
             if (e->keys_scratch.failed == OSM_ENOMEM)
@@ -255,8 +265,8 @@ static int l_take_in(lua_State *L)
         push_reject(L, in);
         lua_call(L, 2, 0);
     }
-    for (size_t i = 0; !in->rc && !in->rejected && i < kind->indexes_len; i++)
-        collect_keys(L, in, kind->indexes[i]);
+    for (uint32_t i = 0; !in->rc && !in->rejected && i < kind->indexes_len; i++)
+        collect_keys(L, in, i);
     return 0;
 }
 
@@ -277,12 +287,12 @@ static int enter_buckets(struct intake *in)
     struct osm_engine *e = in->e;
     int rc = 0;
     for (size_t at = 0; !rc && at < e->keys_scratch.len;) {
-        uint32_t id, len;
-        memcpy(&id, e->keys_scratch.data + at, sizeof id);
-        memcpy(&len, e->keys_scratch.data + at + sizeof id, sizeof len);
-        at += sizeof id + sizeof len;
-        rc = osm__bucket_add(e, e->decls[id], (const unsigned char *)e->keys_scratch.data + at, len,
-                             in->thing);
+        uint32_t index, len;
+        memcpy(&index, e->keys_scratch.data + at, sizeof index);
+        memcpy(&len, e->keys_scratch.data + at + sizeof index, sizeof len);
+        at += sizeof index + sizeof len;
+        rc = osm__bucket_add(e, in->thing->kind->indexes[index],
+                             (const unsigned char *)e->keys_scratch.data + at, len, in->thing);
         at += len;
     }
     return rc;
@@ -538,6 +548,51 @@ int osm_kinds_change(struct osm_engine *e, struct osm_object *old, struct osm_ob
     if (rc)
         remove_thing(e, kind, key, len); /* half of it must not pass for known */
     return rc;
+}
+
+/* --- again, by other functions (rebind.c) --- */
+
+int osm_kinds_put_off(struct osm_engine *e, struct osm_decl *kind)
+{
+    struct osm_objects *again = &e->again;
+    size_t first = again->len, more = kind->objects.count;
+    if (again->len + more > again->cap) {
+        size_t cap = again->len + more;
+        struct osm_object **grown = osm_realloc_array(again->list, cap, sizeof *grown);
+        if (!grown)
+            return OSM_ENOMEM;
+        again->list = grown;
+        again->cap = cap;
+    }
+    osm_map_each (&kind->objects, entry)
+        again->list[again->len++] = osm_object_ref(((struct osm_thing *)entry->value)->object);
+    for (size_t i = first; i < again->len; i++) {
+        unsigned char key[OSM_KEY_BYTES];
+        size_t len = thing_key(again->list[i], key);
+        osm_cells_touch(e, kind, key, len);
+        remove_thing(e, kind, key, len);
+    }
+    return 0;
+}
+
+int osm_kinds_take_again(struct osm_engine *e)
+{
+    int rc = 0;
+    for (size_t i = 0; i < e->again.len && !rc && !e->abort; i++) {
+        struct osm_object *object = e->again.list[i];
+        if (object)
+            rc = osm_kinds_change(e, NULL, object);
+    }
+    osm_kinds_again_clear(e);
+    return rc;
+}
+
+void osm_kinds_again_clear(struct osm_engine *e)
+{
+    for (size_t i = 0; i < e->again.len; i++)
+        osm_object_unref(e->again.list[i]);
+    osm_free(e->again.list);
+    e->again = (struct osm_objects){0};
 }
 
 int osm_engine_watch_status(const struct osm_engine *e, struct osm_store_reader *reader)

@@ -20,6 +20,7 @@ struct osm_thing {
     struct osm_hash hash; /* kind, key, content */
     json_t *body;         /* what rules see: defaults filled in, lifted */
     int ref;              /* its table, LUA_NOREF not made yet */
+    bool hashed;          /* this has been filled in: */
     struct osm_hash made; /* of the body that the table was made from */
     uint64_t handed;      /* run */
     struct osm_thing *next_handed;
@@ -45,6 +46,13 @@ struct osm_bucket {
 OSM_MUST_USE int osm_kinds_change(struct osm_engine *e, struct osm_object *old,
                                   struct osm_object *now);
 void osm_kinds_clear(struct osm_decl *decl);
+/** Takes all objects of the kind out; the next run takes them in, by the kind that then reads them.
+ * Not while one is under way. Errors: OSM_ENOMEM; some of them are lost then. */
+OSM_MUST_USE int osm_kinds_put_off(struct osm_engine *e, struct osm_decl *kind);
+/** Takes in what was put off. Errors: as osm_kinds_change. */
+OSM_MUST_USE int osm_kinds_take_again(struct osm_engine *e);
+/** Forgets what was put off. */
+void osm_kinds_again_clear(struct osm_engine *e);
 /** Today's hash of an input cell. */
 struct osm_hash osm_kinds_object_hash(struct osm_decl *kind, const unsigned char *key, size_t len);
 struct osm_hash osm_kinds_bucket_hash(struct osm_decl *index, const unsigned char *key, size_t len);
@@ -55,6 +63,9 @@ void osm_kinds_push_object(lua_State *L, struct osm_decl *kind, const unsigned c
 void osm_kinds_push_bucket(lua_State *L, struct osm_decl *index, const unsigned char *key,
                            size_t len);
 void osm_kinds_push_keys(lua_State *L, struct osm_decl *decl);
+/** Somebody gets the bucket's table, as it was made, in this run. */
+void osm_kinds_bucket_handed(struct osm_engine *e, struct osm_decl *index, const unsigned char *key,
+                             size_t len);
 /** Re-hashes the tables handed out in this run; changed(ud, thing) for each that somebody wrote
  * into (its table is made anew). */
 void osm_kinds_check_mutations(struct osm_engine *e,
@@ -71,5 +82,7 @@ OSM_MUST_USE int osm__bucket_add(struct osm_engine *e, struct osm_decl *index,
 /** Takes the thing out of all buckets. */
 void osm__buckets_leave(struct osm_engine *e, struct osm_thing *thing);
 void osm__bucket_free(struct osm_bucket *bucket);
+/** Somebody gets its table in this run: writes into it are looked for. */
+void osm__thing_handed(struct osm_engine *e, struct osm_thing *thing);
 /** Pushes its table, the same for all who ask. [-0, +1, m] */
 void osm__thing_push(lua_State *L, struct osm_thing *thing);

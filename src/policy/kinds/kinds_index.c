@@ -203,6 +203,14 @@ void osm_kinds_push_bucket(lua_State *L, struct osm_decl *index, const unsigned 
     }
 }
 
+void osm_kinds_bucket_handed(struct osm_engine *e, struct osm_decl *index, const unsigned char *key,
+                             size_t len)
+{
+    struct osm_bucket *b = osm_map_getn(&index->buckets, key, len);
+    for (size_t i = 0; b && i < b->len; i++)
+        osm__thing_handed(e, b->list[i]);
+}
+
 static int l_push_keys(lua_State *L)
 {
     const struct key_list *list = lua_touserdata(L, 1);

@@ -560,13 +560,19 @@ void osm_cells_push(lua_State *L, struct osm_cell *c)
             osm_kinds_push_keys(L, c->decl);
         else
             osm_value_push(L, c->json);
-        if (!e->proven && osm_value_hash(L, -1, "", &c->made_hash, NULL))
-            luaL_error(L, "%s: cannot be handed out", c->decl->name);
+        c->hashed = false;
         luaL_unref(L, LUA_REGISTRYINDEX, c->ref);
         c->ref = LUA_NOREF;
         c->ref = luaL_ref(L, LUA_REGISTRYINDEX);
         c->ref_hash = c->hash;
+    } else if (c->type == OSM_CELL_BUCKET && c->handed != e->run) {
+        osm_kinds_bucket_handed(e, c->decl, c->key, c->key_len);
     }
     c->handed = e->run;
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->ref);
+    if (osm_cell_is_input(c) && !c->hashed && !e->proven) {
+        if (osm_value_hash(L, -1, "", &c->made_hash, NULL))
+            luaL_error(L, "%s: cannot be handed out", c->decl->name);
+        c->hashed = true;
+    }
 }

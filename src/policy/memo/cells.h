@@ -66,6 +66,7 @@ struct osm_cell {
     bool due : 1;
     bool lost : 1;
     bool refill : 1;
+    bool hashed : 1; /* made_hash has been filled in */
     uint32_t depth;
     uint32_t roots;  /* who holds it but readers: an emitter's keys, an emitter's each, headers */
     uint64_t ran;    /* run in which it was last evaluated */
@@ -168,6 +169,9 @@ void osm_topics_clear(struct osm_engine *e);
 void osm_cells_collect(struct osm_engine *e);
 /** Enters the cell among those that tell something, or takes it out, as it now stands. */
 void osm_cells_note_telling(struct osm_engine *e, struct osm_cell *cell);
+/** Drops a cell that no root holds, now. What reads it has lost its reads, and must be evaluated
+ * anew. */
+void osm_cells_expel(struct osm_engine *e, struct osm_cell *cell);
 /** Not of an engine whose rules are proven. Compares what was handed out in this run with its hash;
  * a difference becomes `mutation` of the rules that ran. */
 void osm_cells_check_mutations(struct osm_engine *e);

@@ -85,6 +85,18 @@ void osm_cells_collect(struct osm_engine *e)
     e->lost.len = 0;
 }
 
+void osm_cells_expel(struct osm_engine *e, struct osm_cell *c)
+{
+    while (c->readers_len && !e->abort)
+        osm_cells_set_reads(e, c->readers[c->readers_len - 1].cell, NULL, 0);
+    osm_cells_break_ring(e, c);
+    stop_telling(e, c);
+    leave_lists(e, c);
+    if (c->lost)
+        osm_cells_remove_from(&e->lost, c);
+    osm__cells_drop(e, c);
+}
+
 /* --- who has written into what --- */
 
 /* The evaluations of this run that read the cell. */

@@ -384,56 +384,65 @@ static void test_it_is_freed_meanwhile(void **state)
     expect(ever, OSM_ECANCELED, "");
 }
 
-/* By the next question about the same policies, unless something went wrong or took its place. */
+/* For the next question that shares it: whatever its policies are, unless there is a kind among
+ * them that was not read before; and whatever went wrong, unless the engine did. */
 static void test_an_engine_is_kept(void **state)
 {
     static const struct {
         const char *dir, *question;
-        bool keeps;
+        bool keeps, proven, waits;
+        json_int_t answer; /* 0: it fails */
         size_t finds;
-        int dropped; /* when it has its turn */
+        int dropped;
     } rows[] = {
-        {"good", "one", true, 0, 0},  {"good", "one", true, 1, 0},  {"good", "one", true, 2, 0},
-        {"same", "one", true, 3, 0},  {"other", "one", true, 0, 1}, {"other", "one", true, 1, 1},
-        {"good", "one", false, 0, 2}, {"good", "one", true, 0, 2},  {"good", "nobody", true, 1, 3},
-        {"good", "one", true, 0, 3},  {NULL, "one", true, 0, 4},    {"good", "one", true, 0, 4},
+        {"good", "one", true, false, false, 1, 0, 0},
+        {"good", "one", true, false, false, 1, 1, 0},
+        {"same", "one", true, false, false, 1, 2, 0},
+        {"other", "one", true, false, false, 2, 3, 0},
+        {"other", "one", false, false, false, 2, 0, 0},
+        {"good", "one", true, false, false, 1, 4, 0},
+        {"good", "nobody", true, false, false, 0, 5, 0},
+        {"good", "one", true, false, false, 1, 6, 0},
+        {NULL, "one", true, false, false, 0, 0, 0},
+        {"bad", "one", true, false, false, 0, 0, 0},
+        {"slow", "one", true, false, false, 0, 0, 0},
+        {"good", "one", true, false, false, 1, 7, 0},
+        {"kinds", "one", true, false, false, 3, 0, 1},
+        {"good", "one", true, true, false, 1, 1, 1},
+        {"good", "one", true, false, false, 1, 2, 1},
+        {"good", "ever", true, false, false, 0, 3, 1},
+        {"good", "one", true, false, true, 1, 4, 2}, /* until there is no time left */
+        {"good", "one", true, false, false, 1, 0, 2},
     };
     struct rig *rig = *state;
+    begin_with(rig, 1000, 0);
     save(rig, "same", good);
     save(rig, "other", "return { api = 1, rules = { one = function() return 2 end } }");
+    save(rig, "kinds",
+         "return { api = 1, kinds = { ['acme.Link'] = { versions = { 'v1' } } },\n"
+         "  rules = { one = function() return 3 end } }");
     dropped = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct asking *a = ask(rig, rows[i].dir, rows[i].question);
+        struct asking *a = &rig->asked[0];
+        rig->len = rig->ended = 0;
+        a = ask(rig, rows[i].dir, rows[i].question);
         a->keeps = rows[i].keeps;
+        a->proven = rows[i].proven;
+        a->waits = rows[i].waits;
         assert_int_equal(submit(a), 0);
         turn(rig, all_ended);
-        assert_int_equal(a->rc != 0, !rows[i].dir || strcmp(rows[i].question, "one") != 0);
+        if (a->rc && rows[i].answer)
+            fail_msg("row %zu: %s", i, a->msg);
+        assert_int_equal(a->rc != 0, !rows[i].answer);
+        assert_int_equal(a->answer, rows[i].answer);
         assert_int_equal(a->finds, rows[i].finds);
         assert_int_equal(dropped, rows[i].dropped);
     }
     osm_scratch_free(osm_take_ptr(&rig->scratch));
-    assert_int_equal(dropped, 5);
+    assert_int_equal(dropped, 3);
     remove_bundle(rig, "same");
     remove_bundle(rig, "other");
-}
-
-/* One that does not look for writes into answers is for none but questions about proven rules. */
-static void test_an_engine_of_proven_rules_is_not_kept_for_others(void **state)
-{
-    static const struct {
-        bool proven;
-        size_t finds;
-    } rows[] = {{true, 0}, {true, 1}, {false, 0}, {false, 1}, {true, 2}};
-    struct rig *rig = *state;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct asking *a = ask(rig, "good", "one");
-        a->keeps = true;
-        a->proven = rows[i].proven;
-        assert_int_equal(submit(a), 0);
-        turn(rig, all_ended);
-        expect(a, 0, "");
-        assert_int_equal(a->finds, rows[i].finds);
-    }
+    remove_bundle(rig, "kinds");
 }
 
 static bool is_dropped(struct rig *rig)
@@ -454,6 +463,88 @@ static void test_it_is_not_kept_for_ever(void **state)
     expect(a, 0, "");
 }
 
+/* --- ready before anybody asks --- */
+
+static size_t made_ready;
+static bool not_now;
+
+static bool make_ready(void *ud, struct osm_scratch_task *task)
+{
+    struct rig *rig = ud;
+    if (not_now)
+        return false;
+    struct asking *a = ask(rig, "good", "one");
+    a->keeps = true;
+    made_ready++;
+    *task = (struct osm_scratch_task){ready, begin, proven, work, drop, end, wanted, a};
+    return true;
+}
+
+static void begin_ready(struct rig *rig, uint64_t ready_ms)
+{
+    const struct osm_scratch_config config = {
+        .loop = rig->loop,
+        .engine = {.mesh_name = "osm", .osm_namespace = "o", .trust_domain = "cluster.local"},
+        .roots_pem = roots_pem,
+        .make_ready = make_ready,
+        .ud = rig,
+        .budget_ms = 1000,
+        .keep_ms = 1, /* of no account */
+        .ready_ms = ready_ms,
+    };
+    osm_scratch_free(rig->scratch);
+    rig->scratch = osm_scratch_new(&config);
+    assert_non_null(rig->scratch);
+    made_ready = 0;
+    not_now = false;
+    dropped = 0;
+}
+
+static bool two_ended(struct rig *rig)
+{
+    return rig->ended > 1;
+}
+
+/* When there is something to make ready for, again when that has changed, and when it is gone. */
+static void test_an_engine_is_made_ready(void **state)
+{
+    struct rig *rig = *state;
+    begin_ready(rig, 5);
+    not_now = true;
+    osm_scratch_wake(rig->scratch);
+    assert_int_equal(made_ready, 0);
+    not_now = false;
+    osm_scratch_wake(rig->scratch);
+    turn(rig, one_ended);
+    assert_int_equal(made_ready, 1);
+    struct asking *a = ask_one(rig);
+    a->keeps = false;
+    turn(rig, two_ended);
+    assert_int_equal(made_ready, 1); /* one that is thrown away does not take its place */
+
+    rig->len = rig->ended = 0;
+    a = ask(rig, "good", "one");
+    a->keeps = true;
+    assert_int_equal(submit(a), 0);
+    turn(rig, all_ended);
+    assert_int_equal(a->finds, 1);
+
+    rig->len = rig->ended = 0;
+    osm_scratch_wake(rig->scratch); /* other policies */
+    turn(rig, one_ended);
+    assert_int_equal(made_ready, 2);
+    assert_int_equal(rig->asked[0].finds, 2);
+
+    rig->len = rig->ended = 0;
+    a = ask(rig, "good", "one"); /* until there is no time left: the engine goes with it */
+    a->keeps = a->waits = true;
+    assert_int_equal(submit(a), 0);
+    turn(rig, two_ended);
+    assert_int_equal(dropped, 1);
+    assert_int_equal(made_ready, 3);
+    assert_int_equal(rig->asked[1].finds, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -464,9 +555,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_is_not_ready_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_freed_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_engine_is_kept, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_an_engine_of_proven_rules_is_not_kept_for_others,
-                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_not_kept_for_ever, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_an_engine_is_made_ready, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
