@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "whatif/scratch.h"
 
 #include <malloc.h>
 #include <string.h>
@@ -258,14 +259,15 @@ static void mem(void *ud, struct osm_control_request *request, const json_t *arg
     const json_t *policy = app->snapshot ? app->snapshot->policy : NULL;
     (void)args;
     reply_or_fail(request,
-                  json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "resident_bytes",
+                  json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "resident_bytes",
                             (json_int_t)osm_mem_resident(), "heap_used_bytes",
                             (json_int_t)heap.uordblks, "heap_free_bytes", (json_int_t)heap.fordblks,
                             "mapped_bytes", (json_int_t)heap.hblkhd, "allocations",
                             (json_int_t)osm_mem_live(), "lua_bytes",
                             json_integer_value(json_object_get(policy, "lua_bytes")), "cells",
                             json_integer_value(json_object_get(policy, "cells")), "objects",
-                            (json_int_t)(app->store ? osm_store_count(app->store) : 0)),
+                            (json_int_t)(app->store ? osm_store_count(app->store) : 0),
+                            "preview_ready", app->scratch && osm_scratch_is_ready(app->scratch)),
                   &err);
 }
 

@@ -210,8 +210,8 @@ static void ask(struct osm_app *app, struct osm_control_request *request, const 
 
 /* --- diff --- */
 
-static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
-                void **kept, json_t **out, struct osm_err *err)
+static int diff_by(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
+                   void **kept, json_t **out, struct osm_err *err)
 {
     const struct osm_app_config *config = &a->app->config; /* does not change */
     const struct osm_preview preview = {.objects = a->objects,
@@ -236,10 +236,24 @@ static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *c
     return rc;
 }
 
+static int diff(struct asked *a, struct osm_engine *engine, const atomic_bool *canceled,
+                void **kept, json_t **out, struct osm_err *err)
+{
+    if (a->drop)
+        return diff_by(a, engine, canceled, kept, out, err);
+    void *own = NULL;
+    int rc = diff_by(a, engine, canceled, &own, out, err);
+    if (own)
+        osm_preview_drop(own);
+    return rc;
+}
+
 static void diff_command(void *ud, struct osm_control_request *request, const json_t *args)
 {
-    const struct asked asked = {
-        .work = diff, .drop = osm_preview_drop, .args = json_incref((json_t *)(uintptr_t)args)};
+    bool fresh = json_is_true(json_object_get(args, "fresh"));
+    const struct asked asked = {.work = diff,
+                                .drop = fresh ? NULL : osm_preview_drop,
+                                .args = json_incref((json_t *)(uintptr_t)args)};
     ask(ud, request, &asked);
 }
 
@@ -361,6 +375,9 @@ static const struct osm_control_arg diff_args[] = {
     {.name = "deletes",
      .type = OSM_ARG_TEXTS,
      .help = "objects that would be gone: KIND/NAMESPACE/NAME"},
+    {.name = "fresh",
+     .type = OSM_ARG_FLAG,
+     .help = "by an engine of its own, not by the one that is kept ready"},
     {.name = NULL},
 };
 static const struct osm_control_arg why_not_args[] = {

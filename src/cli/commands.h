@@ -23,6 +23,7 @@ struct osm_cli {
     const char *method, *path, *port;                /* --method, --path, --port */
     const char *filter;                              /* -k */
     const char *console, *token_file;                /* --console HOST:PORT, --token-file */
+    bool fresh;                                      /* --fresh */
     bool json;                                       /* --json */
     const char *seconds, *top;                       /* --seconds 10, --top 20 */
     const char *mesh_name, *osm_namespace;           /* NULL: the daemon's defaults */

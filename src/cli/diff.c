@@ -401,6 +401,11 @@ static int ask(const struct osm_cli *cli, json_t *args)
 {
     struct osm_err err = {0};
     json_t *diff = NULL;
+    if (cli->fresh && json_object_set_new(args, "fresh", json_true())) {
+        (void)osm_fail(&err, OSM_ENOMEM, "out of memory");
+        json_decref(args);
+        return complain(&err);
+    }
     if (osm_client_ask(cli->socket_path, "diff", args, ASK_TIMEOUT_MS, &diff, &err))
         return complain(&err);
     int code = json_array_size(json_object_get(diff, "errors")) ? OSM_EXIT_POLICIES

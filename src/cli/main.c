@@ -192,6 +192,10 @@ int main(int argc, char **argv)
         {"filename", 'f', "FILE...",
          "diff: manifests; a file, a directory, - for standard input; may be given several times",
          cli.files, NULL, false},
+        {"fresh", 0, NULL,
+         "diff, policy diff: by an engine of its own, which evaluates the whole mesh, not by the "
+         "one that is kept ready",
+         NULL, &cli.fresh, false},
         {"delete", 0, "KIND/NAMESPACE/NAME...",
          "diff: an object that would be gone; may be given several times", cli.deletes, NULL,
          false},

@@ -188,6 +188,7 @@ int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json
     struct kept *kept = kept_of(p);
     json_t *diff = NULL;
     bool objects = json_array_size(p->manifests) || json_array_size(p->deletes);
+    bool was_ready = kept && kept->snapshot;
     uint64_t start_us = osm_now_us(), apply_us = 0;
     int rc = kept ? play(p, engine, objects ? &apply : NULL, kept, &applied, &apply_us, err)
                   : osm_fail(err, OSM_ENOMEM, "out of memory");
@@ -196,9 +197,9 @@ int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json
         rc = osm_snapshots_diff(p->served, kept->snapshot, &limits, p->guard_percent, &diff, err);
     if (!rc) {
         json_t *rules = about_rules(engine),
-               *more = json_pack("{s:o, s:{s:I, s:I, s:I}}", "objects",
-                                 objects ? applied_json(&applied) : json_null(), "times_us",
-                                 "apply", (json_int_t)apply_us, "evaluate",
+               *more = json_pack("{s:o, s:b, s:{s:I, s:I, s:I}}", "objects",
+                                 objects ? applied_json(&applied) : json_null(), "ready", was_ready,
+                                 "times_us", "apply", (json_int_t)apply_us, "evaluate",
                                  (json_int_t)(evaluated_us - start_us - apply_us), "compare",
                                  (json_int_t)(osm_now_us() - evaluated_us));
         if (!more || !rules || json_object_update(diff, more) || json_object_update(diff, rules))

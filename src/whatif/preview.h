@@ -27,7 +27,8 @@ struct osm_preview {
 
 /** *out: as osm_snapshots_diff, and "digest" of the policies, "warnings" of their load, "objects":
  * {"created", "configured", "unchanged", "deleted", "outside", "unaddressed"} or null where none
- * were given, "times_us": {"apply", "evaluate", "compare"}. Errors: as osm_apply; OSM_ELUA the run
+ * were given, "ready": the engine had evaluated before, "times_us": {"apply", "evaluate",
+ * "compare"}. Errors: as osm_apply; OSM_ELUA the run
  * has failed; OSM_ETIMEDOUT with the first error of the rules that had run; those of
  * osm_snapshots_diff. After an error the engine must not be used again. */
 OSM_MUST_USE int osm_preview_run(const struct osm_preview *preview, struct osm_engine *engine,

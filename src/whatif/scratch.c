@@ -318,6 +318,11 @@ static void make_ready(void *ud)
         task.end(task.ud, err.code, &err);
 }
 
+bool osm_scratch_is_ready(const struct osm_scratch *s)
+{
+    return s->kept && (!s->current || s->current->room != s->kept);
+}
+
 int osm_scratch_ask(struct osm_scratch *s, const struct osm_scratch_task *task, struct osm_err *err)
 {
     if (s->waiting >= OSM_SCRATCH_WAITING_MAX)

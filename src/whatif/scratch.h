@@ -58,6 +58,8 @@ OSM_MUST_USE struct osm_scratch *osm_scratch_new(const struct osm_scratch_config
 void osm_scratch_free(struct osm_scratch *scratch);
 /** Whoever is not ready may be now; other policies may be in force. */
 void osm_scratch_wake(struct osm_scratch *scratch);
+/** Whether an engine is kept, and nobody uses it. */
+bool osm_scratch_is_ready(const struct osm_scratch *scratch);
 /** Errors: OSM_EBUSY too many wait already; OSM_ENOMEM. `end` is not called then. */
 OSM_MUST_USE int osm_scratch_ask(struct osm_scratch *scratch, const struct osm_scratch_task *task,
                                  struct osm_err *err);

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from console import Console
 from rig import World, until
 from rig.daemon import ROOT, CommandError, build_dir
 from rig.objects import HTTP_8080, grant_all, match, routes, split, target
@@ -102,6 +103,12 @@ def fields(diff: dict[str, Any], proxy: str, kind: str) -> dict[str, tuple[Any, 
             for field in resource["fields"] if resource["change"] == "changed" else []:
                 found[field["path"]] = (field.get("before"), field.get("after"))
     return found
+
+
+def is_ready(world: World) -> bool:
+    """Whether an engine is kept that nobody uses."""
+    with Console(world.daemon.socket) as console:
+        return console.ask("mem")["preview_ready"]
 
 
 def write(folder: Path, **modules: str) -> Path:
@@ -338,31 +345,71 @@ def test_previews_of_bundles_wait_for_each_other(world: World, tmp_path: Path) -
 
 
 def test_one_preview_leaves_nothing_to_the_next(world: World, tmp_path: Path) -> None:
-    """They share an engine while the rules are the same: what it says does not depend on what it was asked before."""
+    """They share an engine, which is given the rules that each asks about: what it says does not depend on what it was
+    asked before, and is what an engine of its own says. Rules that do not load, or need another engine, between."""
     weights = yaml.safe_dump(split("blue", "apex", "apex", v1=1, v2=2))
     grant = yaml.safe_dump_all(grant_all("blue", "shop", "red/caller2"))
+    timeout = write(tmp_path / "timeout", timeout=TIMEOUT)
+    fails = write(tmp_path / "fails", fails="return { api = 1, wraps = { backends = function() error('no') end } }")
+    broken = write(tmp_path / "broken", broken="return {")
+    kind = write(tmp_path / "kind", kind="return { api = 1, kinds = { ['acme.Link'] = { versions = { 'v1' } } } }")
+    below = ["--policies", SHIPPED, "--policies"]
     questions: list[tuple[list[str | Path], str]] = [
-        (["-f", "-"], weights),
-        (["-f", "-"], grant),
-        (["--delete", "Service/blue/v1"], ""),
-        (["-f", "-", "--delete", "Pod/red/caller"], weights),
+        (["diff", "-f", "-"], weights),
+        (["diff", "-f", "-"], grant),
+        (["diff", "--delete", "Service/blue/v1"], ""),
+        (["diff", "-f", "-", "--delete", "Pod/red/caller"], weights),
+        (["policy", "diff", timeout], ""),
+        (["diff", "-f", "-", *below, timeout], weights),
+        (["policy", "diff", fails], ""),
+        (["diff", "-f", "-", *below, fails], grant),
+        (["policy", "diff", broken], ""),
+        (["policy", "diff", kind], ""),
+        (["policy", "diff", timeout, fails], ""),
     ]
 
-    def asked(arguments: list[str | Path], text: str) -> dict[str, Any]:
-        diff = told(world, "diff", *arguments, text=text)
-        del diff["times_us"]
-        return diff
+    def asked(arguments: list[str | Path], text: str, *more: str) -> tuple[int, dict[str, Any] | str]:
+        done = run(world, *arguments, *more, "-o", "json", text=text)
+        if not done.stdout:
+            return done.returncode, done.stderr
+        diff = json.loads(done.stdout)
+        diff.pop("times_us")
+        assert diff.pop("ready") in ([False] if more else [False, True])
+        return done.returncode, diff
 
-    fresh = []
-    for number, question in enumerate(questions):
-        overlay = write(tmp_path / str(number), other=f"return {{ api = 1 }} -- {number}")
-        run(world, "policy", "diff", SHIPPED, overlay)  # another engine
-        fresh.append(asked(*question))
+    fresh = [asked(*question, "--fresh") for question in questions]
+    assert [code for code, _ in fresh] == [3, 3, 3, 3, 3, 3, 1, 1, 1, 0, 1]
     for start in range(len(questions)):
         for number in range(len(questions)):
             at = (start + number * (start + 1)) % len(questions)
             assert asked(*questions[at]) == fresh[at], questions[at]
     assert told(world, "policy", "diff", SHIPPED, exit=NOTHING)["groups"] == []
+
+
+def test_an_engine_is_ready_before_anybody_asks(tmp_path: Path) -> None:
+    """Also one that has taken other policies into force; not where the option says so."""
+
+    def small(world: World) -> None:
+        world.namespace("blue")
+        world.pod("blue", "shop", account="shop", labels={"app": "shop"}, ports=[{"containerPort": 8080}])
+        world.service("blue", "shop", HTTP_8080, {"app": "shop"})
+        world.wait()
+
+    overlay = write(tmp_path, timeout=TIMEOUT)
+    with tracked(World(real=False)) as world:
+        small(world)
+        until(lambda: is_ready(world), "an engine is ready")
+        assert told(world, "policy", "diff", SHIPPED, exit=NOTHING)["ready"] is True
+        assert told(world, "policy", "diff", SHIPPED, "--fresh", exit=NOTHING)["ready"] is False
+        assert is_ready(world)
+        world.daemon.osm("policy", "apply", overlay)
+        world.wait()
+        assert told(world, "policy", "diff", overlay, exit=NOTHING)["ready"] is True
+        assert told(world, "policy", "diff", write(tmp_path / "none", none="return {}"), exit=NOTHING)["ready"]
+    with tracked(World(real=False, flags=["--preview-memory=0"])) as world:
+        small(world)
+        assert told(world, "policy", "diff", SHIPPED, exit=NOTHING)["ready"] is False
+        assert told(world, "policy", "diff", SHIPPED, exit=NOTHING)["ready"] is True  # kept for a minute
 
 
 def test_a_kept_engine_follows_what_is_live(raw: World) -> None:
@@ -417,20 +464,27 @@ def test_rules_that_never_end_delay_nothing_live(tmp_path: Path) -> None:
         until(lambda: run(world, "policy", "diff", SHIPPED).returncode == NOTHING, "the next is answered", 30.0)
 
 
-def test_a_daemon_stops_while_it_previews(tmp_path: Path) -> None:
-    """At once, not when the preview is over; who has asked is told."""
+@pytest.mark.parametrize("memory", ["256Mi", "0"])
+def test_a_daemon_stops_while_it_previews(tmp_path: Path, memory: str) -> None:
+    """At once, not when the preview is over; who has asked is told. By the engine that is ready, and by another."""
     overlay = write(tmp_path / "overlay", endless=ENDLESS)
-    with tracked(World(real=False)) as world:
+    with tracked(World(real=False, flags=[f"--preview-memory={memory}"])) as world:
         world.namespace("blue")
         for n in range(100):
             world.pod("blue", f"s{n}", account=f"a{n}", labels={"app": f"s{n}"}, ports=[{"containerPort": 8080}])
             world.service("blue", f"s{n}", HTTP_8080, {"app": f"s{n}"})
         world.wait()
+        if memory != "0":
+            until(lambda: is_ready(world), "an engine is ready")
         threads = world.daemon.figures()["threads"]
         command = [str(build_dir() / "osm"), "--socket", str(world.daemon.socket), "policy", "diff"]
         asked = subprocess.Popen([*command, str(SHIPPED), str(overlay)], stderr=subprocess.PIPE, text=True)
         try:
-            until(lambda: world.daemon.figures()["threads"] > threads, "it has begun")
+            begun = {
+                "0": lambda: world.daemon.figures()["threads"] > threads,
+                "256Mi": lambda: not is_ready(world),
+            }
+            until(begun[memory], "it has begun")
             assert world.daemon.stop(3.0) == 0
             assert asked.stderr
             assert "closed the connection" in asked.stderr.read()
