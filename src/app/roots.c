@@ -89,9 +89,11 @@ int osm_app_take_ca(struct osm_app *app, struct osm_ca *next, struct osm_err *er
     if (!is_same && app->ads &&
         (osm_reload_roots_due(app->reload) || !osm_ads_secrets_applied(app->ads))) {
         osm_ca_unref(next);
-        return osm_fail(err, OSM_EBUSY,
-                        "not every connected proxy has the roots and certificates of the step "
-                        "before: `osm wait --applied`, then again");
+        return osm_fail(err, OSM_EBUSY, "%s",
+                        app->snapshot ? "not every connected proxy has the roots and certificates "
+                                        "of the step before: `osm wait --applied`, then again"
+                                      : "no policies are in force yet, so nobody has been served "
+                                        "the roots of today; `osm status` says why");
     }
     if (!is_same)
         return osm_app_set_ca(app, next, err);

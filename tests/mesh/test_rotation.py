@@ -19,7 +19,7 @@ import grpc
 import pytest
 from rig import Pod, World, holds, o_clean, until
 from rig.client import Connection
-from rig.daemon import CommandError
+from rig.daemon import ROOT, CommandError
 from rig.objects import HTTP_8080, grant_all
 from rig.xds import SDS, Credentials, Sotw
 
@@ -537,6 +537,22 @@ def test_a_root_that_nobody_trusts_yet_is_not_taken() -> None:
         leaf_key = state / "private.key"
         leaf_key.chmod(0o644)
         refused("others may use it")
+
+
+def test_roots_are_not_changed_before_anything_is_served(tmp_path: Path) -> None:
+    """With policies that do not load nobody has been given the roots of today, and the command says that."""
+    (tmp_path / "bad.lua").write_text("return {")
+    with World(real=False, policies=[ROOT / "policies", tmp_path]) as world:
+        state, a, b = world.daemon.state, world.folder / "a", world.folder / "b"
+        a.mkdir(mode=0o700)
+        for name in ("ca.crt", "private.key"):
+            shutil.copy2(state / name, a / name)
+        _new_root(b)
+        _put(state, signs=a, trusts=b)
+        with pytest.raises(CommandError) as error:
+            world.daemon.osm("ca", "reload")
+        assert "no policies are in force yet" in error.value.stderr
+        assert world.status()["root"]["passive"] == []
 
 
 def test_a_client_of_either_root_is_admitted_while_both_are_trusted() -> None:
