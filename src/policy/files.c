@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -133,6 +134,17 @@ static bool is_test(const char *name)
     return !strcmp(name, "spec") || ends_with(name, "_spec.lua");
 }
 
+/* Bundles are kept and sent as JSON. */
+static int bad_name(const struct reading *r, const char *path)
+{
+    char *shown = osm_strdup(path);
+    int rc = shown ? osm_fail(r->err, OSM_EINVAL, "%s: the name is not UTF-8; give it another one",
+                              osm_utf8_repair(shown))
+                   : out_of_memory(r->err);
+    osm_free(shown);
+    return rc;
+}
+
 static int read_folder(struct reading *r, const char *root, const char *below, unsigned depth);
 
 static int take_entry(struct reading *r, const char *root, const char *path, unsigned depth)
@@ -142,6 +154,8 @@ static int take_entry(struct reading *r, const char *root, const char *path, uns
     if (stat(path, &st))
         return osm_fail(r->err, OSM_EIO, "%s: %s", path, strerror(errno));
     bool counts = is_module(name) || ends_with(name, ".yaml") || ends_with(name, ".yml");
+    if (S_ISREG(st.st_mode) && counts && !osm_utf8_valid(name, strlen(name)))
+        return bad_name(r, path);
     if (S_ISREG(st.st_mode))
         return counts ? add_path(r, name) : 0;
     if (!S_ISDIR(st.st_mode)) /* left out silently, what it denies would be allowed */
@@ -204,6 +218,18 @@ static int read_text(const struct osm_policy_files *files, size_t layer, const c
     return rc;
 }
 
+/* Bytes that are meant are written as escapes, "\xff". */
+static int check_text(const char *path, const char *text, size_t len, struct osm_err *err)
+{
+    size_t line = 1, at = 0;
+    if (osm_utf8_valid(text, len))
+        return 0;
+    for (size_t n; at < len && (n = osm_utf8_sequence(text + at, len - at)) > 0; at += n)
+        line += text[at] == '\n';
+    return osm_fail(err, OSM_EINVAL, "%s:%zu: the byte 0x%02x is not UTF-8; save the file as UTF-8",
+                    path, line, at < len ? (unsigned)(unsigned char)text[at] : 0U);
+}
+
 static int read_file(const struct osm_policy_files *files, struct osm_policy_file *f,
                      struct osm_err *err)
 {
@@ -214,6 +240,8 @@ static int read_file(const struct osm_policy_files *files, struct osm_policy_fil
         osm_buf_clear(&text);
         return 0;
     }
+    if (!rc)
+        rc = check_text(f->path, text.data ? text.data : "", text.len, err);
     if (!rc) {
         f->len = text.len;
         f->text = osm_buf_take(&text);
@@ -265,7 +293,9 @@ int osm_policy_files_read(struct osm_policy_files **out, const char *const *dirs
         n++;
     int rc = files && !copy_dirs(files, dirs, n) ? 0 : out_of_memory(err);
     for (; !rc && r.layer < n; r.layer++)
-        rc = read_folder(&r, dirs[r.layer], "", 0);
+        rc = osm_utf8_valid(dirs[r.layer], strlen(dirs[r.layer]))
+                 ? read_folder(&r, dirs[r.layer], "", 0)
+                 : bad_name(&r, dirs[r.layer]);
     if (!rc && !r.modules)
         rc = osm_fail(err, OSM_ENOENT, "%s: holds no *.lua file", dirs[0]);
     if (!rc)

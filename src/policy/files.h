@@ -37,8 +37,8 @@ struct osm_policy_files {
     char **dirs; /* NULL-terminated; by layer */
 };
 
-/** Reads the directories (NULL-terminated, at least one). Errors: OSM_EIO, OSM_ELIMIT, OSM_ENOENT
- * where there is no *.lua file; each names the path. Thread: any. */
+/** Reads the directories (NULL-terminated, at least one). Errors: OSM_EIO, OSM_ELIMIT, OSM_EINVAL
+ * what is not UTF-8, OSM_ENOENT where there is no *.lua file; each names the path. Thread: any. */
 OSM_MUST_USE int osm_policy_files_read(struct osm_policy_files **out, const char *const *dirs,
                                        struct osm_err *err);
 struct osm_policy_files *osm_policy_files_ref(struct osm_policy_files *files);

@@ -64,6 +64,20 @@ static void test_a_byte_order_mark_is_no_part_of_a_module(void **state)
     assert_int_equal(bench_load(b, NULL, &err), 0);
 }
 
+/* Bundles are stored and sent as JSON: what does not fit in there is found when it is read. */
+static void test_what_is_not_utf_8_is_refused_with_its_place(void **state)
+{
+    struct bench *b = *state;
+    char expected[512];
+    bench_write(b, "m.lua", "return { api = 1 }\n-- caf\xe9\n", NULL);
+    bench_refuse(b, "m.lua:2: the byte 0xe9 is not UTF-8; save the file as UTF-8");
+    bench_write(b, "m.lua", "return { api = 1 } -- caf\xc3\xa9", "acme/\xff.lua", "return {}",
+                NULL);
+    (void)snprintf(expected, sizeof expected,
+                   "%s/acme/?.lua: the name is not UTF-8; give it another one", b->dir);
+    bench_refuse(b, expected);
+}
+
 static void test_a_name_declared_twice_names_both_places(void **state)
 {
     struct bench *b = *state;
@@ -252,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BENCH_TEST(test_declarations_are_checked_with_their_places),
         BENCH_TEST(test_a_byte_order_mark_is_no_part_of_a_module),
+        BENCH_TEST(test_what_is_not_utf_8_is_refused_with_its_place),
         BENCH_TEST(test_a_name_declared_twice_names_both_places),
         BENCH_TEST(test_unknown_names_are_found_in_the_source),
         BENCH_TEST(test_require_finds_modules_of_the_bundle_and_of_the_runtime),
