@@ -8,8 +8,10 @@ import json
 import os
 import select
 import shutil
+import signal
 import stat
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -487,6 +489,26 @@ def test_a_session_that_does_not_read_is_dropped(world: Consoles) -> None:
 
 
 # --- osm debug ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_session_that_is_ended_leaves_the_terminal_as_it_was(
+    world: Consoles, tmp_path: Path, number: signal.Signals
+) -> None:
+    """While a line is edited keys come one by one and are not echoed: whoever ends that undoes it."""
+    terminal = Terminal(world.daemon.socket, tmp_path)
+    terminal.until("operate> ")
+    name = os.readlink(f"/proc/{terminal.pid}/fd/0")
+    slave = os.open(name, os.O_RDWR | os.O_NOCTTY)  # what the shell would be left with
+    try:
+        edited = termios.ICANON | termios.ECHO
+        until(lambda: not termios.tcgetattr(slave)[3] & edited, "a line is edited")
+        os.kill(terminal.pid, number)
+        assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == -number
+        assert termios.tcgetattr(slave)[3] & edited == edited
+    finally:
+        os.close(slave)
+        os.close(terminal.fd)
 
 
 def test_osm_debug_on_a_terminal(world: Consoles, tmp_path: Path) -> None:
