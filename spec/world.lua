@@ -90,7 +90,7 @@ function Mesh:rejects() return self.engine:rejects() end
 --- { { where =, message =, module =, line = }, ... }
 function Mesh:errors() return self.engine:errors() end
 
---- What the last run cost: rules_run, cells_verified, cells, items, lua_bytes, run_us; also where nothing came of it.
+--- What the last run cost: rules_run, cells_verified, cells, items, lua_bytes, bytes (an estimate of all), run_us; also where nothing came of it.
 function Mesh:figures() return self.engine:figures() end
 
 --- { { pod = "ns/name", account = "ns/name", uuid = }, ... }

@@ -282,21 +282,13 @@ static bool always(void *ud)
     return true;
 }
 
-/* What an engine takes, from what it says of itself: what is not Lua's goes by the cells (with
- * their reads, items and resources; tests/bench/run, engine and diff). */
-static size_t engine_bytes(const struct osm_snapshot *snapshot)
-{
-    enum { CELL_BYTES = 2500 };
-    json_int_t lua = json_integer_value(json_object_get(snapshot->policy, "lua_bytes")),
-               cells = json_integer_value(json_object_get(snapshot->policy, "cells"));
-    return (size_t)lua + (size_t)cells * CELL_BYTES;
-}
-
 /* It takes as much again as the live one. */
 static bool make_ready(void *ud, struct osm_scratch_task *task)
 {
     struct osm_app *app = ud;
-    if (!app->snapshot || engine_bytes(app->snapshot) > app->config.preview_memory_bytes)
+    json_int_t bytes =
+        app->snapshot ? json_integer_value(json_object_get(app->snapshot->policy, "bytes")) : 0;
+    if (!bytes || (size_t)bytes > app->config.preview_memory_bytes)
         return false;
     struct asked *a = osm_alloc(sizeof *a);
     if (!a)

@@ -295,6 +295,21 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 /* --- one size --- */
 
+/* Of an engine that is ready, and what it says that it takes. */
+static void say_memory(const struct mesh *m)
+{
+    struct room room = {0};
+    double before = (double)osm_mem_resident();
+    prepare(m, &room);
+    double grown = (double)osm_mem_resident() - before;
+    json_t *figures = osm_engine_figures(room.engine);
+    (void)printf(" the ready engine: %.0f MiB resident, %.0f MiB by its own estimate\n",
+                 grown / (1 << 20),
+                 (double)json_integer_value(json_object_get(figures, "bytes")) / (1 << 20));
+    json_decref(figures);
+    leave(&room);
+}
+
 static void measure_size(void *ud)
 {
     struct mesh m = {.n = *(const size_t *)ud, .store = osm_store_new()};
@@ -315,6 +330,7 @@ static void measure_size(void *ud)
     write_all(dirs[2]);
     (void)printf("%zu services, %zu targets, %zu proxies:\n", m.n, m.n * BENCH_TARGETS,
                  m.served->proxies_len);
+    say_memory(&m);
     const char *const timeout[] = {"policies", dirs[0], NULL},
                       *const weights[] = {"policies", dirs[1], NULL},
                       *const all[] = {"policies", dirs[2], NULL};
