@@ -244,8 +244,10 @@ static int make_header(void *ud, const struct osm_item *header, const char *cons
     if (q.bytes) {
         osm_bytes_unref(q.cell->header);
         q.cell->header = osm_bytes_ref(q.bytes);
-    } else if (q.cell->header &&
-               !e->anew) { /* a header grants nothing, so its last good form serves */
+    } else if (e->anew) {
+        osm_bytes_unref(q.cell->header);
+        q.cell->header = NULL;
+    } else if (q.cell->header) { /* it grants nothing, so its last good form serves */
         q.bytes = osm_bytes_ref(q.cell->header);
     }
     *out = q.bytes;
@@ -465,6 +467,7 @@ int osm_engine_run(struct osm_engine *e, const struct osm_changes *changes,
     int rc = run(e, changes, out, err);
     osm_mem_grows(false);
     e->anew = false;
+    e->proven = false; /* what comes next is not what the other engine has evaluated */
     return rc;
 }
 
@@ -487,6 +490,11 @@ const char *osm_engine_digest(const struct osm_engine *e)
 bool osm_engine_lost(const struct osm_engine *e)
 {
     return e->abort != OSM_ABORT_NONE;
+}
+
+bool osm_engine_stained(const struct osm_engine *e)
+{
+    return e->impure || e->stained;
 }
 
 bool osm_engine_rest(struct osm_engine *e)

@@ -33,7 +33,8 @@ struct osm_engine_config {
     /* For an engine that is thrown away. */
     bool notes_steps;            /* osm_engine_steps may be asked of it */
     bool proven;                 /* another engine serves with the same rules, and none of them has
-                                    written into an answer: whether one does is not looked for */
+                                    written into an answer: whether one does in the first run is not
+                                    looked for */
     bool yields;                 /* its thread (policy/host.h) gives way to all others */
     const atomic_bool *canceled; /* set by another thread: what is under way ends as if its time
                                     were over, and the state is lost. NULL: never */
@@ -62,8 +63,8 @@ OSM_MUST_USE int osm_engine_run(struct osm_engine *engine, const struct osm_chan
  * (of a rule that fails, what grants nothing is served on else). */
 void osm_engine_begin_anew(struct osm_engine *engine);
 /** Gives an engine that has run another bundle: the next run, which begins anew, evaluates what the
- * difference concerns, and nothing else. *done false: the difference needs an engine of its own
- * (there is a kind that was not read before), and this one is as it was.
+ * difference concerns, and nothing else. *done false: that needs an engine of its own (there is a
+ * kind that was not read before, or rules have kept state), and this one is as it was.
  * @p proven: as in the config. Errors: OSM_ELUA the bundle does not load; the engine is as it was,
  * where osm_engine_lost does not say otherwise. OSM_ENOMEM: it must be thrown away. */
 OSM_MUST_USE int osm_engine_rebind(struct osm_engine *engine, struct osm_policy_files *files,
@@ -72,6 +73,9 @@ OSM_MUST_USE int osm_engine_rebind(struct osm_engine *engine, struct osm_policy_
 const char *osm_engine_digest(const struct osm_engine *engine);
 /** Whether the state is lost: the engine must be thrown away. */
 bool osm_engine_lost(const struct osm_engine *engine);
+/** Whether rules were seen to keep state or to write into answers: what the engine says from now on
+ * may depend on what it was asked before. */
+bool osm_engine_stained(const struct osm_engine *engine);
 /** Takes in a batch (not taken), evaluates nothing: of an engine that is only asked, and thrown
  * away then, what is not asked for costs nothing. Errors: as osm_engine_run. */
 OSM_MUST_USE int osm_engine_take(struct osm_engine *engine, const struct osm_changes *changes,

@@ -123,6 +123,8 @@ struct osm_decl {
     bool other;            /* what does may answer otherwise */
     bool renamed;          /* who asks for its name asks somebody else */
     bool retaken;          /* kind: its objects are taken in again */
+    bool reshaped;         /* ... and may be others for rules then */
+    bool requires_late;    /* rule, emitter: it has called `require` while it ran */
 
     /* kind */
     char *group;
@@ -271,6 +273,7 @@ struct osm_engine {
     bool proven;                            /* nobody looks for writes into answers */
     bool anew;                   /* what fails in this run keeps nothing of what it said before */
     bool asked_unknown;          /* a rule has asked mesh for a name that nobody declares */
+    bool intake_requires;        /* a kind or an index has called `require` for an object */
     struct osm_steps *steps;     /* where, emit/steps.c; NULL: nobody looks */
     struct osm_cells unfinished; /* their evaluation ended for a reason that does not follow from
                                     what they read (time, a full state): they are tried again */
@@ -296,6 +299,7 @@ struct osm_engine {
     struct osm_purity *pure;      /* what its functions reached after the load */
     json_t *impure;               /* what has changed since; NULL: nothing that was seen */
     bool looked;                  /* for changes, after rules have run */
+    bool stained;                 /* a rule has written into an answer */
     struct osm_map names;         /* name -> decl, all but emitters */
     struct osm_map kinds_by_type; /* "group/Kind" -> decl */
     struct osm_join **joins;      /* by type, target, order of their runs once linked */

@@ -16,6 +16,7 @@
  *   its function and what that reaches       the signature of its module (bundle/signature.h)
  *   whom `mesh.name` asks                     each name's declaration, wraps included
  *   the extensions of what an emitter says    those of the forms that it has said
+ *   what it requires while it runs            nothing: it runs again
  *
  * Nothing of the old bundle is run again, so a module's table that another one wrote into while it
  * was loaded is what it would be in a fresh engine. */
@@ -148,6 +149,11 @@ static bool is_pair(const struct osm_decl *a, const struct osm_decl *b)
 
 /* The rules that are made when a listener asks for them (bundle/extend.h): those that were, while
  * anything extends listeners. */
+static bool is_made(const struct osm_decl *d)
+{
+    return d->original && d->original->extended == d;
+}
+
 struct headers {
     const struct bundle *old;
     bool failed;
@@ -160,10 +166,9 @@ static int l_extend_headers(lua_State *L)
     struct osm_engine *e = osm_engine_of(L);
     for (size_t i = 0; i < h->old->decls_len; i++) {
         const struct osm_decl *d = h->old->decls[i];
-        bool made = d->original && d->original->extended == d;
         size_t len = strlen(d->name);
         struct osm_decl *rule =
-            made ? osm_map_getn(&e->names, d->name, len - (sizeof suffix - 1)) : NULL;
+            is_made(d) ? osm_map_getn(&e->names, d->name, len - (sizeof suffix - 1)) : NULL;
         if (rule && rule->type == OSM_DECL_RULE && !osm_extend_header_rule(L, rule))
             h->failed = true;
     }
@@ -220,18 +225,30 @@ static const struct osm_decl *kind_of(const struct osm_decl *d)
 }
 
 /* Kinds of the old bundle whose objects are to be taken in again. */
-static void find_retaken(const struct bundle *old)
+static void find_retaken(struct osm_engine *e, const struct bundle *old)
 {
     for (size_t i = 0; i < old->decls_len; i++) {
         struct osm_decl *d = old->decls[i];
-        if (d->type == OSM_DECL_KIND)
-            d->retaken = !d->next || d->next->indexes_len != d->indexes_len;
+        if (d->type != OSM_DECL_KIND)
+            continue;
+        d->reshaped = !d->next || !same_intake(d, d->next) || e->intake_requires;
+        d->retaken = d->reshaped || d->next->indexes_len != d->indexes_len;
     }
     for (size_t i = 0; i < old->decls_len; i++) {
         const struct osm_decl *d = old->decls[i];
         if (kind_of(d) && (!d->next || !same_intake(d, d->next)))
             ((struct osm_decl *)(uintptr_t)kind_of(d))->retaken = true;
     }
+    e->intake_requires = false;
+}
+
+/* Whether rules still find all names that they could ask for. */
+static bool has_names(const struct osm_engine *e, const struct bundle *old)
+{
+    osm_map_each (&old->names, entry)
+        if (!is_made(entry->value) && !osm_map_has(&e->names, entry->key))
+            return false;
+    return true;
 }
 
 static bool same_names(const struct osm_engine *e, const struct bundle *old)
@@ -245,6 +262,8 @@ static bool same_names(const struct osm_engine *e, const struct bundle *old)
 static bool fits(const struct osm_engine *e, const struct bundle *old)
 {
     size_t kinds = 0, known = 0;
+    if (!has_names(e, old)) /* who has looked at a name, and not asked, has read nothing */
+        return false;
     for (size_t i = 0; i < old->decls_len; i++)
         known += old->decls[i]->type == OSM_DECL_KIND && old->decls[i]->next &&
                  !strcmp(old->decls[i]->group, old->decls[i]->next->group);
@@ -302,10 +321,10 @@ static bool other_answer(const struct osm_decl *d, unsigned forms)
     const struct osm_decl *next = d->next;
     if (is_input(d) || !next)
         return !next;
-    if (!osm_signature_equal(&d->module->signature, &next->module->signature) ||
+    if (d->requires_late || !osm_signature_equal(&d->module->signature, &next->module->signature) ||
         d->line != next->line || strcmp(d->name, next->name) != 0) /* rejects name it */
         return true;
-    if (d->original && d->original->extended == d && (forms & osm_emit_form("listener")))
+    if (is_made(d) && (forms & osm_emit_form("listener")))
         return true;
     return (d->original ? d->original->next : NULL) != next->original;
 }
@@ -372,11 +391,30 @@ static void doubt_readers(struct osm_engine *e, const struct osm_cell *c)
         osm_cells_doubt(e, c->readers[i].cell);
 }
 
-/* Of an input. */
 static void forget_value(struct osm_engine *e, struct osm_cell *c)
 {
     unref(e, c->ref);
     c->ref = LUA_NOREF;
+}
+
+/* What is made of it, directly or not: an answer that holds an object is told from another by the
+ * object as it was written, and would pass for the same. */
+static void forget_answers(struct osm_engine *e, struct osm_cell *c)
+{
+    struct osm_cells left = {0};
+    (void)osm_cells_push_to(e, &left, c);
+    while (left.len && !e->abort) {
+        const struct osm_cell *at = left.list[--left.len];
+        for (size_t i = 0; i < at->readers_len && !e->abort; i++) {
+            struct osm_cell *reader = at->readers[i].cell;
+            if (!reader->known && reader->ref == LUA_NOREF)
+                continue;
+            forget_value(e, reader);
+            osm_cells_doubt(e, reader);
+            (void)osm_cells_push_to(e, &left, reader);
+        }
+    }
+    osm_free(left.list);
 }
 
 static void forget_header(struct osm_engine *e, struct osm_cell *c)
@@ -394,7 +432,8 @@ static void take_over_cell(struct osm_engine *e, struct osm_cell *c, unsigned fo
     static const unsigned no_forms = 0;
     const struct osm_decl *d = c->decl;
     const unsigned *said = c->emission ? &c->emission->forms : &no_forms;
-    bool doubts = d->other;
+    /* Who is in a cycle, or at the end of a chain that is too deep, has not read those behind. */
+    bool doubts = d->other || c->failed == OSM_CELL_CYCLE || c->failed == OSM_CELL_TOO_DEEP;
     if (c->header || c->header_error)
         forget_header(e, c);
     if (c->type == OSM_CELL_EMIT)
@@ -427,6 +466,8 @@ static void take_over_cells(struct osm_engine *e, struct osm_cell *const *cells,
             forget_value(e, cells[i]);
         if (d->renamed || retaken)
             doubt_readers(e, cells[i]);
+        if (kind && kind->reshaped)
+            forget_answers(e, cells[i]);
     }
     for (size_t i = 0; i < n; i++)
         take_over_cell(e, cells[i], forms, asked);
@@ -442,7 +483,7 @@ static int take_over(struct osm_engine *e, const struct bundle *old, struct osm_
     unsigned forms = other_forms(e, old);
     bool asked = !same_names(e, old);
     int rc = 0;
-    find_retaken(old);
+    find_retaken(e, old);
     if (all_cells(e, &cells, &n))
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     for (size_t i = 0; i < old->decls_len; i++) {
@@ -478,7 +519,13 @@ int osm_engine_rebind(struct osm_engine *e, struct osm_policy_files *files, bool
     if (e->abort)
         return osm__engine_lost(e, err);
     e->deadline_ms = e->now_ms() + OSM_WALL_MAX_MS;
-    int rc = e->signatures ? 0 : osm_signatures_take(e, err);
+    int rc = osm_engine_check_pure(e, err);
+    if (e->impure && !e->abort) { /* what its rules have said may depend on whom it was told */
+        *err = (struct osm_err){0};
+        return 0;
+    }
+    if (!rc && !e->signatures)
+        rc = osm_signatures_take(e, err);
     if (rc)
         return rc;
     e->signatures = true;

@@ -4,6 +4,7 @@
 #include "policy/bundle/extend.h"
 #include "policy/kinds/kinds.h"
 #include "policy/kinds/schema.h"
+#include "policy/memo/cells.h"
 #include "policy/sandbox/runtime.h"
 #include "policy/sandbox/sandbox.h"
 
@@ -112,6 +113,16 @@ static bool load_runtime(lua_State *L, const char *name)
     return false;
 }
 
+/* What is required while rules run is not among what their functions reach (bundle/signature.h). */
+static void note_late(struct osm_engine *e)
+{
+    const struct osm_frame *f = osm_top(e);
+    if (f && f->cell)
+        f->cell->decl->requires_late = true;
+    else if (e->pure) /* else the bundle is being loaded */
+        e->intake_requires = true;
+}
+
 /* require("smi.split"): a module of the bundle; require("mesh.id"): of the runtime. */
 static int l_require(lua_State *L)
 {
@@ -120,6 +131,7 @@ static int l_require(lua_State *L)
     const char *name = luaL_checklstring(L, 1, &len);
     if (load_runtime(L, name))
         return 1;
+    note_late(e);
     const char *path = luaL_gsub(L, name, ".", "/");
     struct osm_module *m = strchr(name, '/') ? NULL : osm_map_get(&e->modules_by_name, path);
     if (m) {

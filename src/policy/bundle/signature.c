@@ -129,11 +129,18 @@ static struct osm_hash of_reference(lua_State *L, struct walk *w, int ref)
     return of_value(L, w, 0);
 }
 
+/* What it returned, and what was made for its declarations when they were read. */
 static void take_module(lua_State *L, struct walk *w, struct osm_module *m)
 {
     begin(L, w);
-    m->signature.hash = of_reference(L, w, m->ref);
-    m->signature.known = !w->odd;
+    struct osm_hash sum = of_reference(L, w, m->ref);
+    for (size_t i = 0; i < w->e->decls_len; i++) {
+        const struct osm_decl *d = w->e->decls[i];
+        bool made = d->original && d->original->extended == d; /* when asked for; the host's */
+        if (d->module == m && !made)
+            sum = osm_hash_fold(sum, of_reference(L, w, d->fn));
+    }
+    m->signature = (struct osm_signature){!w->odd, sum};
 }
 
 static void take_decl(lua_State *L, struct walk *w, struct osm_decl *d)

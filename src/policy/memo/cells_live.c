@@ -64,6 +64,7 @@ static void leave_lists(struct osm_engine *e, struct osm_cell *c)
         osm_cells_remove_from(&e->refill, c);
     if (c->handed == e->run)
         osm_cells_remove_from(&e->handed, c);
+    osm_cells_remove_from(&e->unfinished, c); /* mostly empty */
 }
 
 /* The list grows while cells go: what they read may be lost then. */
@@ -110,6 +111,7 @@ static void blame(struct osm_engine *e, struct osm_cell *read, const char *name)
         struct osm_cell *c = read->readers[i].cell;
         if (c->ran != e->run)
             continue;
+        e->stained = true;
         if (!c->mutation)
             c->mutation = osm_strf(
                 "%s was changed by one of its readers; what mesh answers is read-only", name);
