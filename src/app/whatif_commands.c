@@ -31,10 +31,12 @@ int osm_whatif_start(struct osm_app *app, struct osm_err *err)
                    .osm_namespace = config->osm_namespace,
                    .trust_domain = config->trust_domain,
                    .memory_max_bytes = config->policy_memory_bytes,
-                   .notes_steps = true},
+                   .notes_steps = true,
+                   .thorough = true},
         .roots_pem = roots_pem,
         .make_ready = config->preview_memory_bytes ? make_ready : NULL,
         .ud = app,
+        .keep_bytes = config->preview_memory_bytes,
     };
     app->scratch = osm_scratch_new(&scratch);
     return app->scratch ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
@@ -106,9 +108,19 @@ static json_t *layers_of(const struct osm_policy_files *files)
     return out;
 }
 
+static void forget_begun(struct asked *a)
+{
+    osm_changes_free(osm_take_ptr(&a->objects));
+    osm_outside_free(osm_take_ptr(&a->outside));
+    osm_snapshot_unref(osm_take_ptr(&a->served));
+    json_decref(osm_take_ptr(&a->layers));
+    osm_buf_reset(&a->answer);
+}
+
 static int begin(void *ud, struct osm_policy_files **files, struct osm_err *err)
 {
     struct asked *a = ud;
+    forget_begun(a);
     struct osm_app *app = a->app;
     const json_t *policies = json_object_get(a->args, "policies");
     uint64_t generation;
@@ -163,11 +175,8 @@ static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled
 
 static void asked_free(struct asked *a)
 {
+    forget_begun(a);
     json_decref(a->args);
-    osm_changes_free(a->objects);
-    osm_outside_free(a->outside);
-    osm_snapshot_unref(a->served);
-    json_decref(a->layers);
     osm_resource_unref(a->resource);
     osm_buf_clear(&a->answer);
     osm_free(a);

@@ -487,6 +487,11 @@ const char *osm_engine_digest(const struct osm_engine *e)
     return e->files->digest;
 }
 
+const struct osm_policy_files *osm_engine_files(const struct osm_engine *e)
+{
+    return e->files;
+}
+
 bool osm_engine_lost(const struct osm_engine *e)
 {
     return e->abort != OSM_ABORT_NONE;

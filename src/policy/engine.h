@@ -71,6 +71,8 @@ OSM_MUST_USE int osm_engine_rebind(struct osm_engine *engine, struct osm_policy_
                                    bool proven, bool *done, struct osm_err *err);
 /** Of the bundle that it runs, as of its files. */
 const char *osm_engine_digest(const struct osm_engine *engine);
+/** What it runs. Borrowed, until it is given others. */
+const struct osm_policy_files *osm_engine_files(const struct osm_engine *engine);
 /** Whether the state is lost: the engine must be thrown away. */
 bool osm_engine_lost(const struct osm_engine *engine);
 /** Whether rules were seen to keep state or to write into answers: what the engine says from now on

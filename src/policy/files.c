@@ -316,6 +316,23 @@ int osm_policy_files_read(struct osm_policy_files **out, const char *const *dirs
 
 /* --- kept as JSON --- */
 
+static bool same_layer(const struct osm_policy_file *a, const struct osm_policy_file *b)
+{
+    return a->layer == b->layer && a->below == b->below && a->below_layer == b->below_layer &&
+           !strcmp(a->below_hash, b->below_hash);
+}
+
+bool osm_policy_files_same(const struct osm_policy_files *a, const struct osm_policy_files *b)
+{
+    bool same = a == b || (!strcmp(a->digest, b->digest) && a->len == b->len);
+    for (size_t i = 0; same && a != b && i < a->len; i++)
+        same = same_layer(&a->list[i], &b->list[i]);
+    size_t dirs = 0;
+    for (; same && a->dirs[dirs] && b->dirs[dirs]; dirs++)
+        same = !strcmp(a->dirs[dirs], b->dirs[dirs]); /* warnings name them */
+    return same && !a->dirs[dirs] && !b->dirs[dirs];
+}
+
 json_t *osm_policy_files_json(const struct osm_policy_files *files)
 {
     json_t *list = json_array(), *dirs = json_array();

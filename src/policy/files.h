@@ -47,6 +47,9 @@ void osm_policy_files_unref(struct osm_policy_files *files);
 /** Borrowed; NULL where absent. */
 const struct osm_policy_file *osm_policy_files_find(const struct osm_policy_files *files,
                                                     const char *path);
+/** Whether a load of both says the same: the digest, and how the directories lie over each other.
+ */
+bool osm_policy_files_same(const struct osm_policy_files *a, const struct osm_policy_files *b);
 /** For keeping: {"digest", "dirs": [...], "files": [{"path", "text", "layer", "below_layer",
  * "below_hash"}]}. Caller: json_decref. NULL: no memory. */
 json_t *osm_policy_files_json(const struct osm_policy_files *files);

@@ -71,7 +71,7 @@ int osm__room_settle(struct osm__room *room, struct osm_engine *engine,
                      struct osm__room_terms *terms, bool *fits, struct osm_err *err)
 {
     int rc = take_roots(room, engine, terms, err);
-    *fits = !rc && !strcmp(osm_engine_digest(engine), terms->files->digest) &&
+    *fits = !rc && osm_policy_files_same(osm_engine_files(engine), terms->files) &&
             (!room->proven || terms->proven);
     if (rc || *fits)
         return rc;
@@ -79,4 +79,12 @@ int osm__room_settle(struct osm__room *room, struct osm_engine *engine,
     if (*fits)
         room->proven = terms->proven;
     return rc;
+}
+
+bool osm__room_look(struct osm__room *room, const struct osm_engine *engine)
+{
+    json_t *figures = osm_engine_figures(engine);
+    room->bytes = (size_t)json_integer_value(json_object_get(figures, "bytes"));
+    json_decref(figures);
+    return osm_engine_lost(engine) || osm_engine_stained(engine);
 }

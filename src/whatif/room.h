@@ -10,6 +10,7 @@ struct osm__room {
     bool proven;          /* its rules are */
     atomic_bool canceled; /* read by the engine's thread */
     bool spoiled; /* the engine cannot be asked again; written by its thread while it works */
+    size_t bytes; /* that the engine takes; the same */
     void *kept;
     void (*drop)(void *kept);
 };
@@ -35,3 +36,6 @@ struct osm__room_terms {
  * the engine's thread. Errors: as osm_engine_rebind; OSM_ENOMEM. */
 OSM_MUST_USE int osm__room_settle(struct osm__room *room, struct osm_engine *engine,
                                   struct osm__room_terms *terms, bool *fits, struct osm_err *err);
+/** After work: notes what the engine takes. True: what it says next may depend on what it was asked
+ * before, or its state is lost. On the engine's thread. */
+bool osm__room_look(struct osm__room *room, const struct osm_engine *engine);

@@ -18,7 +18,7 @@ struct turn {
     struct osm__room *room;      /* its engine's, while it has its turn; NULL: none yet */
     struct osm__room_terms terms;
     bool settles; /* its engine has been there before, and may have other terms */
-    bool fits;    /* it has its own */
+    bool again;   /* it is for a new engine, from its beginning */
     bool asked;   /* `worked` will come, and frees it */
     bool makes_ready;
     int rc; /* of the work */
@@ -47,10 +47,16 @@ static void look_for_next(struct osm_scratch *s)
     osm_timer_start(s->next, 0, 0); /* not in the callback of the engine that ends */
 }
 
+static void terms_clear(struct osm__room_terms *terms)
+{
+    osm_policy_files_unref(terms->files);
+    osm_free(terms->roots_pem);
+    *terms = (struct osm__room_terms){0};
+}
+
 static void turn_free(struct turn *turn)
 {
-    osm_policy_files_unref(turn->terms.files);
-    osm_free(turn->terms.roots_pem);
+    terms_clear(&turn->terms);
     osm_free(turn);
 }
 
@@ -64,17 +70,26 @@ static void leave_room(struct osm_scratch *s, struct osm__room *room)
     osm__room_discard(room);
 }
 
+static void be_idle(struct osm_scratch *s);
+
 static void forget(void *ud)
 {
     struct osm_scratch *s = ud;
     leave_room(s, s->kept);
+    be_idle(s);
+}
+
+/* One that has been asked about more objects than there are, say, takes more than it should. */
+static bool is_large(const struct osm_scratch *s)
+{
+    return s->config.keep_bytes && s->kept->bytes > s->config.keep_bytes;
 }
 
 static void be_idle(struct osm_scratch *s)
 {
-    if (!s->config.make_ready)
+    if (s->kept && (!s->config.make_ready || is_large(s)))
         osm_timer_start(s->forget, or_default(s->config.keep_ms, KEEP_MS), 0);
-    else if (!s->kept || s->stale)
+    if (s->config.make_ready && (!s->kept || s->stale))
         osm_timer_start(s->idle, s->ready_ms, 0);
 }
 
@@ -82,12 +97,13 @@ static void end(struct osm_scratch *s, int rc, const struct osm_err *err)
 {
     struct turn *turn = osm_take_ptr(&s->current);
     osm_timer_stop(s->deadline);
-    if (turn->room && (!turn->task.drop || turn->room->spoiled))
+    bool spoiled = turn->room && turn->room->spoiled;
+    if (turn->room && (!turn->task.drop || spoiled))
         leave_room(s, turn->room);
     turn->room = NULL;
     if (turn->makes_ready) {
-        s->stale = false;
-        s->ready_ms = rc && s->ready_ms < READY_MAX_MS / 2
+        s->stale = s->stale || rc;
+        s->ready_ms = (rc || spoiled) && s->ready_ms < READY_MAX_MS / 2
                           ? s->ready_ms * 2
                           : or_default(s->config.ready_ms, READY_MS);
     }
@@ -100,21 +116,31 @@ static void end(struct osm_scratch *s, int rc, const struct osm_err *err)
 
 /* --- on the engine's thread, and back --- */
 
+static int too_late(struct osm_err *err)
+{
+    return osm_fail(err, OSM_ETIMEDOUT, "has taken too long and was ended");
+}
+
+/* Rules that keep state or write into answers may have done so for another question, and what is
+ * there of former questions may take the memory that this one needs: a new engine says what there
+ * is to it. */
 static void work(void *ud, struct osm_engine *engine)
 {
     struct turn *turn = ud;
     struct osm__room *room = turn->room;
-    turn->fits = true;
+    bool fits = true;
     if (atomic_load(&room->canceled))
-        turn->rc = osm_fail(&turn->err, OSM_ETIMEDOUT, "has taken too long and was ended");
+        turn->rc = too_late(&turn->err);
     else if (turn->settles)
-        turn->rc = osm__room_settle(room, engine, &turn->terms, &turn->fits, &turn->err);
-    if (!turn->rc && turn->fits)
+        turn->rc = osm__room_settle(room, engine, &turn->terms, &fits, &turn->err);
+    if (!turn->rc && fits)
         turn->rc = turn->task.work(turn->task.ud, engine, &room->canceled, &room->kept, &turn->err);
-    room->spoiled =
-        osm_engine_lost(engine) || atomic_load(&room->canceled) || turn->rc == OSM_ENOMEM;
+    bool late = atomic_load(&room->canceled), bad = osm__room_look(room, engine);
+    turn->again = turn->settles && !late && ((!turn->rc && !fits) || bad);
+    room->spoiled = late || bad || turn->rc == OSM_ENOMEM;
 }
 
+static int take_terms(struct osm_scratch *s, struct turn *turn, struct osm_err *err);
 static int enter_room(struct osm_scratch *s, struct turn *turn, struct osm_err *err);
 
 static void worked(void *ud)
@@ -125,16 +151,20 @@ static void worked(void *ud)
         turn_free(turn);
         return;
     }
-    if (turn->rc || turn->fits) {
+    if (!turn->again) {
         end(s, turn->rc, &turn->err);
         turn_free(turn);
         return;
     }
-    /* Rules of a kind that needs an engine of its own. */
     struct osm_err err = {0};
+    bool late = atomic_load(&turn->room->canceled); /* only now: nobody would end the next one */
     leave_room(s, osm_take_ptr(&turn->room));
     turn->asked = false;
-    int rc = enter_room(s, turn, &err);
+    turn->rc = 0;
+    turn->err = (struct osm_err){0};
+    int rc = late ? too_late(&err) : take_terms(s, turn, &err);
+    if (!rc)
+        rc = enter_room(s, turn, &err);
     if (rc)
         end(s, rc, &err);
 }
@@ -206,19 +236,27 @@ static bool enter_kept(struct osm_scratch *s, struct turn *turn)
     return true;
 }
 
+static int take_terms(struct osm_scratch *s, struct turn *turn, struct osm_err *err)
+{
+    struct osm__room_terms *terms = &turn->terms;
+    terms_clear(terms);
+    if (turn->makes_ready)
+        s->stale = false; /* from here on others may come into force */
+    int rc = turn->task.begin(turn->task.ud, &terms->files, err);
+    if (rc)
+        return rc;
+    terms->proven = turn->task.proven(turn->task.ud, terms->files);
+    terms->roots_pem = osm_strdup(s->config.roots_pem(s->config.ud));
+    return terms->roots_pem ? 0 : osm_fail(err, OSM_ENOMEM, "out of memory");
+}
+
 static void begin(struct osm_scratch *s)
 {
     struct osm_err err = {0};
     struct turn *turn = s->current;
     osm_timer_stop(s->forget);
     osm_timer_stop(s->idle);
-    int rc = turn->task.begin(turn->task.ud, &turn->terms.files, &err);
-    if (!rc) {
-        turn->terms.proven = turn->task.proven(turn->task.ud, turn->terms.files);
-        turn->terms.roots_pem = osm_strdup(s->config.roots_pem(s->config.ud));
-        if (!turn->terms.roots_pem)
-            rc = osm_fail(&err, OSM_ENOMEM, "out of memory");
-    }
+    int rc = take_terms(s, turn, &err);
     bool there = !rc && enter_kept(s, turn);
     if (!rc && !there)
         rc = enter_room(s, turn, &err);

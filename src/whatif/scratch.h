@@ -5,7 +5,8 @@
  * Most questions have an engine of their own, which is thrown away. Those that say so share one
  * that is kept: it has evaluated everything, and is given the rules of the next question where
  * those are others (policy/engine.h, osm_engine_rebind). One may be made ready before anybody asks.
- * Thread: loop, but for `work`. */
+ * Where a former question may have a part in the answer, a new engine is asked instead. Thread:
+ * loop, but for `work`. */
 #pragma once
 
 #include "loop/loop.h"
@@ -19,7 +20,8 @@ struct osm_scratch_task {
     /** Whether its turn may begin now; it is asked again at each osm_scratch_wake, and waits no
      * longer than a second. */
     bool (*ready)(void *ud);
-    /** Its turn has come: *files gets a reference to the policies of its engine. Errors end it. */
+    /** Its turn has come: *files gets a reference to the policies of its engine. Errors end it.
+     * Once more where it is left to a new engine what the kept one has made of it. */
     int (*begin)(void *ud, struct osm_policy_files **files, struct osm_err *err);
     /** Whether the rules of these policies, as of `begin`, are proven (policy/engine.h). */
     bool (*proven)(void *ud, const struct osm_policy_files *files);
@@ -50,6 +52,7 @@ struct osm_scratch_config {
     uint64_t budget_ms; /* of one task, from its turn to its end; 0: 10 s */
     uint64_t keep_ms;   /* 0: 60 s */
     uint64_t ready_ms;  /* 0: 2 s */
+    size_t keep_bytes;  /* an engine that takes more goes after keep_ms; 0: any may stay */
 };
 
 OSM_MUST_USE struct osm_scratch *osm_scratch_new(const struct osm_scratch_config *config);
