@@ -370,6 +370,7 @@ int osm_engine_take(struct osm_engine *e, const struct osm_changes *changes, str
     if (e->abort)
         return osm__engine_lost(e, err);
     e->run++;
+    e->handed_things = NULL;
     e->deadline_ms = e->now_ms() + OSM_WALL_FIRST_MS;
     return osm_engine_take_in(e, changes, err);
 }

@@ -189,8 +189,24 @@ void osm__thing_handed(struct osm_engine *e, struct osm_thing *t)
     if (t->handed == e->run)
         return;
     t->handed = e->run;
+    t->prev_handed = NULL;
     t->next_handed = e->handed_things;
+    if (t->next_handed)
+        t->next_handed->prev_handed = t;
     e->handed_things = t;
+}
+
+/* What is taken in again may be replaced by a change of the same run. */
+static void leave_handed(struct osm_engine *e, const struct osm_thing *t)
+{
+    if (!e->handed_things || t->handed != e->run)
+        return;
+    if (t->prev_handed)
+        t->prev_handed->next_handed = t->next_handed;
+    else
+        e->handed_things = t->next_handed;
+    if (t->next_handed)
+        t->next_handed->prev_handed = t->prev_handed;
 }
 
 void osm__thing_push(lua_State *L, struct osm_thing *t)
@@ -494,6 +510,7 @@ static void remove_thing(struct osm_engine *e, struct osm_decl *kind, const unsi
     if (t->present)
         osm__keys_remove(e, kind, key, len);
     osm__buckets_leave(e, t);
+    leave_handed(e, t);
     stop_telling(e, t);
     drop_table(e, t);
     thing_free(t);

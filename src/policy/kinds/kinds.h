@@ -23,7 +23,7 @@ struct osm_thing {
     bool hashed;          /* this has been filled in: */
     struct osm_hash made; /* of the body that the table was made from */
     uint64_t handed;      /* run */
-    struct osm_thing *next_handed;
+    struct osm_thing *next_handed, *prev_handed;
     json_t *rejects;             /* as in a snapshot; NULL none */
     json_t *error;               /* as in a snapshot; NULL none */
     struct osm_bucket **buckets; /* that hold it */

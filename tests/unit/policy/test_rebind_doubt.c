@@ -323,25 +323,52 @@ static void test_a_header_rule_that_took_too_long_goes(void **state)
     static const char header[] =
         "local M = { api = 1, rules = {}, emit = {} }\n"
         "M.rules['acme.answer'] = function() return 'a' end\n"
-        "M.rules['acme.header'] = function(mesh)\n"
-        "  for i = 1, 1000000 do local _ = i * i end\n"
-        "  return { stat_prefix = 'h' }\n"
-        "end\n"
+        "M.rules['acme.header'] = function() return { stat_prefix = 'h' } end\n"
         "M.emit.listener = { each = 'acme.Link', run = function(mesh, out, _, name)\n"
         "  out.listener { name = 'one', audience = 'everyone', alone = true, header_rule = "
         "'acme.header' }\n"
         "end }\n"
         "return M\n";
     struct bench *b = *state;
-    bench_write(b, "kinds.lua", KINDS, "a.lua", header, NULL);
+    bench_write(b, "kinds.lua", KINDS, "a.lua", header, "wrap.lua",
+                "return { api = 1, wraps = { ['acme.header'] = function(_, original, ...)\n"
+                "  for i = 1, 1000000 do local _ = i * i end\n"
+                "  return original(...)\n"
+                "end } }\n",
+                NULL);
     bench_time_step_ms = 1;
     begin(b);
     bench_time_step_ms = 0;
-    assert_int_not_equal(json_array_size(b->snapshot->errors), 0);
-    bench_write(b, "a.lua",
-                "return { api = 1, rules = { ['acme.answer'] = function() return 'a' end } }\n",
+    assert_int_equal(json_array_size(b->snapshot->errors), 1);
+    bench_write(b, "wrap.lua", "return {}\n", NULL);
+    assert_true(rebind(b));
+    assert_non_null(bench_resource(b, UUID, OSM_XDS_LDS, "one"));
+    check_like_fresh(b);
+}
+
+/* Its keys have been asked for when the change comes that replaces it. */
+static void test_an_object_that_is_taken_in_again_and_changes(void **state)
+{
+    static const char kinds[] =
+        "return { api = 1, kinds = { ['acme.Link'] = { group = 'acme.test', versions = { 'v1' },\n"
+        "    accept = function(link, reject) if link.spec.to == '%s' then reject({}, 'no') end end "
+        "} },\n"
+        "  indexes = { ['acme.to'] = { of = 'acme.Link', keys = function(link) return { { "
+        "link.spec.to } } end } } }\n";
+    struct bench *b = *state;
+    char text[1024];
+    (void)snprintf(text, sizeof text, kinds, "x");
+    bench_write(b, "kinds.lua", text, "a.lua",
+                "return { api = 1, rules = { ['acme.answer'] = function(mesh) return "
+                "#mesh.acme.to('b') end } }\n",
                 NULL);
-    (void)rebind(b);
+    begin(b);
+    (void)snprintf(text, sizeof text, kinds, "y");
+    bench_write(b, "kinds.lua", text, NULL);
+    bench_put(b, "apiVersion: acme.test/v1\nkind: Link\nmetadata: {name: one, namespace: red}\n"
+                 "spec: {to: b}\n");
+    assert_true(rebind(b));
+    assert_non_null(strstr(served(b), "1"));
     check_like_fresh(b);
 }
 
@@ -359,6 +386,7 @@ int main(void)
         BENCH_TEST(test_rules_that_keep_state_are_found_each_time),
         BENCH_TEST(test_a_header_that_fails_keeps_nothing),
         BENCH_TEST(test_a_header_rule_that_took_too_long_goes),
+        BENCH_TEST(test_an_object_that_is_taken_in_again_and_changes),
     };
     return cmocka_run_group_tests(tests, NULL, bench_no_leak);
 }
