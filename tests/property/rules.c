@@ -125,6 +125,70 @@ static const struct {
     {"acme/reads.lua", "return { api = 1, extends = { route = { run = function(mesh, route, at)\n"
                        "  if #mesh.Service() % 2 == 1 then route.name = 'odd' end\n"
                        "end } } }\n"},
+    /* What a function depends on, and does not reach: a module that it requires when it runs. */
+    {"acme/late.lua", "return { api = 1, extends = { cluster = { run = function(_, cluster)\n"
+                      "  local found, words = pcall(require, 'acme.words')\n"
+                      "  cluster.alt_stat_name = found and words.word or words\n"
+                      "end } } }\n"},
+    {"acme/words.lua", "return { word = 'late' }\n"},
+    /* A circle of two modules, which one of them leaves. */
+    {"acme/circle.lua",
+     "local M = { api = 1, rules = {}, emit = {} }\n"
+     "M.rules['acme.there'] = function(mesh, name)\n"
+     "  local m, word = mesh, 'acme'\n"
+     "  return m[word].back(name)\n"
+     "end\n"
+     "M.emit.circle = { each = 'Service', run = function(mesh, out, namespace, name)\n"
+     "  local _, text = pcall(mesh.acme.there, name)\n"
+     "  out.cluster { name = 'circle ' .. namespace .. '/' .. name, audience = 'everyone',\n"
+     "    message = { alt_stat_name = tostring(text) } }\n"
+     "end }\n"
+     "return M\n"},
+    {"acme/back.lua", "local M = { api = 1, rules = {} }\n"
+                      "M.rules['acme.back'] = function(mesh, name)\n"
+                      "  local m, word = mesh, 'acme'\n"
+                      "  return m[word].there(name)\n"
+                      "end\n"
+                      "return M\n"},
+    {"acme/way_out.lua", "return { api = 1, wraps = { ['acme.back'] = function(_, original, name)\n"
+                         "  return #name % 2 == 0 and 'out' or original(name)\n"
+                         "end } }\n"},
+    /* An answer that is an object, and a kind that gives it another form. */
+    {"acme/holds.lua",
+     "local M = { api = 1, rules = {}, emit = {} }\n"
+     "M.rules['acme.held'] = function(mesh, ...) return { mesh.Service(...) } end\n"
+     "M.emit.holds = { each = 'Service', run = function(mesh, out, namespace, name)\n"
+     "  local service = mesh.acme.held(namespace, name)[1]\n"
+     "  local text = service.metadata.labels and 'labels ' or 'none '\n"
+     "  for k in pairs(service.spec or {}) do text = text .. k .. ' ' end\n"
+     "  out.cluster { name = 'holds ' .. namespace .. '/' .. name, audience = 'everyone',\n"
+     "    message = { alt_stat_name = text } }\n"
+     "end }\n"
+     "return M\n"},
+    {"acme/deep.lua",
+     "local M = { api = 1, rules = {}, emit = {} }\n"
+     "M.rules['acme.down'] = function(mesh, n)\n"
+     "  local m, word = mesh, 'acme'\n"
+     "  return n >= 170 and 'end' or m[word].on(n)\n"
+     "end\n"
+     "M.rules['acme.on'] = function(mesh, n) return mesh.acme.down(n + 1) end\n"
+     "M.emit.deep = { each = 'Service', run = function(mesh, out, namespace, name)\n"
+     "  local known, text = pcall(mesh.acme.down, #name * 25)\n"
+     "  out.cluster { name = 'deep ' .. namespace .. '/' .. name, audience = 'everyone',\n"
+     "    message = { alt_stat_name = tostring(known) .. tostring(text) } }\n"
+     "end }\n"
+     "return M\n"},
+    {"acme/short.lua", "return { api = 1, wraps = { ['acme.on'] = function(_, original, n)\n"
+                       "  return n > 120 and 'short' or original(n)\n"
+                       "end } }\n"},
+    {"acme/looks.lua",
+     "return { api = 1, emit = { looks = { each = 'Service', run = function(mesh, out, namespace, "
+     "name)\n"
+     "  local m, word = mesh, 'acme'\n"
+     "  local known = pcall(function() return m[word].quota end)\n"
+     "  out.cluster { name = 'looks ' .. namespace .. '/' .. name, audience = 'everyone',\n"
+     "    message = { alt_stat_name = tostring(known) } }\n"
+     "end } } }\n"},
     {"acme/writes.lua", "return { api = 1, wraps = { backends = function(_, original, ...)\n"
                         "  local out = original(...)\n"
                         "  if out[1] then out[1].weight = out[1].weight + 1 end\n"
@@ -143,7 +207,7 @@ static const char *const shipped[] = {
     "osm/mesh_config.lua",     "smi/access.lua",          "smi/explain.lua",
     "smi/older.lua",           "smi/routes.lua",          "smi/split.lua",
     "traffic/inbound.lua",     "traffic/outbound.lua",    "osm/duration.lua",
-    "kubernetes/object.lua",
+    "kubernetes/object.lua",   "crds/trafficsplit.yaml",  "crds/traffictarget.yaml",
 };
 
 /* --- a directory of them, over the shipped ones --- */
@@ -224,7 +288,8 @@ static void edit(struct random *r, const char *text, struct osm_buf *out)
                                            {"\"1s\"", "\"2s\""}, {"1", "2"},
                                            {"[1]", "[2]"},       {" or ", " and "},
                                            {"\"", "\"x"},        {", ", " , "},
-                                           {"nil", "{}"},        {"return ", "return nil, "}};
+                                           {"nil", "{}"},        {"return ", "return nil, "},
+                                           {"integer", "string"}};
     const char *const *word = words[pick(r, sizeof words / sizeof *words)];
     replace(r, text, word[0], word[1], out);
 }
