@@ -86,13 +86,15 @@ static bool proven(void *ud, const struct osm_policy_files *files)
     return a->proven;
 }
 
+static atomic_bool held; /* work goes on when it is not */
+
 static int work(void *ud, struct osm_engine *engine, const atomic_bool *canceled, void **kept,
                 struct osm_err *err)
 {
     struct asking *a = ud;
     json_t *keys = json_array(), *answer = NULL;
     atomic_store(&a->works, true);
-    while (a->waits && !atomic_load(canceled))
+    while ((a->waits && !atomic_load(canceled)) || atomic_load(&held))
         (void)usleep(100);
     if (a->keeps) {
         size_t *used = *kept ? *kept : (*kept = osm_alloc(sizeof *used));
@@ -482,7 +484,7 @@ static bool make_ready(void *ud, struct osm_scratch_task *task)
     return true;
 }
 
-static void begin_ready(struct rig *rig, uint64_t ready_ms)
+static void begin_ready(struct rig *rig, uint64_t ready_ms, uint64_t keep_ms, size_t keep_bytes)
 {
     const struct osm_scratch_config config = {
         .loop = rig->loop,
@@ -491,7 +493,8 @@ static void begin_ready(struct rig *rig, uint64_t ready_ms)
         .make_ready = make_ready,
         .ud = rig,
         .budget_ms = 1000,
-        .keep_ms = 1, /* of no account */
+        .keep_ms = keep_ms,
+        .keep_bytes = keep_bytes,
         .ready_ms = ready_ms,
     };
     osm_scratch_free(rig->scratch);
@@ -511,7 +514,7 @@ static bool two_ended(struct rig *rig)
 static void test_an_engine_is_made_ready(void **state)
 {
     struct rig *rig = *state;
-    begin_ready(rig, 5);
+    begin_ready(rig, 5, 1, 0);
     not_now = true;
     osm_scratch_wake(rig->scratch);
     assert_int_equal(made_ready, 0);
@@ -547,6 +550,40 @@ static void test_an_engine_is_made_ready(void **state)
     assert_int_equal(rig->asked[1].finds, 0);
 }
 
+/* Of more than it may take it is not kept for long, though nothing else takes its place. */
+static void test_a_large_engine_goes(void **state)
+{
+    struct rig *rig = *state;
+    begin_ready(rig, 5, 50, 1);
+    not_now = true;
+    struct asking *a = ask(rig, "good", "one");
+    a->keeps = true;
+    assert_int_equal(submit(a), 0);
+    turn(rig, is_dropped);
+    expect(a, 0, "");
+    assert_int_equal(made_ready, 0);
+}
+
+/* Others come into force while an engine is made ready for those that were. */
+static bool works_again(struct rig *rig)
+{
+    return rig->ended > 1;
+}
+
+static void test_what_changes_while_an_engine_is_made_ready(void **state)
+{
+    struct rig *rig = *state;
+    begin_ready(rig, 5, 1, 0);
+    atomic_store(&held, true);
+    osm_scratch_wake(rig->scratch);
+    turn(rig, first_works);
+    osm_scratch_wake(rig->scratch);
+    atomic_store(&held, false);
+    turn(rig, works_again);
+    assert_int_equal(made_ready, 2);
+    assert_int_equal(rig->asked[1].finds, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -559,6 +596,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_engine_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_not_kept_for_ever, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_engine_is_made_ready, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_large_engine_goes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_changes_while_an_engine_is_made_ready, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
