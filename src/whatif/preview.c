@@ -35,7 +35,6 @@ static int too_late(const struct osm_engine *engine, struct osm_err *err)
 struct kept {
     struct osm_map objects; /* key -> osm_object: what the engine knows */
     struct osm_snapshot *snapshot;
-    bool as_it_is; /* the last run was of the mesh as it was, under rules that are in force */
 };
 
 void osm_preview_drop(void *ud)
@@ -114,23 +113,19 @@ static int evaluate(const struct osm_preview *p, struct osm_engine *engine, stru
     return 0;
 }
 
-/* The mesh as it is, under the engine's rules. */
-static int evaluate_as_it_is(const struct osm_preview *p, struct osm_engine *engine,
-                             struct kept *kept, struct osm_err *err)
+/* As a fresh engine would, whatever this one was asked before, and whenever that was. */
+static int evaluate_anew(const struct osm_preview *p, struct osm_engine *engine, struct kept *kept,
+                         struct osm_err *err)
 {
-    if (kept->snapshot && !kept->as_it_is)
+    if (kept->snapshot)
         osm_engine_begin_anew(engine);
-    kept->as_it_is = false;
-    int rc = evaluate(p, engine, kept, err);
-    kept->as_it_is = !rc;
-    return rc;
+    return evaluate(p, engine, kept, err);
 }
 
 int osm_preview_prepare(const struct osm_preview *p, struct osm_engine *engine, struct osm_err *err)
 {
     struct kept *kept = kept_of(p);
-    return kept ? evaluate_as_it_is(p, engine, kept, err)
-                : osm_fail(err, OSM_ENOMEM, "out of memory");
+    return kept ? evaluate_anew(p, engine, kept, err) : osm_fail(err, OSM_ENOMEM, "out of memory");
 }
 
 /* --- the whole --- */
@@ -150,17 +145,14 @@ static int play(const struct osm_preview *p, struct osm_engine *engine,
                 const struct osm_apply *apply, struct kept *kept, struct osm_applied *applied,
                 uint64_t *apply_us, struct osm_err *err)
 {
-    int rc = p->in_force ? evaluate_as_it_is(p, engine, kept, err) : 0;
+    int rc = p->in_force ? evaluate_anew(p, engine, kept, err) : 0;
     uint64_t start_us = osm_now_us();
     if (!rc && apply)
         rc = osm_apply(apply, p->manifests, p->deletes, applied, err);
     *apply_us = osm_now_us() - start_us;
     if (rc || (p->in_force && !apply))
         return rc;
-    kept->as_it_is = false;
-    if (!p->in_force && kept->snapshot)
-        osm_engine_begin_anew(engine);
-    return evaluate(p, engine, kept, err);
+    return p->in_force ? evaluate(p, engine, kept, err) : evaluate_anew(p, engine, kept, err);
 }
 
 /* What is said of the rules beside the difference. */

@@ -3,8 +3,12 @@
  *
  * An engine that is kept has evaluated the mesh as it is, and is asked for what differs:
  *
- *   other objects   as the live engine would meet them: first those that there are, then the others
- *   other rules     as a new generation would begin: nothing of what fails is kept */
+ *   other objects   first those that there are, as a new engine begins, then the others, as the
+ *                   live one would meet them
+ *   other rules     as a new generation would begin
+ *
+ * What begins anew keeps nothing of what fails, though it may not have failed in a former preview:
+ * what that was like is no part of the answer. */
 #pragma once
 
 #include "policy/engine.h"
