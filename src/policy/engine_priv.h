@@ -91,6 +91,7 @@ struct osm_module {
     enum { OSM_MODULE_NEW, OSM_MODULE_LOADING, OSM_MODULE_LOADED } state;
     uint64_t loading; /* serial of the beginning of its load: the later, the further in */
     int ref;          /* what it returned */
+    bool looks;       /* it does more with `mesh` than to ask for names that stand in its text */
     struct osm_signature signature;
 };
 

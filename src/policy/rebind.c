@@ -242,15 +242,6 @@ static void find_retaken(struct osm_engine *e, const struct bundle *old)
     e->intake_requires = false;
 }
 
-/* Whether rules still find all names that they could ask for. */
-static bool has_names(const struct osm_engine *e, const struct bundle *old)
-{
-    osm_map_each (&old->names, entry)
-        if (!is_made(entry->value) && !osm_map_has(&e->names, entry->key))
-            return false;
-    return true;
-}
-
 static bool same_names(const struct osm_engine *e, const struct bundle *old)
 {
     osm_map_each (&old->names, entry)
@@ -262,8 +253,6 @@ static bool same_names(const struct osm_engine *e, const struct bundle *old)
 static bool fits(const struct osm_engine *e, const struct bundle *old)
 {
     size_t kinds = 0, known = 0;
-    if (!has_names(e, old)) /* who has looked at a name, and not asked, has read nothing */
-        return false;
     for (size_t i = 0; i < old->decls_len; i++)
         known += old->decls[i]->type == OSM_DECL_KIND && old->decls[i]->next &&
                  !strcmp(old->decls[i]->group, old->decls[i]->next->group);
@@ -316,11 +305,14 @@ static bool other_name(const struct osm_engine *e, const char *name, const struc
     return !d->next || osm_map_get(&e->names, name) != d->next;
 }
 
-static bool other_answer(const struct osm_decl *d, unsigned forms)
+/* @p renames: there are other names. */
+static bool other_answer(const struct osm_decl *d, unsigned forms, bool renames)
 {
     const struct osm_decl *next = d->next;
     if (is_input(d) || !next)
         return !next;
+    if (renames && d->module->looks) /* at one, without asking: nothing is read by that */
+        return true;
     if (d->requires_late || !osm_signature_equal(&d->module->signature, &next->module->signature) ||
         d->line != next->line || strcmp(d->name, next->name) != 0) /* rejects name it */
         return true;
@@ -488,7 +480,7 @@ static int take_over(struct osm_engine *e, const struct bundle *old, struct osm_
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     for (size_t i = 0; i < old->decls_len; i++) {
         struct osm_decl *d = old->decls[i];
-        d->other = other_answer(d, forms);
+        d->other = other_answer(d, forms, asked);
         d->gone = d->renamed = !d->next;
     }
     osm_map_each (&old->names, entry) {

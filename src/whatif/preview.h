@@ -32,9 +32,9 @@ struct osm_preview {
 /** *out: as osm_snapshots_diff, and "digest" of the policies, "warnings" of their load, "objects":
  * {"created", "configured", "unchanged", "deleted", "outside", "unaddressed"} or null where none
  * were given, "ready": the engine had evaluated before, "times_us": {"apply", "evaluate",
- * "compare"}. Errors: as osm_apply; OSM_ELUA the run
- * has failed; OSM_ETIMEDOUT with the first error of the rules that had run; those of
- * osm_snapshots_diff. After an error the engine must not be used again. */
+ * "compare"}. Errors: as osm_apply; OSM_ELUA the run has failed; OSM_ETIMEDOUT with the first error
+ * of the rules that had run; those of osm_snapshots_diff. OSM_ENOMEM, or a lost engine: neither it
+ * nor *kept can be used for another preview. */
 OSM_MUST_USE int osm_preview_run(const struct osm_preview *preview, struct osm_engine *engine,
                                  json_t **out, struct osm_err *err);
 /** Has the engine evaluate what there is, so that the next preview by it is a quick one. Uses

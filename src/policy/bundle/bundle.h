@@ -33,6 +33,7 @@ struct osm_decl *osm_bundle_add(struct osm_engine *e, enum osm_decl_type type, c
 /** Registers a name. NULL: taken already (both places in the message) or no memory. */
 struct osm_decl *osm_bundle_declare(struct osm_engine *e, enum osm_decl_type type, const char *name,
                                     const struct osm_module *module, struct osm_err *err);
-/** scan.c: every `mesh.name` in the source names something. Errors: OSM_ELUA "file:line: ...". */
-OSM_MUST_USE int osm_scan_names(const struct osm_engine *e, const struct osm_module *module,
+/** scan.c: every `mesh.name` in the source names something; notes whether the module looks further.
+ * Errors: OSM_ELUA "file:line: ...". */
+OSM_MUST_USE int osm_scan_names(const struct osm_engine *e, struct osm_module *module,
                                 struct osm_err *err);

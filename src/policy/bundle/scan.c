@@ -47,25 +47,32 @@ static void read_asked(struct osm_lex *s, const struct osm_engine *e, char out[A
     (void)snprintf(out + len, ASKED_SIZE - len, ".%s", word);
 }
 
-int osm_scan_names(const struct osm_engine *e, const struct osm_module *m, struct osm_err *err)
+int osm_scan_names(const struct osm_engine *e, struct osm_module *m, struct osm_err *err)
 {
     struct osm_lex s = {m->text, m->text + m->text_len, 1};
     const char *start;
     bool field = false; /* what comes next is one */
+    char before = 0;    /* the sign there; 0: another piece */
     for (enum osm_lex_piece piece; (piece = osm_lex_next(&s, &start)) != OSM_LEX_END;) {
         bool is_mesh = piece == OSM_LEX_WORD && s.at - start == 4 && !memcmp(start, "mesh", 4);
-        bool was_field = field;
+        bool was_field = field, listed = before == '(' || before == ',';
+        before = piece == OSM_LEX_SIGN ? *start : '\0';
         field = piece == OSM_LEX_SIGN && (*start == '.' || *start == ':');
         if (!is_mesh || was_field)
             continue;
         osm_lex_skip_space(&s);
-        if (osm_lex_peek(&s, 0) != '.' || osm_lex_peek(&s, 1) == '.')
+        if (osm_lex_peek(&s, 0) != '.' || osm_lex_peek(&s, 1) == '.') {
+            char next = osm_lex_peek(&s, 0);
+            bool handed_on = listed && (next == ',' || next == ')');
+            m->looks = m->looks || !handed_on;
             continue;
+        }
         s.at++;
         osm_lex_skip_space(&s);
         int line = s.line;
         char name[ASKED_SIZE];
         read_asked(&s, e, name);
+        m->looks = m->looks || !name[0] || is_prefix(e, name);
         if (!name[0] || !strcmp(name, "reject") || osm_map_has(&e->names, name) ||
             is_prefix(e, name))
             continue;

@@ -144,6 +144,19 @@ static void test_a_wrap_and_who_asks(void **state)
     assert_string_equal(first_one(b), "{\"alt_stat_name\":\"a\",\"name\":\"first one\"}");
 }
 
+/* Who asks for names that stand in the text is not concerned by others that come and go. */
+static void test_a_name_that_comes_and_goes(void **state)
+{
+    struct bench *b = *state;
+    begin(b);
+    assert_int_equal(
+        runs_after(b, "more.lua",
+                   "return { api = 1, rules = { ['acme.more'] = function() return 1 end "
+                   "} }\n"),
+        0);
+    assert_int_equal(runs_after(b, "more.lua", "return {}\n"), 0);
+}
+
 /* A module that writes into another's table while it is loaded. */
 static void test_a_function_from_elsewhere(void **state)
 {
@@ -340,6 +353,7 @@ int main(void)
         BENCH_TEST(test_a_changed_rule_and_who_reads_it),
         BENCH_TEST(test_an_extension_and_what_it_extends),
         BENCH_TEST(test_a_wrap_and_who_asks),
+        BENCH_TEST(test_a_name_that_comes_and_goes),
         BENCH_TEST(test_a_function_from_elsewhere),
         BENCH_TEST(test_a_kind_that_takes_in_otherwise),
         BENCH_TEST(test_what_does_not_load_changes_nothing),
