@@ -75,8 +75,8 @@ const char *osm_engine_digest(const struct osm_engine *engine);
 const struct osm_policy_files *osm_engine_files(const struct osm_engine *engine);
 /** Whether the state is lost: the engine must be thrown away. */
 bool osm_engine_lost(const struct osm_engine *engine);
-/** Whether rules were seen to keep state or to write into answers: what the engine says from now on
- * may depend on what it was asked before. */
+/** Whether rules were seen to keep state or to write into answers, or lacked memory: what the
+ * engine says may depend on what it was asked before. */
 bool osm_engine_stained(const struct osm_engine *engine);
 /** Takes in a batch (not taken), evaluates nothing: of an engine that is only asked, and thrown
  * away then, what is not asked for costs nothing. Errors: as osm_engine_run. */

@@ -300,7 +300,7 @@ struct osm_engine {
     struct osm_purity *pure;      /* what its functions reached after the load */
     json_t *impure;               /* what has changed since; NULL: nothing that was seen */
     bool looked;                  /* for changes, after rules have run */
-    bool stained;                 /* a rule has written into an answer */
+    bool stained;                 /* a rule has written into an answer, or lacked memory */
     struct osm_map names;         /* name -> decl, all but emitters */
     struct osm_map kinds_by_type; /* "group/Kind" -> decl */
     struct osm_join **joins;      /* by type, target, order of their runs once linked */

@@ -288,6 +288,7 @@ static void commit(struct osm_engine *e, struct osm_frame *f, char *message, con
     /* Not a matter of what it read: tried again. */
     if (f->ended == OSM_ENDED_TIME || f->ended == OSM_ENDED_FULL)
         (void)osm_cells_push_to(e, &e->unfinished, c);
+    e->stained = e->stained || f->ended == OSM_ENDED_FULL;
 }
 
 static void evaluate(struct osm_engine *e, struct osm_frame *f)

@@ -448,6 +448,39 @@ static void test_an_engine_is_kept(void **state)
     remove_bundle(rig, "kinds");
 }
 
+/* What former questions have left takes no memory from the next one. */
+static void test_memory_that_is_used_up(void **state)
+{
+    static const char *const questions[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    struct rig *rig = *state;
+    const struct osm_scratch_config config = {
+        .loop = rig->loop,
+        .engine = {.mesh_name = "osm",
+                   .osm_namespace = "o",
+                   .trust_domain = "cluster.local",
+                   .memory_max_bytes = 8 << 20},
+        .roots_pem = roots_pem,
+    };
+    save(rig, "large",
+         "local function large(_) return ('x'):rep(1000000) end\n"
+         "local M = { api = 1, rules = {} }\n"
+         "for at = 1, 8 do M.rules[('abcdefgh'):sub(at, at)] = large end\n"
+         "return M\n");
+    osm_scratch_free(rig->scratch);
+    rig->scratch = osm_scratch_new(&config);
+    assert_non_null(rig->scratch);
+    dropped = 0;
+    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {
+        struct asking *a = ask(rig, "large", questions[i]);
+        a->keeps = true;
+        assert_int_equal(submit(a), 0);
+        turn(rig, all_ended);
+        expect(a, 0, "");
+    }
+    assert_int_not_equal(dropped, 0);
+    remove_bundle(rig, "large");
+}
+
 static bool is_dropped(struct rig *rig)
 {
     (void)rig;
@@ -593,6 +626,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_is_not_ready_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_freed_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_engine_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_memory_that_is_used_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_not_kept_for_ever, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_engine_is_made_ready, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_large_engine_goes, set_up, tear_down),
