@@ -174,7 +174,6 @@ static void *serve(void *ud)
         pthread_mutex_lock(&p->lock);
     }
     pthread_mutex_unlock(&p->lock);
-    osm_engine_free(p->engine);
     return NULL;
 }
 
@@ -314,6 +313,14 @@ static void ask_to_stop(struct osm_policy *p)
     pthread_mutex_unlock(&p->lock);
 }
 
+/* A large engine takes a while to free: by whoever waits for that, not by a thread that gives way
+ * to all others. */
+static void join(struct osm_policy *p)
+{
+    (void)pthread_join(p->thread, NULL);
+    osm_engine_free(osm_take_ptr(&p->engine));
+}
+
 /* After the join, on the loop thread. */
 static void clear(struct osm_policy *p)
 {
@@ -337,7 +344,7 @@ void osm_policy_stop(struct osm_policy *p)
     if (!p)
         return;
     ask_to_stop(p);
-    (void)pthread_join(p->thread, NULL);
+    join(p);
     clear(p);
 }
 
@@ -356,8 +363,7 @@ static void no_run(void *ud, struct osm_snapshot *snapshot, const char *error)
 
 static void join_on_pool(void *ud)
 {
-    struct osm_policy *p = ud;
-    (void)pthread_join(p->thread, NULL);
+    join(ud);
 }
 
 static void joined(void *ud)
