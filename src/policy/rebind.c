@@ -258,13 +258,13 @@ static bool fits(const struct osm_engine *e, const struct bundle *old)
                  !strcmp(old->decls[i]->group, old->decls[i]->next->group);
     for (size_t i = 0; i < e->decls_len; i++)
         kinds += e->decls[i]->type == OSM_DECL_KIND;
-    /* Who asked for a name in vain has read nothing that would tell him that there is one now. */
+    /* Who renames for a name in vain has read nothing that would tell him that there is one now. */
     return kinds == known && (!e->asked_unknown || same_names(e, old));
 }
 
 /* --- what is another --- */
 
-static bool is_before(const struct osm_join *j, unsigned form)
+static bool extends_form(const struct osm_join *j, unsigned form)
 {
     return j->type == OSM_JOIN_EXTENDS && osm_emit_form(j->point->form) == form;
 }
@@ -284,9 +284,9 @@ static unsigned other_forms(const struct osm_engine *e, const struct bundle *old
         unsigned form = osm_emit_form(p->form);
         size_t a = 0, b = 0;
         for (;; a++, b++) {
-            while (a < old->joins_len && !is_before(old->joins[a], form))
+            while (a < old->joins_len && !extends_form(old->joins[a], form))
                 a++;
-            while (b < e->joins_len && !is_before(e->joins[b], form))
+            while (b < e->joins_len && !extends_form(e->joins[b], form))
                 b++;
             if (a == old->joins_len || b == e->joins_len)
                 break;
@@ -299,7 +299,7 @@ static unsigned other_forms(const struct osm_engine *e, const struct bundle *old
     return forms;
 }
 
-/* Whether a name is asked of another declaration than before. */
+/* Whether a name is renames of another declaration than before. */
 static bool other_name(const struct osm_engine *e, const char *name, const struct osm_decl *d)
 {
     return !d->next || osm_map_get(&e->names, name) != d->next;
@@ -418,8 +418,8 @@ static void forget_header(struct osm_engine *e, struct osm_cell *c)
     osm_cells_note_telling(e, c);
 }
 
-/* @p asked: of `mesh` somebody else answers to some of the names. */
-static void take_over_cell(struct osm_engine *e, struct osm_cell *c, unsigned forms, bool asked)
+/* @p renames: somebody else answers to some of mesh's names. */
+static void take_over_cell(struct osm_engine *e, struct osm_cell *c, unsigned forms, bool renames)
 {
     static const unsigned no_forms = 0;
     const struct osm_decl *d = c->decl;
@@ -430,7 +430,7 @@ static void take_over_cell(struct osm_engine *e, struct osm_cell *c, unsigned fo
         forget_header(e, c);
     if (c->type == OSM_CELL_EMIT)
         doubts = doubts || (forms && c->failed) || (*said & forms) ||
-                 (asked && (*said & osm_emit_form("listener"))); /* it names a rule */
+                 (renames && (*said & osm_emit_form("listener"))); /* it names a rule */
     if (d->next)
         c->decl = d->next;
     if (doubts && d->next)
@@ -449,7 +449,7 @@ static int all_cells(const struct osm_engine *e, struct osm_cell ***out, size_t 
 }
 
 static void take_over_cells(struct osm_engine *e, struct osm_cell *const *cells, size_t n,
-                            unsigned forms, bool asked)
+                            unsigned forms, bool renames)
 {
     for (size_t i = 0; i < n; i++) {
         const struct osm_decl *d = cells[i]->decl, *kind = kind_of(d);
@@ -462,7 +462,7 @@ static void take_over_cells(struct osm_engine *e, struct osm_cell *const *cells,
             forget_answers(e, cells[i]);
     }
     for (size_t i = 0; i < n; i++)
-        take_over_cell(e, cells[i], forms, asked);
+        take_over_cell(e, cells[i], forms, renames);
     for (size_t i = 0; i < n && !e->abort; i++)
         if (cells[i]->decl->gone)
             osm_cells_expel(e, cells[i]);
@@ -473,20 +473,20 @@ static int take_over(struct osm_engine *e, const struct bundle *old, struct osm_
     struct osm_cell **cells;
     size_t n;
     unsigned forms = other_forms(e, old);
-    bool asked = !same_names(e, old);
+    bool renames = !same_names(e, old);
     int rc = 0;
     find_retaken(e, old);
     if (all_cells(e, &cells, &n))
         return osm_fail(err, OSM_ENOMEM, "out of memory");
     for (size_t i = 0; i < old->decls_len; i++) {
         struct osm_decl *d = old->decls[i];
-        d->other = other_answer(d, forms, asked);
+        d->other = other_answer(d, forms, renames);
         d->gone = d->renamed = !d->next;
     }
     osm_map_each (&old->names, entry) {
         struct osm_decl *d = entry->value;
         d->renamed = d->renamed || other_name(e, entry->key, d);
-        asked = asked || d->renamed;
+        renames = renames || d->renamed;
     }
     if (e->host_cell)
         osm_cells_release(e, e->host_cell);
@@ -496,7 +496,7 @@ static int take_over(struct osm_engine *e, const struct bundle *old, struct osm_
     for (size_t i = 0; i < old->decls_len && !rc; i++)
         rc = take_over_decl(e, old->decls[i]);
     if (!rc)
-        take_over_cells(e, cells, n, forms, asked);
+        take_over_cells(e, cells, n, forms, renames);
     osm_free(cells);
     if (rc)
         e->abort = OSM_ABORT_NOMEM;

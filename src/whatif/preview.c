@@ -139,13 +139,17 @@ static json_t *applied_json(const struct osm_applied *applied)
                      (json_int_t)applied->unaddressed);
 }
 
-/* @p apply: changes p->objects; NULL: they are what is asked about. *applied_us: when it was done.
- */
+/* @p apply: changes p->objects; NULL: they are what is asked about. *apply_us: what that took.
+ * *before: a new reference to what the outcome is compared with. */
 static int play(const struct osm_preview *p, struct osm_engine *engine,
                 const struct osm_apply *apply, struct kept *kept, struct osm_applied *applied,
-                uint64_t *apply_us, struct osm_err *err)
+                uint64_t *apply_us, struct osm_snapshot **before, struct osm_err *err)
 {
     int rc = p->in_force ? evaluate_anew(p, engine, kept, err) : 0;
+    bool fails = json_array_size(p->served->errors) > 0;
+    if (!rc)
+        *before = osm_snapshot_ref(
+            p->in_force && fails ? kept->snapshot : (struct osm_snapshot *)(uintptr_t)p->served);
     uint64_t start_us = osm_now_us();
     if (!rc && apply)
         rc = osm_apply(apply, p->manifests, p->deletes, applied, err);
@@ -181,12 +185,14 @@ int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json
     json_t *diff = NULL;
     bool objects = json_array_size(p->manifests) || json_array_size(p->deletes);
     bool was_ready = kept && kept->snapshot;
+    struct osm_snapshot *before = NULL;
     uint64_t start_us = osm_now_us(), apply_us = 0;
-    int rc = kept ? play(p, engine, objects ? &apply : NULL, kept, &applied, &apply_us, err)
-                  : osm_fail(err, OSM_ENOMEM, "out of memory");
+    int rc = kept
+                 ? play(p, engine, objects ? &apply : NULL, kept, &applied, &apply_us, &before, err)
+                 : osm_fail(err, OSM_ENOMEM, "out of memory");
     uint64_t evaluated_us = osm_now_us();
     if (!rc)
-        rc = osm_snapshots_diff(p->served, kept->snapshot, &limits, p->guard_percent, &diff, err);
+        rc = osm_snapshots_diff(before, kept->snapshot, &limits, p->guard_percent, &diff, err);
     if (!rc) {
         json_t *rules = about_rules(engine),
                *more = json_pack("{s:o, s:b, s:{s:I, s:I, s:I}}", "objects",
@@ -199,6 +205,7 @@ int osm_preview_run(const struct osm_preview *p, struct osm_engine *engine, json
         json_decref(more);
         json_decref(rules);
     }
+    osm_snapshot_unref(before);
     if (rc)
         json_decref(diff);
     else

@@ -8,7 +8,9 @@
  *   other rules     as a new generation would begin
  *
  * What begins anew keeps nothing of what fails, though it may not have failed in a former preview:
- * what that was like is no part of the answer. */
+ * what that was like is no part of the answer. The live engine does keep what it served before a
+ * rule failed: where one fails as things are, other objects are compared with what the preview's
+ * engine says of those that there are, or all that was kept would seem to go. */
 #pragma once
 
 #include "policy/engine.h"

@@ -77,19 +77,30 @@ def test_what_an_object_makes_rules_write_is_told_and_forgotten(world: World, tm
         assert told(world, "diff", "-f", "-", text=quiet)["groups"] == before["groups"]
 
 
-def test_what_begins_to_fail_between_two_previews_keeps_nothing(world: World, tmp_path: Path) -> None:
-    """An engine that has met it while it did not fail says what one says that has not."""
+def test_what_is_served_on_while_a_rule_fails_does_not_go(world: World, tmp_path: Path) -> None:
+    """Of an emitter that fails, what grants nothing is served on: neither the rules in force nor other objects take it
+    away, while a new generation would begin without it. Asked of an engine that has met it while it did not fail, and
+    of one that has not."""
     marked = """return { api = 1, emit = { marks = { each = "Service", run = function(mesh, out, namespace, name)
       if (mesh.Service(namespace, name).metadata.labels or {}).mark then error("is marked") end
       out.cluster { name = "marks " .. name, audience = "everyone", message = {} }
     end } } }"""
-    world.daemon.osm("policy", "apply", write(tmp_path, marked=marked))
+    overlay = write(tmp_path / "marked", marked=marked)
+    other = write(tmp_path / "other", marked=marked, other="return {}")
+    world.daemon.osm("policy", "apply", overlay)
     world.wait()
+    weights = yaml.safe_dump(split("blue", "apex", "apex", v1=60, v2=40))
+    served = set()
     for name in ("v1", "v2"):
         service = yaml.safe_load(world.path("Service", "blue", name).read_text())
         service["metadata"]["labels"] = {"mark": "x"}
         world.apply(service)
         world.wait()
-        ready, fresh = (told(world, "policy", "diff", tmp_path, *more) for more in ([], ["--fresh"]))
-        assert fields(ready, "red/caller", "CDS") == fields(fresh, "red/caller", "CDS")
-        assert fields(ready, "red/caller", "CDS")[f"marks {name}"] == "removed"
+        served.add(f"marks {name}")
+        for more in ([], ["--fresh"]):
+            assert told(world, "policy", "diff", overlay, *more, exit=NOTHING)["groups"] == []
+            objects = told(world, "diff", "-f", "-", *more, text=weights)
+            assert fields(objects, "red/caller", "CDS") == {}
+            assert len(fields(objects, "red/caller", "RDS")) == 2
+            rules = told(world, "policy", "diff", other, *more)
+            assert fields(rules, "red/caller", "CDS") == dict.fromkeys(served, "removed")
