@@ -12,6 +12,7 @@
 
 enum {
     OPTIONS = 41,
+    POLICY_MEBIBYTES_MIN = 64,
     RSA_BITS = 2048,
     ADS_CERT_VALIDITY_S = 30 * 24 * 3600,
     DRAIN_TIME_MAX_S = 3600
@@ -81,7 +82,8 @@ static void describe(struct osm_option out[OPTIONS], struct osm_app_config *at)
          NULL, false},
         {"preview-memory", 0, "SIZE",
          "an engine is kept ready for `osm diff` and `osm policy diff` while the policies in force "
-         "take no more than this, as it takes as much again; 0: never (default 256Mi)",
+         "take no more than this, as it takes as much again; 1Mi to 1Ti, or 0: never (default "
+         "256Mi)",
          &at->preview_memory, NULL, false},
         {"policy-guard", 0, "SHARE",
          "changed policies that take away more of what is served wait for `osm policy activate` "
@@ -193,9 +195,10 @@ static int check_domain(const char *value, struct osm_err *err)
 }
 
 /* A whole number with Mi or Gi, as Kubernetes writes quantities of memory. */
-static int parse_memory(const char *flag, const char *text, size_t *out, struct osm_err *err)
+static int parse_memory(const char *flag, const char *text, uintmax_t min_mebibytes, size_t *out,
+                        struct osm_err *err)
 {
-    enum { MEBIBYTES_MIN = 64, MEBIBYTES_MAX = 1024 * 1024 };
+    enum { MEBIBYTES_MAX = 1024 * 1024 };
     uintmax_t mebibytes = 0;
     const char *p = text;
     for (; isdigit((unsigned char)*p) && mebibytes <= MEBIBYTES_MAX; p++)
@@ -206,9 +209,9 @@ static int parse_memory(const char *flag, const char *text, size_t *out, struct 
         mebibytes *= (uintmax_t)1024 * 1024;
     else if (strcmp(p, "Mi") != 0)
         mebibytes = 0;
-    if (mebibytes < MEBIBYTES_MIN || mebibytes > MEBIBYTES_MAX)
-        return osm_fail(err, OSM_EINVAL, "--%s %s: expected 64Mi to 1Ti, such as 512Mi or 2Gi",
-                        flag, text);
+    if (mebibytes < min_mebibytes || mebibytes > MEBIBYTES_MAX)
+        return osm_fail(err, OSM_EINVAL, "--%s %s: expected %juMi to 1Ti, such as 512Mi or 2Gi",
+                        flag, text, min_mebibytes);
     *out = (size_t)mebibytes << 20;
     return 0;
 }
@@ -450,13 +453,14 @@ int osm_app_config_parse(struct osm_app_config *out, int argc, char **argv, stru
         if (!rc)
             rc = check_domain(config.trust_domain, err);
         if (!rc)
-            rc = parse_memory("policy-memory", config.policy_memory, &config.policy_memory_bytes,
-                              err);
+            rc = parse_memory("policy-memory", config.policy_memory, POLICY_MEBIBYTES_MIN,
+                              &config.policy_memory_bytes, err);
         if (!rc && strcmp(config.preview_memory, "0") != 0)
-            rc = parse_memory("preview-memory", config.preview_memory, &config.preview_memory_bytes,
-                              err);
+            rc = parse_memory("preview-memory", config.preview_memory, 1,
+                              &config.preview_memory_bytes, err);
         if (!rc && config.memory_limit)
-            rc = parse_memory("memory-limit", config.memory_limit, &config.memory_limit_bytes, err);
+            rc = parse_memory("memory-limit", config.memory_limit, POLICY_MEBIBYTES_MIN,
+                              &config.memory_limit_bytes, err);
         if (!rc)
             rc = parse_policies(&config, err);
         if (!rc)

@@ -297,8 +297,15 @@ static bool make_ready(void *ud, struct osm_scratch_task *task)
     struct osm_app *app = ud;
     json_int_t bytes =
         app->snapshot ? json_integer_value(json_object_get(app->snapshot->policy, "bytes")) : 0;
-    if (!bytes || (size_t)bytes > app->config.preview_memory_bytes)
+    if (!bytes)
         return false;
+    if ((size_t)bytes > app->config.preview_memory_bytes) {
+        osm_log(OSM_LOG_POLICY, OSM_LOG_INFO,
+                "no engine is kept ready for previews: --preview-memory is less than what the "
+                "policies take",
+                OSM_I("bytes", bytes));
+        return false;
+    }
     struct asked *a = osm_alloc(sizeof *a);
     if (!a)
         return false;

@@ -483,11 +483,6 @@ void osm_engine_begin_anew(struct osm_engine *e)
         osm_compose_forget_headers(e->compose);
 }
 
-const char *osm_engine_digest(const struct osm_engine *e)
-{
-    return e->files->digest;
-}
-
 const struct osm_policy_files *osm_engine_files(const struct osm_engine *e)
 {
     return e->files;

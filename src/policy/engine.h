@@ -69,8 +69,6 @@ void osm_engine_begin_anew(struct osm_engine *engine);
  * where osm_engine_lost does not say otherwise. OSM_ENOMEM: it must be thrown away. */
 OSM_MUST_USE int osm_engine_rebind(struct osm_engine *engine, struct osm_policy_files *files,
                                    bool proven, bool *done, struct osm_err *err);
-/** Of the bundle that it runs, as of its files. */
-const char *osm_engine_digest(const struct osm_engine *engine);
 /** What it runs. Borrowed, until it is given others. */
 const struct osm_policy_files *osm_engine_files(const struct osm_engine *engine);
 /** Whether the state is lost: the engine must be thrown away. */

@@ -86,12 +86,18 @@ static void unref(struct osm_engine *e, int ref)
     luaL_unref(e->L, LUA_REGISTRYINDEX, ref); /* LUA_NOREF is accepted */
 }
 
+/* A rule that the host has made because a listener asked for it (bundle/extend.h). */
+static bool is_made(const struct osm_decl *d)
+{
+    return d->original && d->original->extended == d;
+}
+
 /* Frees the engine's bundle, which nothing refers to. */
 static void free_bundle(struct osm_engine *e)
 {
     for (size_t i = 0; i < e->decls_len; i++) {
         const struct osm_decl *d = e->decls[i];
-        bool is_wrap = d->original && d->original->extended != d;
+        bool is_wrap = d->original && !is_made(d);
         if (!is_wrap) /* that one is its join's */
             unref(e, d->fn);
         unref(e, d->accept);
@@ -147,18 +153,12 @@ static bool is_pair(const struct osm_decl *a, const struct osm_decl *b)
     return !a->module || !strcmp(a->module->name, b->module->name);
 }
 
-/* The rules that are made when a listener asks for them (bundle/extend.h): those that were, while
- * anything extends listeners. */
-static bool is_made(const struct osm_decl *d)
-{
-    return d->original && d->original->extended == d;
-}
-
 struct headers {
     const struct bundle *old;
     bool failed;
 };
 
+/* Makes those again that there were, as far as anything still extends listeners. */
 static int l_extend_headers(lua_State *L)
 {
     static const char suffix[] = ", extended";

@@ -23,7 +23,6 @@ int osm__room_new(struct osm__room **out, const struct osm_scratch_config *confi
     }
     room->roots_pem = roots_pem;
     room->drop = drop;
-    room->proven = proven;
     atomic_init(&room->canceled, false);
     engine.files = files;
     engine.roots_pem = roots_pem;
@@ -71,14 +70,10 @@ int osm__room_settle(struct osm__room *room, struct osm_engine *engine,
                      struct osm__room_terms *terms, bool *fits, struct osm_err *err)
 {
     int rc = take_roots(room, engine, terms, err);
-    *fits = !rc && osm_policy_files_same(osm_engine_files(engine), terms->files) &&
-            (!room->proven || terms->proven);
+    *fits = !rc && osm_policy_files_same(osm_engine_files(engine), terms->files);
     if (rc || *fits)
         return rc;
-    rc = osm_engine_rebind(engine, terms->files, terms->proven, fits, err);
-    if (*fits)
-        room->proven = terms->proven;
-    return rc;
+    return osm_engine_rebind(engine, terms->files, terms->proven, fits, err);
 }
 
 bool osm__room_look(struct osm__room *room, const struct osm_engine *engine)

@@ -1,5 +1,5 @@
-/* An engine on its thread, for the questions of scratch.h. Thread: loop, but for osm__room_settle.
- */
+/* An engine on its thread, for the questions of scratch.h. Thread: loop, but for osm__room_settle
+ * and osm__room_look. */
 #pragma once
 
 #include "whatif/scratch.h"
@@ -7,7 +7,6 @@
 struct osm__room {
     struct osm_policy *policy;
     char *roots_pem;      /* that the engine has */
-    bool proven;          /* its rules are */
     atomic_bool canceled; /* read by the engine's thread */
     bool spoiled; /* the engine cannot be asked again; written by its thread while it works */
     size_t bytes; /* that the engine takes; the same */

@@ -154,7 +154,7 @@ static void settle(struct room *room, const char *const *dirs)
 {
     struct osm_err err = {0};
     struct osm_policy_files *files = files_of(dirs);
-    bool done = !strcmp(osm_engine_digest(room->engine), files->digest);
+    bool done = osm_policy_files_same(osm_engine_files(room->engine), files);
     if (!done && (osm_engine_rebind(room->engine, files, dirs == shipped, &done, &err) || !done))
         give_up("other policies", err.msg);
     osm_policy_files_unref(files);

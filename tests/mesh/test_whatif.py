@@ -12,14 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from console import Console
+from previews import ERROR, NOTHING, SHIPPED, SOMETHING, USAGE, fields, is_ready, run, told, write
 from rig import World, until
-from rig.daemon import ROOT, CommandError, build_dir
+from rig.daemon import CommandError, build_dir
 from rig.objects import HTTP_8080, grant_all, match, routes, split, target
 from worlds import tracked
-
-SHIPPED = ROOT / "policies"
-NOTHING, ERROR, USAGE, SOMETHING = 0, 1, 2, 3
 
 TIMEOUT = """
 return { api = 1, extends = { cluster = { run = function(_, cluster, at)
@@ -76,47 +73,6 @@ def served(world: World) -> dict[str, Any]:
         "snapshot": world.status()["snapshot"],
         "policies": world.daemon.osm("policy", "list", "-o", "json"),
     }
-
-
-def run(world: World, *arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    """`osm ARGUMENT...`, whatever its exit code."""
-    command = [str(build_dir() / "osm"), "--socket", str(world.daemon.socket), *map(str, arguments)]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
-
-
-def told(world: World, *arguments: str | Path, exit: int = SOMETHING, text: str | None = None) -> dict[str, Any]:
-    """The answer as JSON, with the exit code that it must have."""
-    done = run(world, *arguments, "-o", "json", text=text)
-    assert done.returncode == exit, done.stdout + done.stderr
-    return json.loads(done.stdout)
-
-
-def fields(diff: dict[str, Any], proxy: str, kind: str) -> dict[str, tuple[Any, Any]]:
-    """Of what changes in this proxy's resources of a type: path -> before, after. Whole resources: name -> change."""
-    found: dict[str, Any] = {}
-    for group in diff["groups"]:
-        for resource in group["resources"] if proxy in group["proxies"] else []:
-            if resource["type"] != kind:
-                continue
-            if resource["change"] != "changed":
-                found[resource["name"]] = resource["change"]
-            for field in resource["fields"] if resource["change"] == "changed" else []:
-                found[field["path"]] = (field.get("before"), field.get("after"))
-    return found
-
-
-def is_ready(world: World) -> bool:
-    """Whether an engine is kept that nobody uses."""
-    with Console(world.daemon.socket) as console:
-        return console.ask("mem")["preview_ready"]
-
-
-def write(folder: Path, **modules: str) -> Path:
-    """An overlay of modules `acme/NAME.lua`."""
-    (folder / "acme").mkdir(parents=True, exist_ok=True)
-    for name, text in modules.items():
-        (folder / "acme" / f"{name}.lua").write_text(text)
-    return folder
 
 
 # --- rules ---
@@ -406,6 +362,13 @@ def test_an_engine_is_ready_before_anybody_asks(tmp_path: Path) -> None:
         world.wait()
         assert told(world, "policy", "diff", overlay, exit=NOTHING)["ready"] is True
         assert told(world, "policy", "diff", write(tmp_path / "none", none="return {}"), exit=NOTHING)["ready"]
+    with tracked(World(real=False, permissive=True, flags=["--preview-memory=1Mi"])) as world:
+        for n in range(10):
+            world.pod("blue", f"s{n}", account=f"s{n}", labels={"app": f"s{n}"}, ports=[{"containerPort": 8080}])
+            world.service("blue", f"s{n}", HTTP_8080, {"app": f"s{n}"})
+        small(world)
+        until(lambda: "no engine is kept ready for previews" in world.daemon.log(), "it is known to be too large")
+        assert told(world, "policy", "diff", SHIPPED, exit=NOTHING)["ready"] is False
     with tracked(World(real=False, flags=["--preview-memory=0"])) as world:
         small(world)
         assert told(world, "policy", "diff", SHIPPED, exit=NOTHING)["ready"] is False

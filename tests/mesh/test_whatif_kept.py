@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from previews import ERROR, NOTHING, SHIPPED, fields, is_ready, run, told, write
 from rig import World, until
 from rig.objects import HTTP_8080, grant_all, split
-from test_whatif import ERROR, NOTHING, SHIPPED, fields, is_ready, run, told, write
 from worlds import tracked
 
 

@@ -97,6 +97,17 @@ static void begin(struct bench *b)
     bench_apply(b, OBJECTS);
 }
 
+/* A file is another one: what is served then holds @p says, as what a fresh engine serves does.
+ * Whether the engine that there was says it. */
+static bool becomes(struct bench *b, const char *path, const char *text, const char *says)
+{
+    bench_write(b, path, text, NULL);
+    bool done = rebind(b);
+    assert_non_null(strstr(served(b), says));
+    check_like_fresh(b);
+    return done;
+}
+
 /* The members of a cycle have not read each other. */
 static void test_a_cycle_that_ends(void **state)
 {
@@ -136,10 +147,7 @@ static void test_a_chain_that_gets_shorter(void **state)
     begin(b);
     assert_string_equal(served(b), "nothing");
     (void)snprintf(text, sizeof text, on, "n >= 90 and 'end' or");
-    bench_write(b, "b.lua", text, NULL);
-    assert_true(rebind(b));
-    assert_non_null(strstr(served(b), "end"));
-    check_like_fresh(b);
+    assert_true(becomes(b, "b.lua", text, "end"));
 }
 
 /* An answer that holds an object is told from others by the object as it was written. */
@@ -162,10 +170,7 @@ static void test_an_object_in_an_answer_that_is_taken_in_otherwise(void **state)
     begin(b);
     assert_non_null(strstr(served(b), "some"));
     (void)snprintf(text, sizeof text, kinds, "another");
-    bench_write(b, "kinds.lua", text, NULL);
-    assert_true(rebind(b));
-    assert_non_null(strstr(served(b), "another"));
-    check_like_fresh(b);
+    assert_true(becomes(b, "kinds.lua", text, "another"));
 }
 
 /* A module that is required by a function when it runs is not among what that reaches. */
@@ -178,10 +183,7 @@ static void test_a_module_that_is_required_late(void **state)
                 "words.lua", "return { word = 'first' }\n", NULL);
     begin(b);
     assert_non_null(strstr(served(b), "first"));
-    bench_write(b, "words.lua", "return { word = 'second' }\n", NULL);
-    (void)rebind(b);
-    assert_non_null(strstr(served(b), "second"));
-    check_like_fresh(b);
+    (void)becomes(b, "words.lua", "return { word = 'second' }\n", "second");
 }
 
 static void test_an_extension_that_requires_late(void **state)
@@ -194,10 +196,7 @@ static void test_an_extension_that_requires_late(void **state)
                 "words.lua", "return { word = 'first' }\n", NULL);
     begin(b);
     assert_non_null(strstr(served(b), "first"));
-    bench_write(b, "words.lua", "return { word = 'second' }\n", NULL);
-    (void)rebind(b);
-    assert_non_null(strstr(served(b), "second"));
-    check_like_fresh(b);
+    (void)becomes(b, "words.lua", "return { word = 'second' }\n", "second");
 }
 
 static void test_a_kind_that_requires_late(void **state)
@@ -232,10 +231,7 @@ static void test_a_name_that_was_looked_at(void **state)
                 "return { api = 1, rules = { ['acme.later'] = function() return 1 end } }\n", NULL);
     begin(b);
     assert_non_null(strstr(served(b), "true"));
-    bench_write(b, "later.lua", "return {}\n", NULL);
-    (void)rebind(b);
-    assert_non_null(strstr(served(b), "false"));
-    check_like_fresh(b);
+    (void)becomes(b, "later.lua", "return {}\n", "false");
 }
 
 /* A function that is made when the declaration is read, from what no table holds then. */
@@ -259,10 +255,7 @@ static void test_a_function_that_is_made_for_the_declaration(void **state)
         fail_msg("%s", err.msg);
     bench_apply(b, OBJECTS);
     assert_non_null(strstr(served(b), "xfirst"));
-    bench_write(b, "words.lua", "return { word = 'second' }\n", NULL);
-    (void)rebind(b);
-    assert_non_null(strstr(served(b), "xsecond"));
-    check_like_fresh(b);
+    (void)becomes(b, "words.lua", "return { word = 'second' }\n", "xsecond");
 }
 
 /* Rules that keep state are found again, although nothing of theirs has changed. */
