@@ -6,6 +6,7 @@
 #include "app/injector.h"
 #include "app/leaves.h"
 #include "app/roots.h"
+#include "app/trim.h"
 #include "app/whatif_commands.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -521,7 +522,8 @@ static int start(struct osm_app *app, struct osm_err *err)
     app->store = osm_store_new();
     app->ads_leaf_timer = osm_timer_new(app->loop, osm_app_look_at_ads_leaf, app);
     app->settings = osm_host_settings_default();
-    if (!app->store || !app->ads_leaf_timer)
+    app->trim = osm_trim_start(app->loop, config->memory_limit_bytes);
+    if (!app->store || !app->ads_leaf_timer || !app->trim)
         return osm_fail(err, OSM_ENOMEM, "start");
     rc = osm_app_http_start(app, err);
     if (!rc)
@@ -559,6 +561,7 @@ static void stop_parts(void *ud)
     osm_reload_stop(osm_take_ptr(&app->reload));
     osm_leaves_free(osm_take_ptr(&app->leaves));
     osm_timer_free(osm_take_ptr(&app->ads_leaf_timer));
+    osm_trim_free(osm_take_ptr(&app->trim));
     app->still_stopping = 1 + (app->ads != NULL);
     osm_profile_cancel();
     osm_app_http_stop(app, part_stopped, app);

@@ -29,6 +29,7 @@
 struct osm_ca_secret;
 struct osm_leaves;
 struct osm_scratch;
+struct osm_trim;
 struct osm_waiter;
 struct osm_profiling;
 
@@ -54,6 +55,7 @@ struct osm_app {
     struct osm_timer *debug_retry, *lag_timer;
     uint64_t lag_due_us;
     struct osm_leaves *leaves;
+    struct osm_trim *trim;
     struct osm_leaf *ads_leaf; /* what the ADS server presents; renewed before it ends */
     bool ads_leaf_is_rsa;
     struct osm_timer *ads_leaf_timer;

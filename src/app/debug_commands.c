@@ -7,7 +7,6 @@
 #include "base/map.h"
 #include "whatif/scratch.h"
 
-#include <malloc.h>
 #include <string.h>
 
 static void reply_or_fail(struct osm_control_request *request, json_t *data, struct osm_err *err)
@@ -255,20 +254,20 @@ static void mem(void *ud, struct osm_control_request *request, const json_t *arg
 {
     const struct osm_app *app = ud;
     struct osm_err err = {0};
-    struct mallinfo2 heap = mallinfo2();
+    struct osm_mem_heap heap = osm_mem_measure_heap();
     const json_t *policy = app->snapshot ? app->snapshot->policy : NULL;
     (void)args;
-    reply_or_fail(request,
-                  json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "resident_bytes",
-                            (json_int_t)osm_mem_resident(), "heap_used_bytes",
-                            (json_int_t)heap.uordblks, "heap_free_bytes", (json_int_t)heap.fordblks,
-                            "mapped_bytes", (json_int_t)heap.hblkhd, "allocations",
-                            (json_int_t)osm_mem_live(), "lua_bytes",
-                            json_integer_value(json_object_get(policy, "lua_bytes")), "cells",
-                            json_integer_value(json_object_get(policy, "cells")), "objects",
-                            (json_int_t)(app->store ? osm_store_count(app->store) : 0),
-                            "preview_ready", app->scratch && osm_scratch_is_ready(app->scratch)),
-                  &err);
+    reply_or_fail(
+        request,
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "resident_bytes",
+                  (json_int_t)osm_mem_resident(), "heap_used_bytes", (json_int_t)heap.used_bytes,
+                  "heap_free_bytes", (json_int_t)heap.free_bytes, "mapped_bytes",
+                  (json_int_t)heap.mapped_bytes, "allocations", (json_int_t)osm_mem_live(),
+                  "lua_bytes", json_integer_value(json_object_get(policy, "lua_bytes")), "cells",
+                  json_integer_value(json_object_get(policy, "cells")), "objects",
+                  (json_int_t)(app->store ? osm_store_count(app->store) : 0), "preview_ready",
+                  app->scratch && osm_scratch_is_ready(app->scratch)),
+        &err);
 }
 
 static const struct osm_control_arg snapshot_args[] = {

@@ -1,6 +1,7 @@
 #include "base/mem.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -48,6 +49,17 @@ size_t osm_mem_resident(void)
     text[n > 0 ? n : 0] = '\0';
     const char *second = strchr(text, ' ');
     return second ? (size_t)strtoull(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+struct osm_mem_heap osm_mem_measure_heap(void)
+{
+    struct mallinfo2 heap = mallinfo2();
+    return (struct osm_mem_heap){heap.uordblks, heap.fordblks, heap.hblkhd};
+}
+
+void osm_mem_give_back(void)
+{
+    (void)malloc_trim(0);
 }
 
 /* The C library's arena of a thread that is not the first grows by a page at a time, each by a call

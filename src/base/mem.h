@@ -46,3 +46,13 @@ bool osm_mem_fail_waits(void);
 long osm_mem_live(void);
 /** Resident bytes of the process; 0 where it cannot be read. */
 size_t osm_mem_resident(void);
+
+/** What the C library holds for everybody, not this file's callers alone. `free_bytes` counts also
+ * what has been given back; `mapped_bytes`: large blocks of their own. */
+struct osm_mem_heap {
+    size_t used_bytes, free_bytes, mapped_bytes;
+};
+/** Walks over what is free. Thread: any. */
+struct osm_mem_heap osm_mem_measure_heap(void);
+/** Gives whole pages that are free back to the system: who allocates meanwhile may wait. */
+void osm_mem_give_back(void);

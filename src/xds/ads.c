@@ -9,7 +9,6 @@
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/log.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +28,6 @@ enum {
     AGE_GRACE_MS = 10 * 1000,
     STOP_CANCEL_MS = 1000,
     STOP_GIVE_UP_MS = 2800,
-    TRIM_FROM = 200,
-    TRIM_QUIET_MS = 10 * 1000,
 };
 
 static const char SOTW_METHOD[] =
@@ -155,42 +152,9 @@ void osm__ads_changed(struct osm_ads *ads)
         osm_timer_start(ads->changed_timer, 0, 0);
 }
 
-static void trim(void *ud)
-{
-    (void)ud;
-    (void)malloc_trim(0);
-}
-
-static void trimmed(void *ud)
-{
-    (void)ud;
-}
-
 bool osm__ads_memory_full(const struct osm_ads *ads)
 {
     return ads->memory_max_bytes && ads->memory_bytes > ads->memory_max_bytes;
-}
-
-/* gRPC's memory goes back to the system only when asked: after many connections have come and gone
- * and it is quiet, and while memory is full. */
-static void look_at_memory(struct osm_ads *ads, uint64_t now_ms)
-{
-    unsigned connections = atomic_load_explicit(&ads->tls.connections, memory_order_relaxed);
-    if (connections != ads->connections_seen)
-        ads->last_connection_ms = now_ms;
-    ads->connections_seen = connections;
-    bool many_came = connections - ads->connections_trimmed >= TRIM_FROM;
-    bool many_left = ads->most_conns >= TRIM_FROM && ads->conns < ads->most_conns / 2;
-    bool is_quiet = now_ms - ads->last_close_ms >= TRIM_QUIET_MS &&
-                    now_ms - ads->last_connection_ms >= TRIM_QUIET_MS;
-    bool is_due = (many_came || many_left) && is_quiet;
-    if (!is_due && !(osm__ads_memory_full(ads) && now_ms - ads->trimmed_ms >= TRIM_QUIET_MS))
-        return;
-    ads->most_conns = ads->conns;
-    ads->connections_trimmed = connections;
-    ads->trimmed_ms = now_ms;
-    if (osm_loop_work(ads->loop, trim, trimmed, NULL))
-        osm_log(OSM_LOG_XDS, OSM_LOG_DEBUG, "memory not trimmed");
 }
 
 static void sweep(void *ud)
@@ -207,12 +171,10 @@ static void sweep(void *ud)
     osm__account_sweep(ads, now_s);
     osm__past_sweep(ads, now_ms);
     osm__counts_sweep(ads, now_ms);
-    look_at_memory(ads, now_ms);
 }
 
 void osm__ads_conn_gone(struct osm_ads *ads)
 {
-    ads->last_close_ms = osm_now_ms();
     if (ads->stopping)
         stop_step(ads);
 }

@@ -541,8 +541,6 @@ void osm__conn_open(struct osm_ads *ads, grpc_call *call, enum osm_stream_mode m
     *(ads->last ? &ads->last->next : &ads->first) = conn;
     ads->last = conn;
     ads->conns++;
-    if (ads->conns > ads->most_conns)
-        ads->most_conns = ads->conns;
 
     grpc_op close = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
     close.data.recv_close_on_server.cancelled = &conn->cancelled;

@@ -40,7 +40,6 @@ struct osm__op {
 
 /* Server certificate and roots. The fetcher runs on gRPC's threads. */
 struct osm__ads_tls {
-    atomic_uint connections; /* that have begun a handshake, ever */
     pthread_mutex_t lock;
     char *chain_pem, *key_pem, *roots_pem;
     uint64_t generation, delivered;
@@ -131,7 +130,7 @@ struct osm_ads {
     bool done_posted;
 
     struct osm__conn *first, *last;
-    size_t conns, most_conns;
+    size_t conns;
     struct osm_map by_proxy; /* osm_proxy_key -> newest conn */
     struct osm_map accounts; /* "ns/name" -> struct osm__account */
     struct osm_map
@@ -145,12 +144,10 @@ struct osm_ads {
     struct osm__conn *dirty_first, **dirty_last;
     struct osm_turns *serving;
     struct osm_timer *sweep_timer, *changed_timer;
-    uint64_t last_close_ms, next_tag;
+    uint64_t next_tag;
     struct osm_snapshot *snapshot;
     uint32_t proxies_max;                  /* 0: any number */
     size_t memory_max_bytes, memory_bytes; /* what is held, as of the last sweep */
-    uint64_t trimmed_ms, last_connection_ms;
-    unsigned connections_seen, connections_trimmed;
     int64_t leaf_lead_s;
     const char *leaf_kind; /* NULL: any */
 

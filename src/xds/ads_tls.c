@@ -170,7 +170,6 @@ static grpc_ssl_certificate_config_reload_status fetch(void *ud,
                                                        grpc_ssl_server_certificate_config **out)
 {
     struct osm__ads_tls *tls = ud;
-    atomic_fetch_add_explicit(&tls->connections, 1, memory_order_relaxed);
     grpc_ssl_certificate_config_reload_status status = GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     pthread_mutex_lock(&tls->lock);
     if (tls->delivered != tls->generation) {

@@ -25,6 +25,7 @@ from rig.kube_fake import FakeKube
 from rig.kubelet import Kubelet
 from rig.objects import HTTP_8080
 from rig.world_kube import KubeWorld
+from swelling import unswollen
 from worlds import WORLDS, tracked
 
 _ROOT = os.geteuid() == 0
@@ -117,13 +118,11 @@ def w1(run_folder: Path) -> Iterator[World]:
 @pytest.fixture
 def mesh(w1: World) -> Iterator[World]:
     """The base world for one test: nothing was refused at its end, and then everything is as before."""
-    before = w1.daemon.figures()
-    with w1.scratch():
+    with unswollen(w1), w1.scratch():
         yield w1
         if w1.daemon.alive():
             w1.daemon.applied()
-        o_clean(w1, before)
-    w1.wait()
+        o_clean(w1)
 
 
 @pytest.fixture(scope="module")
@@ -167,11 +166,9 @@ def cast(request: pytest.FixtureRequest) -> Iterator[Cast]:
     if drawn:
         request.node.user_properties.append(("OSM_SEED", str(players.seed)))
     world = players.world
-    before = world.daemon.figures()
-    with world.scratch():
+    with unswollen(world), world.scratch():
         yield players
-        o_clean(world, before)
-    world.wait()
+        o_clean(world)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from rig import World, o_clean, until
 from rig.objects import match, routes, target, tcp_route
 from rig.oracles import RBAC_BODY
 from rig.xds import SDS, Sotw
+from swelling import unswollen
 
 pytestmark = pytest.mark.mesh
 
@@ -41,8 +42,7 @@ _COUNTED = r"^(listener\.0\.0\.0\.0_15003\.(ssl\.(handshake|fail_.*)|no_filter_c
 def server(w1: World) -> Iterator[World]:
     """The base world with a TCP service; red/caller may GET /mine and connect to the echo, red/caller2 may do
     neither: /other is granted to blue/shop-v1, and caller2 is named by no target."""
-    before = w1.daemon.figures()
-    with w1.scratch():
+    with unswollen(w1), w1.scratch():
         w1.pod("blue", "echo-1", account="echo", labels={"app": "echo"}, app="echo=9000")
         w1.service("blue", "echo", [{"name": "tcp", "port": 9000, "appProtocol": "tcp"}], {"app": "echo"})
         w1.apply(routes("blue", "paths", match("mine", "/mine", ["GET"]), match("other", "/other", ["GET"])))
@@ -53,8 +53,7 @@ def server(w1: World) -> Iterator[World]:
         w1.wait()
         yield w1
         w1.daemon.applied()
-        o_clean(w1, before)
-    w1.wait()
+        o_clean(w1)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,86 @@
+#include "app/trim.h"
+
+#include "base/log.h"
+
+enum { LOOK_MS = 5000 };
+static const size_t STEP_BYTES = (size_t)16 << 20; /* less is not worth it */
+
+struct osm_trim {
+    struct osm_loop *loop;
+    struct osm_timer *timer;
+    size_t limit_bytes;
+    size_t floor_bytes;                 /* resident after the last time, or less since */
+    size_t resident_bytes, after_bytes; /* of the look that is under way */
+    bool has_much, had_much;
+    bool is_busy, is_over;
+};
+
+/* Thread: pool. Counting what is free walks over it, giving back even more so. */
+static void look(void *ud)
+{
+    struct osm_trim *t = ud;
+    struct osm_mem_heap heap = osm_mem_measure_heap();
+    bool is_full = t->limit_bytes && t->resident_bytes > t->limit_bytes;
+    t->has_much = heap.free_bytes >= STEP_BYTES && heap.free_bytes >= heap.used_bytes / 2;
+    if (is_full || (t->has_much && t->had_much)) {
+        osm_mem_give_back();
+        t->after_bytes = osm_mem_resident();
+    }
+}
+
+static void looked(void *ud)
+{
+    struct osm_trim *t = ud;
+    t->is_busy = false;
+    if (t->is_over) {
+        osm_free(t);
+        return;
+    }
+    t->had_much = t->has_much;
+    if (!t->after_bytes)
+        return;
+    osm_log(OSM_LOG_CORE, OSM_LOG_DEBUG, "free memory given back",
+            OSM_I("resident_bytes_before", (int64_t)t->resident_bytes),
+            OSM_I("resident_bytes", (int64_t)t->after_bytes));
+    t->floor_bytes = t->after_bytes;
+    t->had_much = false;
+}
+
+static void on_timer(void *ud)
+{
+    struct osm_trim *t = ud;
+    if (t->is_busy)
+        return;
+    t->resident_bytes = osm_mem_resident();
+    t->after_bytes = 0;
+    if (t->resident_bytes < t->floor_bytes)
+        t->floor_bytes = t->resident_bytes;
+    if (t->resident_bytes - t->floor_bytes < STEP_BYTES &&
+        !(t->limit_bytes && t->resident_bytes > t->limit_bytes))
+        return;
+    t->is_busy = !osm_loop_work(t->loop, look, looked, t);
+}
+
+struct osm_trim *osm_trim_start(struct osm_loop *loop, size_t limit_bytes)
+{
+    struct osm_trim *t = osm_alloc(sizeof *t);
+    if (!t)
+        return NULL;
+    *t = (struct osm_trim){.loop = loop, .limit_bytes = limit_bytes};
+    if (!(t->timer = osm_timer_new(loop, on_timer, t))) {
+        osm_free(t);
+        return NULL;
+    }
+    osm_timer_start(t->timer, LOOK_MS, LOOK_MS);
+    return t;
+}
+
+void osm_trim_free(struct osm_trim *trim)
+{
+    if (!trim)
+        return;
+    osm_timer_free(trim->timer);
+    trim->is_over = true;
+    if (!trim->is_busy)
+        osm_free(trim);
+}
