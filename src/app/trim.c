@@ -2,7 +2,7 @@
 
 #include "base/log.h"
 
-enum { LOOK_MS = 5000 };
+enum { LOOK_MS = 5000, PAUSE_MAX_TURNS = 120 };
 static const size_t STEP_BYTES = (size_t)16 << 20; /* less is not worth it */
 
 struct osm_trim {
@@ -11,18 +11,26 @@ struct osm_trim {
     size_t limit_bytes;
     size_t floor_bytes;                 /* resident after the last time, or less since */
     size_t resident_bytes, after_bytes; /* of the look that is under way */
+    size_t seen_bytes;                  /* resident at the last look */
+    long seen_live;                     /* allocations then */
+    unsigned pause_turns, turns;        /* between two looks; since the last one */
     bool has_much, had_much;
     bool is_busy, is_over;
 };
 
-/* Thread: pool. Counting what is free walks over it, giving back even more so. */
+static bool is_full(const struct osm_trim *t)
+{
+    return t->limit_bytes && t->resident_bytes > t->limit_bytes;
+}
+
+/* Thread: pool. Whoever allocates meanwhile may wait, where a million small pieces are free for
+ * half a second: hence the pauses. */
 static void look(void *ud)
 {
     struct osm_trim *t = ud;
     struct osm_mem_heap heap = osm_mem_measure_heap();
-    bool is_full = t->limit_bytes && t->resident_bytes > t->limit_bytes;
     t->has_much = heap.free_bytes >= STEP_BYTES && heap.free_bytes >= heap.used_bytes / 2;
-    if (is_full || (t->has_much && t->had_much)) {
+    if (is_full(t) || (t->has_much && t->had_much)) {
         osm_mem_give_back();
         t->after_bytes = osm_mem_resident();
     }
@@ -36,14 +44,30 @@ static void looked(void *ud)
         osm_free(t);
         return;
     }
+    bool is_first = t->has_much && !t->had_much;
     t->had_much = t->has_much;
-    if (!t->after_bytes)
-        return;
-    osm_log(OSM_LOG_CORE, OSM_LOG_DEBUG, "free memory given back",
-            OSM_I("resident_bytes_before", (int64_t)t->resident_bytes),
-            OSM_I("resident_bytes", (int64_t)t->after_bytes));
-    t->floor_bytes = t->after_bytes;
-    t->had_much = false;
+    t->seen_bytes = t->resident_bytes;
+    if (t->after_bytes) {
+        osm_log(OSM_LOG_CORE, OSM_LOG_DEBUG, "free memory given back",
+                OSM_I("resident_bytes_before", (int64_t)t->resident_bytes),
+                OSM_I("resident_bytes", (int64_t)t->after_bytes));
+        t->floor_bytes = t->seen_bytes = t->after_bytes;
+        t->had_much = false;
+    }
+    if (is_first)
+        t->pause_turns = 1;
+    else if (t->pause_turns < PAUSE_MAX_TURNS)
+        t->pause_turns *= 2;
+}
+
+/* Soon after something has changed, ever more rarely while nothing does: much more is resident than
+ * at the last look, or many fewer pieces are in use. */
+static bool is_due(struct osm_trim *t)
+{
+    if (t->resident_bytes > t->seen_bytes + STEP_BYTES ||
+        osm_mem_live() < t->seen_live - t->seen_live / 4)
+        t->pause_turns = 1;
+    return ++t->turns >= t->pause_turns;
 }
 
 static void on_timer(void *ud)
@@ -55,9 +79,10 @@ static void on_timer(void *ud)
     t->after_bytes = 0;
     if (t->resident_bytes < t->floor_bytes)
         t->floor_bytes = t->resident_bytes;
-    if (t->resident_bytes - t->floor_bytes < STEP_BYTES &&
-        !(t->limit_bytes && t->resident_bytes > t->limit_bytes))
+    if (!is_due(t) || (t->resident_bytes - t->floor_bytes < STEP_BYTES && !is_full(t)))
         return;
+    t->turns = 0;
+    t->seen_live = osm_mem_live();
     t->is_busy = !osm_loop_work(t->loop, look, looked, t);
 }
 
@@ -66,7 +91,7 @@ struct osm_trim *osm_trim_start(struct osm_loop *loop, size_t limit_bytes)
     struct osm_trim *t = osm_alloc(sizeof *t);
     if (!t)
         return NULL;
-    *t = (struct osm_trim){.loop = loop, .limit_bytes = limit_bytes};
+    *t = (struct osm_trim){.loop = loop, .limit_bytes = limit_bytes, .pause_turns = 1};
     if (!(t->timer = osm_timer_new(loop, on_timer, t))) {
         osm_free(t);
         return NULL;

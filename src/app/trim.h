@@ -3,8 +3,9 @@
  * The C library keeps what was freed, for the next who asks: after thousands of connections, of
  * objects, or an engine for questions have come and gone, that may be most of what the daemon
  * holds, and a pod's memory limit counts it. It is asked to give it back when there is much of it
- * at two looks in a row, so not in the middle of a storm that will need it again, and, above the
- * limit of memory, whenever there is some: proxies are refused meanwhile. */
+ * at two looks in a row, so not in the middle of a storm that will need it again; and at every look
+ * above the limit of memory: proxies are refused meanwhile. Looking costs time where much is free,
+ * so that it is done when something has changed, and else ever more rarely. */
 #pragma once
 
 #include <stddef.h>
