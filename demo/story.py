@@ -11,10 +11,13 @@ The stories themselves are in directory.py and cluster.py; plot.py has what they
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -42,8 +45,35 @@ def _clean(store: Store) -> tuple[bool, str]:
     )
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C raises KeyboardInterrupt; so does, after one, what is handed out. An exception that comes while Python
+    ends some object (its `__del__`) is passed over, and the story would go on as if nobody had asked."""
+    asked = False
+
+    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    def look() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield look
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def once(store: Store, steps: list[Step]) -> int:
     """The whole story alone. The exit status."""
+    with interruptible() as look:
+        return _once(store, steps, look)
+
+
+def _once(store: Store, steps: list[Step], look: Callable[[], None]) -> int:
     failed = 0
     begin = time.monotonic()
 
@@ -53,6 +83,7 @@ def once(store: Store, steps: list[Step]) -> int:
             good, figures = work()
         except (AssertionError, CommandError) as error:
             good, figures = False, str(error)
+        look()
         failed += not good
         print(f"{'ok  ' if good else 'FAIL'} {number:>2}  {title}: {figures}", flush=True)
 

@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "demo"))
 import directory
 import plot
 import screen
+from story import once
 
 pytestmark = pytest.mark.mesh
 
@@ -121,6 +122,32 @@ def test_demo_that_is_interrupted_leaves_no_process(folder: Path, number: signal
     assert story.returncode != 0
     if number == signal.SIGINT:
         assert list(folder.iterdir()) == []
+
+
+class Ends:
+    """Is interrupted while it ends."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_demo_heeds_an_interruption_that_python_passes_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """The step under way is the last one."""
+    played = []
+    steps = [
+        SimpleNamespace(title="first", do=lambda _: [Ends()].clear(), check=lambda _: (True, "")),
+        SimpleNamespace(title="second", do=lambda _: played.append("second"), check=lambda _: (True, "")),
+    ]
+    before = signal.getsignal(signal.SIGINT)
+    store: Any = SimpleNamespace(world=SimpleNamespace(wait=lambda: played.append("first")))
+    with pytest.raises(KeyboardInterrupt):
+        once(store, steps)  # type: ignore[arg-type]
+    assert played == ["first"]  # its step went on
+    assert "ok" not in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_demo_offers_the_applications_pages(folder: Path) -> None:
