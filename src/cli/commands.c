@@ -88,7 +88,7 @@ int osm_cli_wait(const struct osm_cli *cli)
                       nacked);
         return 1;
     }
-    return 0;
+    return osm_print_end();
 }
 
 static void print_root(const char *what, const json_t *root)
@@ -118,7 +118,7 @@ int osm_cli_ca_reload(const struct osm_cli *cli)
             print_root("trusts", passive);
     }
     json_decref(data);
-    return fflush(stdout) ? 1 : 0;
+    return osm_print_end();
 }
 
 /* Writes one file aside and renames it; 0600 for a secret. */
@@ -187,7 +187,7 @@ int osm_cli_proxy_config(const struct osm_cli *cli, const char *pod, const char 
             rc = complain(&err);
         } else {
             (void)fwrite(text.data, 1, text.len, stdout);
-            rc = fflush(stdout) ? 1 : 0;
+            rc = osm_print_end();
         }
         osm_buf_clear(&text);
     }

@@ -398,7 +398,8 @@ int osm_cli_debug_help(void)
         "for most answers;\n"
         "5 min without a word; who does not read for 10 s is dropped. eval: 1 s and 16 MiB beyond "
         "the copy.\n";
-    return fputs(text, stdout) < 0 || fflush(stdout) ? 1 : 0;
+    (void)fputs(text, stdout);
+    return osm_print_end();
 }
 
 int osm_cli_debug(const struct osm_cli *cli, const char *const *words, size_t n)
@@ -430,5 +431,5 @@ int osm_cli_debug(const struct osm_cli *cli, const char *const *words, size_t n)
     osm_free(d.typed);
     osm_buf_clear(&d.begun);
     osm_buf_clear(&d.in);
-    return d.failed || fflush(stdout) ? 1 : 0;
+    return osm_print_end() || d.failed;
 }

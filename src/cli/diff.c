@@ -413,7 +413,7 @@ static int ask(const struct osm_cli *cli, json_t *args)
                                                                 : OSM_EXIT_FINE;
     int rc = cli->output && !strcmp(cli->output, "json") ? write_out(diff) : print_diff(diff);
     json_decref(diff);
-    return rc || fflush(stdout) ? OSM_EXIT_POLICIES : code;
+    return osm_print_end() || rc ? OSM_EXIT_POLICIES : code;
 }
 
 static int read_policies(json_t *args, const char *const *dirs, struct osm_err *err)

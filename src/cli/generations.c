@@ -64,7 +64,7 @@ static int tell_outcome(const struct osm_cli *cli, json_t *outcome)
         (void)fprintf(good ? stdout : stderr, "policies %.*s: %s%s%s\n", DIGEST_SHOWN,
                       *osm_json_text(outcome, "digest") ? osm_json_text(outcome, "digest") : "?",
                       words, *reason ? "\n  " : "", reason);
-    return good && !fflush(stdout) ? 0 : 1;
+    return osm_print_end() || !good;
 }
 
 int osm_cli_policy_reload(const struct osm_cli *cli)
@@ -101,7 +101,7 @@ int osm_cli_policy_apply(const struct osm_cli *cli, const char *const *dirs, siz
     if (cli->soak)
         (void)json_object_set_new(args, "soak_ms", json_integer(soak_ms));
     if (cli->canary && !is_json(cli))
-        (void)fprintf(stderr, "canary: serves %s for %d s; `osm policy list` shows it\n",
+        (void)fprintf(stderr, "canary: asks for %s, for %d s; `osm policy list` shows it\n",
                       cli->canary, soak_ms / 1000);
     int rc = ask(cli, "policy.apply", args, ASK_TIMEOUT_MS + (cli->canary ? soak_ms : 0), &outcome);
     if (rc)
@@ -181,7 +181,7 @@ static int show(const struct osm_cli *cli, const char *command, json_t *args)
     else
         print_status(osm_print_tame(status));
     json_decref(status);
-    return fflush(stdout) ? 1 : 0;
+    return osm_print_end();
 }
 
 int osm_cli_policy_list(const struct osm_cli *cli)
@@ -286,5 +286,5 @@ int osm_cli_policy_why(const struct osm_cli *cli, const char *pod, const char *r
             print_item(item);
     }
     json_decref(answer);
-    return fflush(stdout) ? 1 : 0;
+    return osm_print_end();
 }

@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "cli/commands.h"
 #include "cli/print.h"
+#include "cli/takes.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -120,7 +121,7 @@ static int run(const struct osm_cli *cli, const char **words, size_t n)
         return osm_cli_debug(cli, words + 1, n - 1);
     if (n == 1 && !strcmp(words[0], "version")) {
         (void)printf("osm %s\n", OSM_VERSION);
-        return 0;
+        return osm_print_end();
     }
     if (n == 3 && !strcmp(words[0], "proxy") && !strcmp(words[1], "bootstrap"))
         return osm_cli_proxy_bootstrap(cli, words[2]);
@@ -170,7 +171,7 @@ int main(int argc, char **argv)
          "the daemon's control socket (default $OSM_CONTROL_SOCKET, else /run/osm/control.sock)",
          &cli.socket_path, NULL, false},
         {"output", 'o', "FORMAT",
-         "status: table or json; proxy get config: yaml or json; policy check, docs: json",
+         "json, or what is printed without it: yaml of proxy get config, table of others",
          &cli.output, NULL, false},
         {"applied", 0, NULL, "wait: until the configuration is applied", NULL, &cli.applied, false},
         {"connected", 0, NULL, "wait: also until every pod with a sidecar has connected", NULL,
@@ -245,17 +246,13 @@ int main(int argc, char **argv)
     if (!cli.socket_path)
         cli.socket_path = "/run/osm/control.sock";
     int rc = 2;
-    static const char *const formats[] = {"json", "yaml", "table"};
-    bool known = !cli.output;
-    for (size_t i = 0; i < 3; i++)
-        known |= cli.output && !strcmp(cli.output, formats[i]);
     if (help) {
         (void)fputs(USAGE, stdout);
         (void)fputs(USAGE_2, stdout);
         osm_options_help(options, stdout);
-        rc = 0;
-    } else if (!known) {
-        (void)fprintf(stderr, "osm: -o %s: expected table, yaml or json\n", cli.output);
+        rc = osm_print_end();
+    } else if (osm_cli_check_options(options, words, n, &err)) {
+        osm_print_error(&err);
     } else {
         rc = run(&cli, words, n);
     }

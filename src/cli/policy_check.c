@@ -257,7 +257,7 @@ static int tell(struct check *c)
             "osm: no policy sees %zu of the objects: their namespaces are not declared with "
             "the label openservicemesh.io/monitored-by: %s\n",
             c->hidden, osm__policy_mesh_name(c->cli));
-    return fflush(stdout) || ferror(stdout) ? OSM_EXIT_POLICIES : code;
+    return osm_print_end() ? OSM_EXIT_POLICIES : code;
 }
 
 int osm__policy_check(const struct osm_cli *cli, const struct osm__dirs *dirs)

@@ -2,6 +2,7 @@
  * module that does something, its spec, and what an editor completes with. The files are those of
  * lua/init/. */
 #include "cli/policy_priv.h"
+#include "cli/print.h"
 
 #include "policy/sandbox/runtime.h"
 
@@ -111,7 +112,7 @@ int osm__policy_init(const struct osm_cli *cli, const char *dir)
         code = osm__policy_complain(&err);
     } else {
         tell_next(&dirs, dir, cli->policies[0] != NULL);
-        code = fflush(stdout) ? OSM_EXIT_POLICIES : OSM_EXIT_FINE;
+        code = osm_print_end() ? OSM_EXIT_POLICIES : OSM_EXIT_FINE;
     }
 out:
     osm_free(shipped);

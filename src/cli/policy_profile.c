@@ -113,7 +113,7 @@ static int tell(const struct osm_cli *cli, const json_t *profile, int top)
         print_rules(rules, top);
     if (json_array_size(lines))
         print_lines(lines, top);
-    return fflush(stdout) ? 1 : 0;
+    return osm_print_end();
 }
 
 /* --- of a daemon --- */

@@ -92,5 +92,17 @@ int osm_print_json(const json_t *value)
 {
     (void)json_dumpf(value, stdout, JSON_INDENT(2));
     (void)putchar('\n');
-    return fflush(stdout) ? 1 : 0;
+    return osm_print_end();
+}
+
+/* What is longer than the library's buffer is written before the flush, which then succeeds. */
+int osm_print_end(void)
+{
+    static bool is_told;
+    if (!fflush(stdout) && !ferror(stdout))
+        return 0;
+    if (!is_told)
+        osm_print_complaint("osm", "the output cannot be written");
+    is_told = true;
+    return 1;
 }

@@ -21,3 +21,6 @@ void osm_print_error(const struct osm_err *err);
 void osm_print_value(const json_t *value);
 /** Indented, with a newline. 0, or 1 where the output could not be written: an exit code. */
 int osm_print_json(const json_t *value);
+/** When all is printed. 0, or 1 where some of it could not be written, which is told: an exit code.
+ */
+int osm_print_end(void);

@@ -250,5 +250,5 @@ int osm_cli_status(const struct osm_cli *cli)
         print_reports(json_object_get(data, "rejects"), json_object_get(data, "errors"));
     }
     json_decref(data);
-    return fflush(stdout) ? 1 : 0;
+    return osm_print_end();
 }

@@ -155,5 +155,5 @@ int osm_cli_policy_why_not(const struct osm_cli *cli, const char *caller, const 
     else
         print_answer(answer);
     json_decref(answer);
-    return fflush(stdout) ? OSM_EXIT_POLICIES : code;
+    return osm_print_end() ? OSM_EXIT_POLICIES : code;
 }
