@@ -9,7 +9,8 @@ struct osm_trim {
     struct osm_loop *loop;
     struct osm_timer *timer;
     size_t limit_bytes;
-    size_t floor_bytes;                 /* resident after the last time, or less since */
+    size_t settled_bytes; /* free after the last time, or less since: whatever of it can go is gone,
+                             which the C library counts as free all the same */
     size_t resident_bytes, after_bytes; /* of the look that is under way */
     size_t seen_bytes;                  /* resident at the last look */
     long seen_live;                     /* allocations then */
@@ -29,9 +30,13 @@ static void look(void *ud)
 {
     struct osm_trim *t = ud;
     struct osm_mem_heap heap = osm_mem_measure_heap();
-    t->has_much = heap.free_bytes >= STEP_BYTES && heap.free_bytes >= heap.used_bytes / 2;
+    if (heap.free_bytes < t->settled_bytes)
+        t->settled_bytes = heap.free_bytes;
+    size_t more_bytes = heap.free_bytes - t->settled_bytes;
+    t->has_much = more_bytes >= STEP_BYTES && more_bytes >= heap.used_bytes / 2;
     if (is_full(t) || (t->has_much && t->had_much)) {
         osm_mem_give_back();
+        t->settled_bytes = osm_mem_measure_heap().free_bytes;
         t->after_bytes = osm_mem_resident();
     }
 }
@@ -51,7 +56,7 @@ static void looked(void *ud)
         osm_log(OSM_LOG_CORE, OSM_LOG_DEBUG, "free memory given back",
                 OSM_I("resident_bytes_before", (int64_t)t->resident_bytes),
                 OSM_I("resident_bytes", (int64_t)t->after_bytes));
-        t->floor_bytes = t->seen_bytes = t->after_bytes;
+        t->seen_bytes = t->after_bytes;
         t->had_much = false;
     }
     if (is_first)
@@ -77,9 +82,7 @@ static void on_timer(void *ud)
         return;
     t->resident_bytes = osm_mem_resident();
     t->after_bytes = 0;
-    if (t->resident_bytes < t->floor_bytes)
-        t->floor_bytes = t->resident_bytes;
-    if (!is_due(t) || (t->resident_bytes - t->floor_bytes < STEP_BYTES && !is_full(t)))
+    if (!is_due(t))
         return;
     t->turns = 0;
     t->seen_live = osm_mem_live();
