@@ -21,6 +21,8 @@
 #include <strings.h>
 #include <sys/random.h>
 
+#define MESH_CONFIG "osm-mesh-config"
+
 enum {
     SLOTS = 32,
     RETRY_MS = 100,
@@ -322,18 +324,33 @@ static void read_ended(struct osm__admission_call *call)
     }
 }
 
-static void take(struct osm__admission_call *call, const struct osm_kube_answer *a, json_t **out)
+/* Something between us and the server may say 404 too, or 200 with a page of its own. Of a kind
+ * that it does not know the server says no more than the text. */
+static bool is_none(const struct osm_kube_answer *a, bool kind_is_known)
+{
+    return a->status == 404 && (!strcmp(a->reason, "NotFound") ||
+                                (!kind_is_known && strstr(a->why, ": 404 page not found")));
+}
+
+static bool is_of(const json_t *object, const char *name)
+{
+    return !strcmp(osm_json_text(json_object_get(object, "metadata"), "name"), name);
+}
+
+static void take(struct osm__admission_call *call, const struct osm_kube_answer *a,
+                 const char *name, bool kind_is_known, json_t **out)
 {
     if (a->rc == OSM_ECANCELED)
         return;
-    bool is_empty = !a->rc && !*a->why && !a->object; /* no answer to what was asked */
-    bool is_failure = a->rc || is_empty || (*a->why && a->status != 404);
-    if (is_failure && (is_empty || is_of_the_moment(a))) {
+    bool is_other = !a->rc && !*a->why && !is_of(a->object, name); /* no answer to what was asked */
+    bool is_failure = a->rc || is_other || (*a->why && !is_none(a, kind_is_known));
+    if (is_failure && (is_other || a->status == 404 || is_of_the_moment(a))) {
         call->failed_now = true;
         if (a->retry_after_s > call->retry_after_s)
             call->retry_after_s = a->retry_after_s;
         (void)snprintf(call->problem, sizeof call->problem, "cannot decide about a sidecar: %.400s",
-                       is_empty ? "the API server's answer is empty" : a->why);
+                       is_other ? "the API server's answer is empty, or about something else"
+                                : a->why);
     } else if (is_failure) {
         call->is_refused = true;
         (void)osm_fail(&call->err, OSM_EIO, "cannot decide about a sidecar: %.400s", a->why);
@@ -347,21 +364,21 @@ static void take(struct osm__admission_call *call, const struct osm_kube_answer 
 static void namespace_read(void *ud, const struct osm_kube_answer *a)
 {
     struct osm__admission_call *call = ud;
-    take(call, a, &call->ns);
+    take(call, a, call->admission.ns, true, &call->ns);
 }
 
 static void mesh_config_read(void *ud, const struct osm_kube_answer *a)
 {
     struct osm__admission_call *call = ud;
-    take(call, a, &call->mesh_config);
+    take(call, a, MESH_CONFIG, false, &call->mesh_config);
 }
 
 static void read_from_server(struct osm__admission_call *call)
 {
-    char *paths[2] = {osm_strf("/api/v1/namespaces/%s", call->admission.ns),
-                      osm_strf("/apis/config.openservicemesh.io/v1alpha2/namespaces/%s/meshconfigs/"
-                               "osm-mesh-config",
-                               call->w->config.injector.osm_namespace)};
+    char *paths[2] = {
+        osm_strf("/api/v1/namespaces/%s", call->admission.ns),
+        osm_strf("/apis/config.openservicemesh.io/v1alpha2/namespaces/%s/meshconfigs/" MESH_CONFIG,
+                 call->w->config.injector.osm_namespace)};
     const char *resources[2] = {"namespaces", "meshconfigs"};
     void (*done[2])(void *ud, const struct osm_kube_answer *a) = {namespace_read, mesh_config_read};
     call->awaited = 1; /* this */

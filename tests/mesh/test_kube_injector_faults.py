@@ -31,6 +31,7 @@ from worlds import tracked
 
 ROOTS = "osm-ca-bundle"
 NS = "/api/v1/namespaces/red"
+CONFIG = "/apis/config.openservicemesh.io/v1alpha2/namespaces/osm-system/meshconfigs/osm-mesh-config"
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
@@ -173,6 +174,45 @@ def test_what_the_server_has_no_time_for_is_tried_again(injector: Injector, path
     injector.fault = busy
     assert injector.ask()["allowed"]
     assert len(times) == 2
+
+
+@pytest.mark.parametrize("path", [NS, CONFIG])
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (404, b"<html>default backend - 404</html>"),
+        (200, b'{"status": "ok"}'),
+        (200, b'{"kind": "Namespace", "metadata": {"name": "other"}}'),
+    ],
+)
+def test_what_is_no_answer_of_the_server_lets_no_pod_in(injector: Injector, path: str, code: int, body: bytes) -> None:
+    """A proxy that has lost its server: the pod is in the mesh, and waits for an answer that says so."""
+    asked: list[str] = []
+
+    def lost(request: Request) -> bool:
+        asked.extend([path] if request.path == path else [])
+        if request.path != path or len(asked) > 1:
+            return False
+        request.send(code, body, content_type="text/html" if body.startswith(b"<") else "application/json")
+        return True
+
+    injector.fault = lost
+    response = injector.ask()
+    assert response["allowed"]
+    assert "patch" in response
+    assert len(asked) == 2
+
+
+def test_a_mesh_without_the_definition_of_its_configuration_has_none(injector: Injector) -> None:
+    """Of a group that it does not know the server says so without a Status."""
+
+    def unknown(request: Request) -> bool:
+        if request.path == CONFIG:
+            request.send(404, b"404 page not found\n", content_type="text/plain; charset=utf-8")
+        return request.path == CONFIG
+
+    injector.fault = unknown
+    assert "patch" in injector.ask()
 
 
 def test_what_is_not_done_in_time_is_a_failure_of_the_moment(tmp_path: Path) -> None:
