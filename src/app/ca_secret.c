@@ -89,7 +89,8 @@ static void refused(struct osm_ca_secret *s, const struct osm_kube_answer *a)
 {
     struct osm_err err = {0};
     (void)osm_fail(&err, OSM_EIO, "%s%s", a->why,
-                   a->status == 403 ? "; the role of this account needs get and create of it" : "");
+                   osm_kube_lacks_right(a) ? "; the role of this account needs get and create of it"
+                                           : "");
     ended(s, &err);
 }
 

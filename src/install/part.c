@@ -91,7 +91,7 @@ void osm__part_fail(struct osm__part *p, const char *why, const char *hint)
 
 void osm__part_refused(struct osm__part *p, const struct osm_kube_answer *a, const char *needs)
 {
-    osm__part_fail(p, a->why, a->status == 403 ? needs : "");
+    osm__part_fail(p, a->why, osm_kube_lacks_right(a) ? needs : "");
 }
 
 void osm__part_again(struct osm__part *p)

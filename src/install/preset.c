@@ -90,9 +90,9 @@ static void preset_known(struct osm__part *p, const struct osm_kube_answer *a)
     json_t *spec = NULL;
     if (a->rc || !a->object)
         osm__part_fail(p, a->why,
-                       a->status == 403   ? NEEDS
-                       : a->status == 404 ? "make it, or a MeshConfig " MESH_CONFIG
-                                          : "");
+                       osm_kube_lacks_right(a) ? NEEDS
+                       : a->status == 404      ? "make it, or a MeshConfig " MESH_CONFIG
+                                               : "");
     else if (read_preset(a->object, &spec, &err))
         osm__part_fail(p, err.msg, "mend it, or make a MeshConfig " MESH_CONFIG);
     else

@@ -1,6 +1,7 @@
 /* The objects of a definition that may be stored in an older version: each is patched with nothing,
- * and so stored anew in the version of today. One that the schema of today refuses stays as it is,
- * readable, and its version stays in the list of those that may be stored. */
+ * and so stored anew in the version of today. One that the schema of today refuses, or an admission
+ * policy, stays as it is, readable, and its version stays in the list of those that may be stored.
+ */
 #include "install/install_priv.h"
 
 #include "base/json.h"
@@ -102,7 +103,8 @@ static void list(struct osm__crd *crd)
 static void rewritten(struct osm__part *p, const struct osm_kube_answer *a)
 {
     struct osm__crd *crd = crd_of(p);
-    bool is_gone = a->status == 404, is_invalid = a->status == 422 || a->status == 400;
+    bool is_denied = !strcmp(a->reason, "Forbidden") && !osm_kube_lacks_right(a);
+    bool is_gone = a->status == 404, is_invalid = a->status == 422 || a->status == 400 || is_denied;
     if (!is_gone && !is_invalid && (a->rc || !a->object)) {
         osm__part_refused(p, a, NEEDS);
         return;
@@ -110,7 +112,7 @@ static void rewritten(struct osm__part *p, const struct osm_kube_answer *a)
     if (is_invalid) {
         crd->kept++;
         osm_log(OSM_LOG_BOOTSTRAP, OSM_LOG_WARN,
-                "an object stays in its older version: the schema of today refuses it",
+                "an object stays in its older version: the server refuses to write it",
                 OSM_S("obj", p->name), OSM_S("reason", a->why));
     }
     crd->rewritten += !is_gone && !is_invalid;

@@ -103,6 +103,12 @@ int osm_kube_ask(struct osm_kube_call **call, struct osm_kube *kube, const struc
     return rc;
 }
 
+/* "... is forbidden: User "x" cannot create resource "secrets" ...", of every authorizer. */
+bool osm_kube_lacks_right(const struct osm_kube_answer *answer)
+{
+    return answer->status == 403 && strstr(answer->why, "\" cannot ");
+}
+
 void osm_kube_wipe(json_t *text)
 {
     size_t n = json_string_length(text);

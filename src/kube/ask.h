@@ -33,5 +33,7 @@ struct osm_kube_ask {
  * osm_kube_cancel takes; NULL again when it has ended. Errors: those of osm_kube_start. */
 OSM_MUST_USE int osm_kube_ask(struct osm_kube_call **call, struct osm_kube *kube,
                               const struct osm_kube_ask *ask, struct osm_err *err);
+/** Whether it is the right that lacks: quotas and admission policies answer 403 too. */
+bool osm_kube_lacks_right(const struct osm_kube_answer *answer);
 /** Wipes a text of @p object. */
 void osm_kube_wipe(json_t *text);

@@ -199,7 +199,8 @@ static void written(void *ud, const struct osm_kube_answer *a)
 {
     struct osm__admission_call *call = ud;
     const struct osm_admission *admission = &call->admission;
-    const char *hint = a->status == 403 ? "; the injector's role needs create of secrets" : "";
+    const char *hint =
+        osm_kube_lacks_right(a) ? "; the injector's role needs create of secrets" : "";
     if (a->rc == OSM_ECANCELED)
         return;
     /* Nobody else makes one of this name: an earlier try has come through, ours or libcurl's. */

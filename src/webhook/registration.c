@@ -41,9 +41,9 @@ static void applied(void *ud, const struct osm_kube_answer *a)
         return;
     if (a->rc || *a->why) {
         try_later(w, a->why,
-                  a->status == 403 ? "; its role needs create and patch of "
-                                     "mutatingwebhookconfigurations"
-                                   : "");
+                  osm_kube_lacks_right(a) ? "; its role needs create and patch of "
+                                            "mutatingwebhookconfigurations"
+                                          : "");
         return;
     }
     osm_log(OSM_LOG_INJECT, OSM_LOG_INFO, "webhook registered", OSM_S("obj", w->config.name));

@@ -1,4 +1,4 @@
-"""The words of `osm`: what a command cannot do it does not pass over, and what it could not print it does not call done."""
+"""The words of `osm`: an option that a command has no use for is refused, and what could not be printed is not done."""
 
 from __future__ import annotations
 

@@ -380,7 +380,10 @@ def old_object(kube: Kube, ns: str) -> Object:
     return spec
 
 
-def test_kube_bootstrap_object_that_may_not_be_written_stays_readable(blank: Kube, ns: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("reason", "code"), [("Invalid", 422), ("Forbidden", 403)])
+def test_kube_bootstrap_object_that_may_not_be_written_stays_readable(
+    blank: Kube, ns: str, tmp_path: Path, reason: str, code: int
+) -> None:
     """A policy of the server's refuses every change of it: it is named and stays as it is, and so does the note that
     such ones are stored; all else goes on."""
     spec = old_object(blank, ns)
@@ -390,7 +393,7 @@ def test_kube_bootstrap_object_that_may_not_be_written_stays_readable(blank: Kub
     policy["spec"] = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [rule]},
-        "validations": [{"expression": "false", "message": "frozen by us"}],
+        "validations": [{"expression": "false", "message": "frozen by us", "reason": reason}],
     }
     blank.api.apply(policy)
     binding: Object = {"apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name}}
@@ -399,7 +402,7 @@ def test_kube_bootstrap_object_that_may_not_be_written_stays_readable(blank: Kub
     change = {"metadata": {"labels": {"a": "b"}}}
 
     def is_frozen() -> bool:
-        return blank.api.raw("PATCH", f"{path}?dryRun=All", change, content_type=MERGE)[0] == 422
+        return blank.api.raw("PATCH", f"{path}?dryRun=All", change, content_type=MERGE)[0] == code
 
     until(is_frozen, "the policy is in force", 60.0)
     try:

@@ -271,6 +271,30 @@ def test_a_secret_whose_answer_was_lost_is_used_or_goes(injector: Injector) -> N
     until(lambda: not injector.secrets, "its pod never came: it is gone", 30)
 
 
+@pytest.mark.parametrize(
+    ("why", "lacks"),
+    [
+        (
+            'secrets is forbidden: User "osm" cannot create resource "secrets" in API group "" in the namespace "red"',
+            True,
+        ),
+        ('secrets "envoy-bootstrap" is forbidden: exceeded quota: few, requested: secrets=1, used: secrets=9', False),
+    ],
+)
+def test_a_right_is_asked_for_where_it_lacks(injector: Injector, why: str, lacks: bool) -> None:
+    """A namespace whose quota is used up needs no other role."""
+
+    def refuse(request: Request) -> bool:
+        if request.method == "POST":
+            request.status(403, "Forbidden", why)
+        return request.method == "POST"
+
+    injector.fault = refuse
+    message = injector.ask()["status"]["message"]
+    assert why in message
+    assert ("role needs" in message) == lacks
+
+
 def test_nothing_of_a_key_stays_in_memory(injector: Injector) -> None:
     """The daemon's own, and its libraries'."""
     with ThreadPoolExecutor(4) as pool:
