@@ -193,6 +193,25 @@ def test_kube_wait_goes_on_while_the_server_says_to_come_again_A_K8S_09(fake: Fa
     assert not granted(daemon, "blue")
 
 
+def test_kube_wait_lists_again_what_the_server_had_no_time_for(fake: FakeKube, daemon: Daemon) -> None:
+    """A server with much to do refuses a list of names as it does any other."""
+    refused: list[float] = []
+
+    def hook(request: Request) -> bool:
+        if request.verb != "list" or request.plural != "traffictargets" or len(refused) == 2:
+            return False
+        refused.append(until_clock())
+        request.status(429, "TooManyRequests", "too many requests", ("Retry-After", "1"))
+        return True
+
+    fake.hook = hook
+    revoke_in(fake)
+    daemon.applied()
+    assert len(refused) == 2
+    assert refused[1] - refused[0] >= 1.0
+    assert not granted(daemon, "blue")
+
+
 def until_clock() -> float:
     """Seconds of a clock that only moves on."""
     import time

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PAGE = 500 };
+enum { PAGE = 500, AGAIN_MS = 1000, AGAIN_MAX_S = 30 };
 
 /* Whoever is told may forget others, or ask again. */
 static void answer(struct kube *source, struct osm__kube_waiter *list, const char *failure)
@@ -72,11 +72,29 @@ static void end_round(struct kube *source, const char *failure)
     source->barrier.probing = false;
     for (size_t i = 0; i < source->kinds_len; i++) {
         struct osm__kube_kind *k = source->kinds[i];
+        osm_timer_stop(k->probe_again);
         osm_kube_cancel(k->probe);
         osm_free(osm_take_ptr(&k->probe_token));
         osm_reflector_expect_nothing(&k->reflector);
     }
     answer(source, list, failure);
+}
+
+static void probe_later(struct osm__kube_kind *k, int64_t retry_after_s)
+{
+    int64_t after_s = retry_after_s < AGAIN_MAX_S ? retry_after_s : AGAIN_MAX_S;
+    osm_timer_start(k->probe_again, after_s > 0 ? (uint64_t)after_s * 1000 : AGAIN_MS, 0);
+}
+
+void osm__barrier_probe_again(void *ud)
+{
+    struct osm__kube_kind *k = ud;
+    if (osm_reflector_expect(&k->reflector)) { /* from the beginning */
+        end_round(k->source, osm_code_text(OSM_ENOMEM));
+        osm__kube_changed(k->source);
+    } else {
+        probe(k);
+    }
 }
 
 static void on_done(void *ud, const struct osm_kube_result *result)
@@ -102,6 +120,8 @@ static void on_done(void *ud, const struct osm_kube_result *result)
         osm_source_kube_set_back(&k->source->source);
     } else if (more) {
         probe(k);
+    } else if (status == 429) {
+        probe_later(k, result->retry_after_s);
     } else if (rc || !ok) {
         char failure[512], name[160];
         osm__kind_name(k, name, sizeof name);

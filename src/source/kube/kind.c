@@ -332,6 +332,8 @@ int osm__kind_run(struct osm__kube_kind *k, const struct osm_kube_resource *reso
 
 static void drop_probe(struct osm__kube_kind *k)
 {
+    if (k->probe_again)
+        osm_timer_stop(k->probe_again);
     osm_kube_cancel(k->probe);
     osm_free(osm_take_ptr(&k->probe_token));
     osm_reflector_expect_nothing(&k->reflector);
@@ -399,7 +401,9 @@ struct osm__kube_kind *osm__kind_new(struct kube *source, const char *group, con
     k->group = osm_strdup(group);
     k->kind = osm_strdup(kind);
     k->timer = osm_timer_new(source->loop, ask, k);
-    bool ok = k->group && k->kind && k->timer && !osm__kind_set_versions(k, versions);
+    k->probe_again = osm_timer_new(source->loop, osm__barrier_probe_again, k);
+    bool ok =
+        k->group && k->kind && k->timer && k->probe_again && !osm__kind_set_versions(k, versions);
     const struct osm_reflector_callbacks callbacks = {k, on_put, on_gone, any_number};
     osm_reflector_init(&k->reflector, &osm_reflector_defaults, &callbacks);
     if (ok)
@@ -416,6 +420,7 @@ void osm__kind_free(struct osm__kube_kind *k)
     drop_probe(k);
     osm_kube_cancel(k->call);
     osm_timer_free(k->timer);
+    osm_timer_free(k->probe_again);
     osm_reflector_clear(&k->reflector);
     osm_map_each (&k->refused, e)
         osm_free(e->value);

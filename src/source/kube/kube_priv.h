@@ -63,6 +63,7 @@ struct osm__kube_kind {
     struct osm_kube_call *probe;
     struct osm_kube_stream probe_stream;
     char *probe_token;
+    struct osm_timer *probe_again; /* the server had too much to do */
 };
 
 /** Owns: all texts are copied. NULL: no memory. */
@@ -158,6 +159,8 @@ void osm__barrier_forget(struct kube *source, void *ud);
 /** Something has changed: the round may go on, or be over. */
 void osm__barrier_move(struct kube *source);
 void osm__barrier_clear(struct kube *source);
+/** Timer: the list of a kind anew. @p ud: the kind. */
+void osm__barrier_probe_again(void *ud);
 
 /* --- kube.c --- */
 
