@@ -7,6 +7,11 @@
 #define OSM__SECRET     "envoy-bootstrap-config-"
 #define OSM__UUID_LABEL "osm-proxy-uuid"
 
+#define OSM__ENVOY       "envoy" /* containers */
+#define OSM__HEALTHCHECK "osm-healthcheck"
+
+enum { OSM__SIDECAR_USER = 1500 };
+
 /* Open Service Mesh's codes of what injection is denied for. */
 enum osm__admission_code {
     OSM__DECODING_BODY = 6103,
@@ -39,6 +44,11 @@ OSM_MUST_USE int osm__dump(struct osm_buf *out, const json_t *value);
 /** For whoever creates the pod: "container NAME: FIELD: WHAT". Errors: OSM_ENOMEM. */
 OSM_MUST_USE int osm__warn(struct osm_admission *a, const char *container, const char *field,
                            const char *what);
+
+/** Of containers that the redirection takes something from. Errors: those of osm_exclusions_read.
+ */
+OSM_MUST_USE int osm__warn_of_redirection(struct osm_admission *a, const json_t *mesh_config,
+                                          struct osm_err *err);
 
 /** Of an array of objects the first whose member "name" is @p name; its place in *index. NULL:
  * none. */

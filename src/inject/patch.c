@@ -10,9 +10,9 @@
 #include <string.h>
 #include <strings.h>
 
-#define ENVOY       "envoy"
+#define ENVOY       OSM__ENVOY
 #define INIT        "osm-init"
-#define HEALTHCHECK "osm-healthcheck"
+#define HEALTHCHECK OSM__HEALTHCHECK
 #define ORIGINALS   "OSM_ORIGINAL_PROBES"
 
 enum {
@@ -20,7 +20,7 @@ enum {
     POINTER_SIZE = 256,
     VARIABLE_MAX_BYTES = 128 * 1024 - 1, /* what Linux hands to a program, its NUL apart */
     HEALTHCHECK_PORT = 15904,
-    SIDECAR_USER = 1500
+    SIDECAR_USER = OSM__SIDECAR_USER
 };
 
 /* --- operations --- */
@@ -112,16 +112,6 @@ const json_t *osm__named(const json_t *list, const char *name, size_t *index)
         }
     }
     return NULL;
-}
-
-int osm__warn(struct osm_admission *a, const char *container, const char *field, const char *what)
-{
-    char *text = osm_strf("container %s: %s: %s", container, field, what);
-    if (!a->warnings)
-        a->warnings = json_array();
-    int rc = text && a->warnings ? json_array_append_new(a->warnings, json_string(text)) : -1;
-    osm_free(text);
-    return rc ? OSM_ENOMEM : 0;
 }
 
 static const json_t *of_spec(const struct osm_admission *a, const char *list, const char *name,
@@ -450,26 +440,6 @@ static int add_sidecar(struct making *m, struct osm_err *err)
 
 /* --- all --- */
 
-/* What runs as the sidecar's user is taken for it by the redirection. */
-static int warn_of_user(struct osm_admission *a)
-{
-    static const char what[] =
-        "is the user of the sidecar: what the container sends does not go through the mesh";
-    const json_t *spec = osm_json_at(a->pod, "spec", NULL);
-    const json_t *of_pod = osm_json_at(spec, "securityContext", "runAsUser", NULL);
-    size_t i;
-    const json_t *each;
-    json_array_foreach (json_object_get(spec, "containers"), i, each) {
-        const char *name = json_string_value(json_object_get(each, "name"));
-        const json_t *own = osm_json_at(each, "securityContext", "runAsUser", NULL);
-        if (name && strcmp(name, ENVOY) != 0 && strcmp(name, HEALTHCHECK) != 0 &&
-            json_integer_value(own ? own : of_pod) == SIDECAR_USER &&
-            osm__warn(a, name, "securityContext.runAsUser", what))
-            return OSM_ENOMEM;
-    }
-    return 0;
-}
-
 static bool is_windows(const struct osm_admission *a)
 {
     const json_t *spec = osm_json_at(a->pod, "spec", NULL);
@@ -512,8 +482,8 @@ static int make(struct making *m, bool scrape, struct osm_err *err)
             add_members(&m->patch, m->a, "annotations", scraped, 3);
         rc = m->a->is_copy ? change_copy(m, err) : add_sidecar(m, err);
     }
-    if (!rc && !m->is_windows && warn_of_user(m->a))
-        m->patch.failed = true;
+    if (!rc && !m->is_windows)
+        rc = osm__warn_of_redirection(m->a, m->mesh_config, err);
     if (!rc && m->patch.failed)
         rc = osm_fail(err, OSM_ENOMEM, "patch of a pod");
     json_decref(before);

@@ -466,6 +466,29 @@ static void test_whoever_runs_as_the_sidecar_s_user_is_warned(void **state)
     clear(&r);
 }
 
+static void test_what_the_kubelet_asks_without_tls_is_warned_of(void **state)
+{
+    (void)state;
+    struct rig r = rig();
+    static const char pod[] =
+        "metadata: {name: a, annotations: {openservicemesh.io/inbound-port-exclusion-list: '%s'}}\n"
+        "spec: {containers: [{name: app, ports: [{name: end, containerPort: 9}], livenessProbe: "
+        "{grpc: {port: 8}}, readinessProbe: {exec: {command: [a]}}, lifecycle: {postStart: "
+        "{httpGet: {port: 7, host: elsewhere}}, preStop: {httpGet: {port: end}}}}]}";
+    char text[1024];
+    (void)snprintf(text, sizeof text, pod, "1");
+    ask(&r, text);
+    same(json_object_get(r.response, "warnings"),
+         "['container app: livenessProbe.grpc: comes without TLS, which the sidecar refuses: use "
+         "exec, or exclude the port from the redirection', 'container app: "
+         "lifecycle.preStop.httpGet: comes without TLS, which the sidecar refuses: use exec, or "
+         "exclude the port from the redirection']");
+    (void)snprintf(text, sizeof text, pod, "8,9");
+    ask(&r, text);
+    assert_null(json_object_get(r.response, "warnings"));
+    clear(&r);
+}
+
 /* --- Windows --- */
 
 static void test_a_windows_pod_has_no_init_container_and_another_image(void **state)
@@ -518,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_a_ann_03_ip_lists_reach_the_script_or_deny),
         cmocka_unit_test(test_a_ann_04_lists_of_pod_and_mesh_config_are_merged),
         cmocka_unit_test(test_whoever_runs_as_the_sidecar_s_user_is_warned),
+        cmocka_unit_test(test_what_the_kubelet_asks_without_tls_is_warned_of),
         cmocka_unit_test(test_a_windows_pod_has_no_init_container_and_another_image),
     };
     return cmocka_run_group_tests_name("inject/patch", tests, NULL, no_leak);
