@@ -80,8 +80,9 @@ int osm_client_ask(const char *socket_path, const char *cmd, json_t *args, int t
                    json_t **data, struct osm_err *err)
 {
     struct osm_buf line = OSM_BUF_SECRET_INIT(ANSWER_MAX_BYTES); /* an answer may hold a key */
-    json_t *request =
-        json_pack("{s:i, s:s, s:o}", "id", 1, "cmd", cmd, "args", args ? args : json_object());
+    if (!args)
+        return osm_fail(err, OSM_EINVAL, "what is asked is no text in UTF-8");
+    json_t *request = json_pack("{s:i, s:s, s:o}", "id", 1, "cmd", cmd, "args", args);
     json_t *answer = NULL;
     char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
     int fd = -1;

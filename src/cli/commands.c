@@ -106,7 +106,7 @@ int osm_cli_ca_reload(const struct osm_cli *cli)
 {
     struct osm_err err = {0};
     json_t *data;
-    if (osm_client_ask(cli->socket_path, "ca.reload", NULL, ASK_TIMEOUT_MS, &data, &err))
+    if (osm_client_ask(cli->socket_path, "ca.reload", json_object(), ASK_TIMEOUT_MS, &data, &err))
         return complain(&err);
     if (cli->output && !strcmp(cli->output, "json")) {
         (void)osm_print_json(data);

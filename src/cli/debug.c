@@ -8,6 +8,7 @@
 #include "cli/print.h"
 
 #include "base/json.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -155,6 +156,11 @@ static enum outcome run(struct debug *d, const char *line)
 {
     struct osm_err err = {0};
     bool more = false;
+    if (!osm_utf8_valid(line, strlen(line))) {
+        (void)say_error("is no text in UTF-8");
+        d->failed = true;
+        return FAILED;
+    }
     int id = osm_link_send(&d->link, json_pack("{s:s, s:b}", "line", line, "render", 1), &err);
     enum outcome outcome = id > 0 ? wait_for(d, id, &more) : lose(d, &err);
     while (more && outcome == DONE && !d->is_interactive) {

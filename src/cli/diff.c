@@ -445,7 +445,7 @@ static char *shipped_dir(const struct osm_cli *cli, const char *const *dirs)
     json_t *list = NULL;
     char *dir = NULL;
     struct stat st;
-    if (osm_client_ask(cli->socket_path, "policy.list", NULL, ASK_TIMEOUT_MS, &list, &err))
+    if (osm_client_ask(cli->socket_path, "policy.list", json_object(), ASK_TIMEOUT_MS, &list, &err))
         return NULL;
     const char *first = json_string_value(json_array_get(json_object_get(list, "layers"), 0));
     if (first && !stat(first, &st) && S_ISDIR(st.st_mode) && !is_among(&st, dirs))

@@ -186,7 +186,7 @@ static int show(const struct osm_cli *cli, const char *command, json_t *args)
 
 int osm_cli_policy_list(const struct osm_cli *cli)
 {
-    return show(cli, "policy.list", NULL);
+    return show(cli, "policy.list", json_object());
 }
 
 int osm_cli_policy_activate(const struct osm_cli *cli, const char *digest)

@@ -126,7 +126,7 @@ int osm_cli_policy_profile(const struct osm_cli *cli)
     int seconds = number("--seconds", cli->seconds, -1);
     if (!top || !seconds)
         return OSM_EXIT_USAGE;
-    json_t *args = seconds > 0 ? json_pack("{s:i}", "seconds", seconds) : NULL;
+    json_t *args = seconds > 0 ? json_pack("{s:i}", "seconds", seconds) : json_object();
     if (osm_client_ask(cli->socket_path, "policy.profile", args,
                        ASK_TIMEOUT_MS + (seconds > 0 ? seconds * 1000 : 0), &profile, &err))
         return osm__policy_complain(&err);

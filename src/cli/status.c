@@ -220,7 +220,7 @@ int osm_cli_status(const struct osm_cli *cli)
 {
     struct osm_err err = {0};
     json_t *data;
-    if (osm_client_ask(cli->socket_path, "status", NULL, ASK_TIMEOUT_MS, &data, &err)) {
+    if (osm_client_ask(cli->socket_path, "status", json_object(), ASK_TIMEOUT_MS, &data, &err)) {
         osm_print_error(&err);
         return 1;
     }

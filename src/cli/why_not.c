@@ -135,8 +135,8 @@ int osm_cli_policy_why_not(const struct osm_cli *cli, const char *caller, const 
     json_t *answer = NULL;
     json_t *args = json_pack("{s:s, s:s, s:s*, s:s*}", "caller", caller, "service", service,
                              "method", cli->method, "path", cli->path);
-    int rc = take_headers(args, cli->headers);
-    if (!rc)
+    int rc = args ? take_headers(args, cli->headers) : 0;
+    if (args && !rc)
         rc = take_port(args, cli->port);
     if (rc) {
         json_decref(args);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundles import furnish
@@ -12,10 +13,12 @@ from rig.daemon import build_dir
 from rig.objects import HTTP_8080
 
 
-def osm(*words: str, socket: Path = Path("/nonexistent/control.sock")) -> subprocess.CompletedProcess[str]:
+def osm(
+    *words: str | bytes, socket: Path = Path("/nonexistent/control.sock"), **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs it, with no daemon unless one is named."""
     command = [build_dir() / "osm", "--socket", socket, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,26 @@ def test_a_canary_that_is_refused_was_not_said_to_serve(tmp_path: Path) -> None:
         done = osm("policy", "apply", str(tmp_path), "--canary", "101%", socket=world.daemon.socket)
     assert done.returncode == 1
     assert "serves" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", ["policy activate", "policy rollback", "policy why-not red/caller", "proxy get config"]
+)
+def test_what_is_no_text_is_not_asked(words: str) -> None:
+    """Nor is the same asked without it: `policy activate` would take whatever is held."""
+    with World(real=False) as world:
+        furnish(world)
+        world.wait()
+        done = osm(*words.split(), b"red/\xff", socket=world.daemon.socket)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "osm: what is asked is no text in UTF-8\n")
+
+
+def test_a_line_that_is_no_text_does_not_end_a_console() -> None:
+    """A paste from a terminal of another encoding is one wrong line."""
+    with World(real=False) as world:
+        world.wait()
+        lines = "eval '\udce9'\nhelp help\n"
+        done = osm("debug", socket=world.daemon.socket, input=lines, errors="surrogateescape")
+    assert done.returncode == 1
+    assert done.stderr == "error: is no text in UTF-8\n"
+    assert done.stdout.startswith("help [COMMAND]")
