@@ -97,25 +97,50 @@ static int check_format(const struct command *command, const char *format, struc
                     command->formats);
 }
 
+/* "" would be the root of the file system to some, and "none given" to others. */
+static int check_empty(const struct osm_option *options, const struct command *command,
+                       const char *const *words, size_t n, struct osm_err *err)
+{
+    static const char hint[] = "is empty: is a variable not set?";
+    for (const struct osm_option *o = options; o->name; o++) {
+        bool is_list = o->value_name && strstr(o->value_name, "...");
+        for (const char **value = o->value; value && *value; value++) {
+            if (!**value)
+                return osm_fail(err, OSM_EINVAL, "--%s %s", o->name, hint);
+            if (!is_list)
+                break;
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!*words[i])
+            return osm_fail(err, OSM_EINVAL, "%s: a word %s", command->words, hint);
+    return 0;
+}
+
+static int check_one(const struct osm_option *option, const struct command *command,
+                     struct osm_err *err)
+{
+    if (!is_set(option) || is_among(everywhere, option->name))
+        return 0;
+    if (!strcmp(option->name, "output"))
+        return check_format(command, *option->value, err);
+    if (is_among(command->options, option->name))
+        return 0;
+    return !strcmp(command->words, "debug") ? refuse_for_console(option, err)
+                                            : refuse(command, option, err);
+}
+
 int osm_cli_check_options(const struct osm_option *options, const char *const *words, size_t n,
                           struct osm_err *err)
 {
     const struct command *command = commands;
     const struct command *end = commands + sizeof commands / sizeof *commands;
+    int rc = 0;
     while (command < end && !begins(command->words, words, n))
         command++;
-    for (const struct osm_option *o = options; command < end && o->name; o++) {
-        bool is_format = !strcmp(o->name, "output");
-        if (!is_set(o))
-            continue;
-        if (is_format) {
-            int rc = check_format(command, *o->value, err);
-            if (rc)
-                return rc;
-        } else if (!is_among(everywhere, o->name) && !is_among(command->options, o->name)) {
-            return !strcmp(command->words, "debug") ? refuse_for_console(o, err)
-                                                    : refuse(command, o, err);
-        }
-    }
-    return 0;
+    if (command == end)
+        return 0;
+    for (const struct osm_option *o = options; !rc && o->name; o++)
+        rc = check_one(o, command, err);
+    return rc ? rc : check_empty(options, command, words, n, err);
 }

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-/** Errors: OSM_EINVAL an option that is set and is none of the command's, or a format that it does
- * not write. Words that make no command are passed. */
+/** Errors: OSM_EINVAL an option that is set and is none of the command's, a format that it does not
+ * write, or a word or value that is empty. Words that make no command are passed. */
 OSM_MUST_USE int osm_cli_check_options(const struct osm_option *options, const char *const *words,
                                        size_t n, struct osm_err *err);
