@@ -219,6 +219,23 @@ int osm_edit_new(struct osm_edit **out, const char *history_path, osm_edit_compl
     return 0;
 }
 
+/* Where what is typed takes more lines than before, libedit 3.1 writes behind its copy of the
+ * screen: it hears of another size between two lines only. */
+static const char *get_line(struct osm_edit *e, int *count)
+{
+    sigset_t resizes, before;
+    (void)sigemptyset(&resizes);
+    (void)sigaddset(&resizes, SIGWINCH);
+    el_resize(e->el);
+    (void)sigprocmask(SIG_BLOCK, &resizes, &before);
+    errno = 0;
+    const char *text = el_gets(e->el, count);
+    int error = errno;
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return text;
+}
+
 enum osm_edit_end osm_edit_line(struct osm_edit *e, const char *prompt, char **line)
 {
     HistEvent event;
@@ -228,9 +245,8 @@ enum osm_edit_end osm_edit_line(struct osm_edit *e, const char *prompt, char **l
     osm_free(e->prompt);
     e->prompt = copy;
     e->abandoned = false;
-    errno = 0;
     (void)el_set(e->el, EL_PREP_TERM, 1); /* before the prompt: who sees it may type ^C */
-    const char *text = copy ? el_gets(e->el, &count) : NULL;
+    const char *text = copy ? get_line(e, &count) : NULL;
     if (e->abandoned || (!text && errno == EINTR)) {
         (void)puts("^C");
         return OSM_EDIT_ABANDONED;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -10,7 +11,9 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -91,8 +94,8 @@ class Console:
 class Terminal:
     """`osm debug` as a person has it, on a terminal of 100 columns without cursor movement."""
 
-    def __init__(self, socket_path: Path, state: Path) -> None:
-        environment = os.environ | {"XDG_STATE_HOME": str(state), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    def __init__(self, socket_path: Path, state: Path, **more: str) -> None:
+        environment = os.environ | {"XDG_STATE_HOME": str(state), "TERM": "dumb", "LC_ALL": "C.UTF-8", **more}
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             program = str(build_dir() / "osm")
@@ -118,6 +121,10 @@ class Terminal:
         """Types, and waits for what is said then."""
         os.write(self.fd, keys.encode())
         return self.until(pattern)
+
+    def resize(self, columns: int) -> None:
+        """The window has another width, and its program is told."""
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def close(self) -> int:
         """^D; the exit code. Whoever does not end is killed, and that is an error."""

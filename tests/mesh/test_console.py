@@ -511,6 +511,28 @@ def test_a_session_that_is_ended_leaves_the_terminal_as_it_was(
         os.close(terminal.fd)
 
 
+def test_a_window_that_becomes_narrow_waits_for_the_next_line(world: Consoles, tmp_path: Path) -> None:
+    """The editor would write behind its copy of the screen where what is typed takes more lines than before."""
+    terminal = Terminal(world.daemon.socket, tmp_path, TERM="xterm")
+    terminal.resize(80)
+    terminal.until("operate> ")
+
+    def is_deaf() -> bool:
+        status = Path(f"/proc/{terminal.pid}/status").read_text()
+        blocked = next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+        return bool(int(blocked, 16) & 1 << signal.SIGWINCH - 1)
+
+    for columns in (50, 12, 3):
+        until(is_deaf, "it does not hear of another size")
+        terminal.type("x" * 150 + "y", "y")
+        terminal.resize(columns)
+        terminal.type("z", "z")
+        terminal.resize(80)
+        terminal.type("\x15help help\n", "only this one, such as policy why")
+        terminal.until("operate> ")
+    assert terminal.close() == 0
+
+
 def test_osm_debug_on_a_terminal(world: Consoles, tmp_path: Path) -> None:
     """Prompt with the role, completion, several lines, ^C, history that is kept for its owner alone."""
     terminal = Terminal(world.daemon.socket, tmp_path)
