@@ -445,8 +445,9 @@ def test_kube_kind_that_the_server_loses_and_gets_again(fake: FakeKube, daemon: 
         fake.kinds = [each for each in fake.kinds if each[2] != "TrafficTarget"]
     fake.end_watches()
     until(lambda: kind(daemon, "TrafficTarget")["state"] == "absent", "it is gone")
+    until_state(daemon, "ok")  # the others are watched again
+    daemon.applied()
     assert not granted(daemon, "blue")
-    assert source(daemon)["state"] == "ok"
     assert "TrafficTarget.access.smi-spec.io: absent: the API server does not have it" in daemon.osm("status")
     fake.kinds = all_kinds
     for obj in shop("blue"):
