@@ -3,6 +3,7 @@
 #include "base/log.h"
 
 enum { LOOK_MS = 5000, PAUSE_MAX_TURNS = 120 };
+enum { FULL_PAUSE_MAX_TURNS = 2 };                 /* proxies are refused until it has gone */
 static const size_t STEP_BYTES = (size_t)16 << 20; /* less is not worth it */
 
 struct osm_trim {
@@ -72,6 +73,8 @@ static bool is_due(struct osm_trim *t)
     if (t->resident_bytes > t->seen_bytes + STEP_BYTES ||
         osm_mem_live() < t->seen_live - t->seen_live / 4)
         t->pause_turns = 1;
+    if (is_full(t) && t->pause_turns > FULL_PAUSE_MAX_TURNS)
+        t->pause_turns = FULL_PAUSE_MAX_TURNS;
     return ++t->turns >= t->pause_turns;
 }
 

@@ -5,7 +5,8 @@
  * holds, and a pod's memory limit counts it. It is asked to give it back when there is much of it
  * at two looks in a row, so not in the middle of a storm that will need it again; and at every look
  * above the limit of memory: proxies are refused meanwhile. Looking costs time where much is free,
- * so that it is done when something has changed, and else ever more rarely. */
+ * so that it is done when something has changed, and else ever more rarely, but often above the
+ * limit. */
 #pragma once
 
 #include <stddef.h>
